@@ -1,0 +1,90 @@
+# Everything there is to do with this repository. It needs python3 (3.11 or newer, with venv and pip) and make.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+INSTALLED := $(VENV)/installed
+DISTRIBUTIONS := protos libs/common $(patsubst %/pyproject.toml,%,$(sort $(wildcard services/*/pyproject.toml))) tools
+PACKAGING := $(addsuffix /pyproject.toml,$(DISTRIBUTIONS))
+PYTEST := $(PY) -m pytest
+
+# An activated environment must not lead Python or uv elsewhere.
+unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP VIRTUAL_ENV CONDA_PREFIX
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# A home that is missing or not ours to write to is no reason to fail.
+ifeq ($(shell test -n "$$HOME" && test -w "$$HOME" && echo writable),)
+export UV_CACHE_DIR := $(CURDIR)/.saldo/cache/uv
+export PIP_NO_CACHE_DIR := 1
+endif
+
+##@ Use it
+demo: install  ## The whole story with real servers: make demo, or with your own folder: make demo INPUT=path
+	$(BIN)/saldo demo $(INPUT)
+up: install  ## Start the servers and the six services in the background
+	$(BIN)/saldo up
+down: install  ## Stop everything that `make up` started
+	$(BIN)/saldo down
+status: install  ## Say what runs, and where it listens
+	$(BIN)/saldo status
+token: install  ## Print a token for calling the services: make token ROLE=owner SELLER=sel_...
+	@$(BIN)/saldo token $(if $(ROLE),--role $(ROLE)) $(if $(SELLER),--seller $(SELLER))
+check: install  ## Verify every invariant in the data of all services
+	$(BIN)/saldo check
+
+##@ Change it
+install: $(INSTALLED) protos  ## Set up .venv from the lock; quick when nothing changed
+protos: $(INSTALLED)  ## Generate Python from the contracts
+	@$(PY) -m tools.protos generate
+lint: install  ## ruff, mypy, import rules, contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(PY) -m mypy
+	$(BIN)/lint-imports --no-cache
+	$(PY) -m tools.protos lint
+	$(PY) -m tools.protos breaking
+test: lint  ## Everything that has to hold before a commit
+	$(PYTEST)
+test-fast: install  ## The pure rules only: no servers, a few seconds
+	$(PYTEST) --pure $(wildcard services/*/tests/domain libs/common/tests/pure)
+e2e: install  ## The six processes, driven from outside
+	$(PYTEST) tests/e2e
+simulate: install  ## Seeded histories with faults on the bus: make simulate SEEDS=100
+	$(PYTEST) tests/simulation $(if $(SEEDS),--seeds $(SEEDS))
+bench: install  ## Measure one thing and its ceiling: make bench T=rpc
+	@test -n "$(T)" || { echo "which one? make bench T=name, with a name from bench/"; exit 2; }
+	$(PY) -m bench.$(T)
+accept: install  ## Make today's contracts the ones that may no longer break (when releasing)
+	$(PY) -m tools.protos accept
+lock: $(INSTALLED)  ## Renew requirements/*.txt from requirements/*.in
+	@for name in bootstrap runtime dev; do \
+	    $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+	        --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
+	        requirements/$$name.in -o requirements/$$name.txt || exit 1; \
+	done
+clean:  ## Stop everything; delete the data, the environment and what was generated
+	-@test ! -x $(BIN)/saldo || $(BIN)/saldo down
+	-@test ! -x $(PY) || $(PY) -m tools.stack clean
+	rm -rf $(VENV) .saldo protos/gen protos/third_party .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+help:  ## This list
+	@awk 'BEGIN { FS = ":.*## " } \
+	    /^##@/ { printf "\n%s\n", substr($$0, 5) } \
+	    /^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(INSTALLED): requirements/bootstrap.txt requirements/dev.txt $(PACKAGING)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	@test -x $(BIN)/uv || { echo "setting up $(VENV)"; $(PYTHON) -m venv $(VENV) \
+	    && $(BIN)/pip install --quiet --no-deps --require-hashes -r requirements/bootstrap.txt; }
+	@# pip, which is slower, knows mirrors that only its own configuration names.
+	@$(BIN)/uv pip sync --quiet --python $(PY) --require-hashes --no-build-isolation requirements/dev.txt \
+	    || $(BIN)/pip install --quiet --require-hashes --no-build-isolation -r requirements/dev.txt
+	@mkdir -p protos/gen
+	@$(BIN)/uv pip install --quiet --python $(PY) --no-index --no-deps --no-build-isolation $(addprefix -e ,$(DISTRIBUTIONS))
+	@touch $@
+
+.PHONY: help install protos lock lint test test-fast e2e simulate bench demo up down status check token accept clean

@@ -1,0 +1,51 @@
+"""Gives the whole test run one PostgreSQL and one NATS, without durability, gone when the run is over.
+
+Their addresses are in SALDO_POSTGRES_URL and SALDO_NATS_URL; servers already named there are used instead.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import settings
+
+from tools.stack import Stack
+
+pytest_plugins = ("common.testing",)
+
+# A loaded machine is slow, not wrong: examples are bounded in number, not in time.
+settings.register_profile("saldo", deadline=None)
+settings.load_profile("saldo")
+
+STACK = pytest.StashKey[Stack]()
+NEEDED = ("SALDO_POSTGRES_URL", "SALDO_NATS_URL")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Once per run, before any worker of xdist exists: workers inherit the addresses."""
+    if (
+        hasattr(config, "workerinput")
+        or all(os.environ.get(name) for name in NEEDED)
+        or not _will_run(config)
+    ):
+        return
+    stack = Stack.temporary()
+    config.stash[STACK] = stack
+    for name, url in stack.start().environment().items():
+        os.environ.setdefault(name, url)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if stack := config.stash.get(STACK, None):
+        del config.stash[STACK]
+        stack.stop()
+
+
+def _will_run(config: pytest.Config) -> bool:
+    """Neither listing tests nor the pure ones of `make test-fast` need servers."""
+    return not (config.option.collectonly or config.option.help or config.getoption("--pure"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--pure", action="store_true", help="start no servers: for tests that need none")

@@ -1,0 +1,1 @@
+"""The chassis: everything about running a service that is the same whatever the service is about."""

@@ -1,0 +1,111 @@
+"""Knows what an id looks like: a TypeID, the kind of thing and a UUIDv7 in one readable word.
+
+    inv_01h455vb4pex5vsknk084sn02q
+    prefix   26 characters of Crockford base32, the first ten or so of which are the instant
+
+Ids of one instant sort in the order in which this process minted them, so the lines of an invoice keep
+their order. A seller's id also says what the seller is: `sel_…` is live, `sel_sandbox_…` has its own
+simulated time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import secrets
+from datetime import UTC, datetime, timedelta
+from typing import Final, NewType
+
+from common.errors import InvalidArgument
+
+SellerId = NewType("SellerId", str)
+
+SELLER: Final = "sel"
+SANDBOX: Final = "sel_sandbox"
+
+
+def mint(prefix: str, at: datetime) -> str:
+    """A new id whose embedded instant is `at`, to the millisecond."""
+    if not _PREFIX.fullmatch(prefix):
+        raise ValueError(f"{prefix!r} is not a TypeID prefix")
+    if at.tzinfo is None:
+        raise ValueError("an id is minted at an instant, which has a time zone")
+    milliseconds = (at - _EPOCH) // _MILLISECOND
+    if milliseconds < 0:
+        raise ValueError(f"{at.isoformat()} is before 1970, which an id cannot hold")
+    sequence = next(_sequence) & _ones(_SEQUENCE_BITS)
+    tail = sequence << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
+    number = milliseconds << 80 | 0x7 << 76 | (tail >> 62) << 64 | 0b10 << 62 | tail & _ones(62)
+    return f"{prefix}_{encode(number)}"
+
+
+def check(text: str, prefix: str, *, field: str = "id") -> str:
+    """`text` itself if it is an id of this prefix."""
+    match = _TYPEID.fullmatch(text)
+    if match is None or match["prefix"] != prefix:
+        raise InvalidArgument(f"must be an id like {prefix}_01h455vb4pex5vsknk084sn02q", field=field)
+    return text
+
+
+def check_seller(text: str, *, field: str = "seller") -> SellerId:
+    """The id of a seller, live or sandbox. A sandbox's must embed an instant: its clock begins there."""
+    check(text, SANDBOX if is_sandbox(text) else SELLER, field=field)
+    if is_sandbox(text):
+        instant_of(text, field=field)
+    return SellerId(text)
+
+
+def is_sandbox(seller_id: str) -> bool:
+    return seller_id.startswith(f"{SANDBOX}_")
+
+
+def prefix_of(text: str, *, field: str = "id") -> str:
+    return _parse(text, field)["prefix"]
+
+
+def instant_of(text: str, *, field: str = "id") -> datetime:
+    """The instant at which the id was minted. Ids that are not UUIDv7 have none."""
+    number = decode(_parse(text, field)["suffix"])
+    if number >> 76 & 0xF != 0x7 or number >> 62 & 0b11 != 0b10:
+        raise InvalidArgument("must be an id that embeds an instant (UUIDv7)", field=field)
+    try:
+        return _EPOCH + (number >> 80) * _MILLISECOND
+    except OverflowError:
+        raise InvalidArgument("embeds an instant after the year 9999", field=field) from None
+
+
+def encode(number: int) -> str:
+    """128 bits as 26 characters."""
+    return "".join(_ALPHABET[number >> shift & 0x1F] for shift in range(125, -1, -5))
+
+
+def decode(suffix: str) -> int:
+    """26 characters as 128 bits; the caller has checked them."""
+    return int(suffix.translate(_PYTHON_DIGITS), 32)
+
+
+def _parse(text: str, field: str) -> re.Match[str]:
+    match = _TYPEID.fullmatch(text)
+    if match is None:
+        raise InvalidArgument("must be an id like inv_01h455vb4pex5vsknk084sn02q", field=field)
+    return match
+
+
+def _ones(bits: int) -> int:
+    return (1 << bits) - 1
+
+
+_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+_PYTHON_DIGITS: Final = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
+_PREFIX: Final = re.compile(r"[a-z](?:[a-z_]{0,61}[a-z])?")
+# 26 characters carry 130 bits, so the first one is at most 7.
+_TYPEID: Final = re.compile(rf"(?P<prefix>{_PREFIX.pattern})_(?P<suffix>[0-7][{_ALPHABET}]{{25}})")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+
+# A UUIDv7 has 74 bits besides its instant. The high ones count what this process mints, from a random
+# start, which keeps order even when the clocks of several sandboxes stand still; the low ones are random,
+# which keeps processes apart.
+_SEQUENCE_BITS: Final = 34
+_RANDOM_BITS: Final = 40
+_sequence: Final = itertools.count(secrets.randbits(_SEQUENCE_BITS - 1))

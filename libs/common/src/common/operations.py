@@ -1,0 +1,196 @@
+"""Knows what every service answers about itself: `OperationsService`, the one contract of the chassis."""
+
+from __future__ import annotations
+
+import json
+
+from common import clock, wire
+from common.auth import PLATFORM, PLATFORM_AND_OWNER
+from common.caller import EVERY_SELLER, current_caller, service_caller
+from common.clock import ClockBackwards, NotASandbox
+from common.consumer import Consumers, DeadLetterNotFound
+from common.db import Database, Tx
+from common.errors import InvalidArgument, NotFound
+from common.ids import is_sandbox
+from common.jobs import Jobs
+from common.relay import Relay
+from common.rpc import open_to, transactional
+from saldo.operations.v1 import operations_service_pb2 as pb
+from saldo.operations.v1.operations_service_pb2_grpc import OperationsServiceServicer
+
+REPLAY_MAX = 100_000
+
+
+class RequestNotFound(NotFound):
+    """Nothing is on record for this request_id: it was never carried out, or too long ago."""
+
+
+class OperationsApi(OperationsServiceServicer):
+    def __init__(self, database: Database, *, relay: Relay, consumers: Consumers, jobs: Jobs) -> None:
+        self.database = database
+        self._relay = relay
+        self._consumers = consumers
+        self._jobs = jobs
+
+    @open_to(PLATFORM)
+    async def GetServiceState(self, request: pb.GetServiceStateRequest, context: object) -> pb.ServiceState:
+        return await self.state()
+
+    async def state(self) -> pb.ServiceState:
+        """How the service is, for whoever asks: an operator, or the metrics."""
+        backlog = await self._consumers.backlog()
+        due = await self._jobs.due_count()
+        async with self.database.transaction(service_caller(self.database.service, EVERY_SELLER)) as tx:
+            row = await tx.driver.fetchrow(
+                "SELECT count(*) AS waiting,"
+                " coalesce(extract(epoch FROM clock_timestamp() - min(create_time)), 0)::bigint AS age,"
+                " (SELECT count(*) FROM dead_letters WHERE discard_time IS NULL) AS dead"
+                " FROM outbox WHERE publish_time IS NULL"
+            )
+        assert row is not None
+        return pb.ServiceState(
+            service=self.database.service,
+            outbox_count=row["waiting"],
+            outbox_age_seconds=row["age"],
+            consumer_backlog=backlog,
+            dead_letter_count=row["dead"],
+            due_count=due,
+        )
+
+    @open_to(PLATFORM_AND_OWNER)
+    async def GetClock(self, request: pb.GetClockRequest, context: object) -> pb.SandboxClock:
+        # Read before the outbox: what is published in between then shows there or in the next reading's progress.
+        backlog = await self._consumers.backlog()
+        async with self.database.transaction(current_caller.get()) as tx:
+            return await self._clock(tx, backlog)
+
+    @open_to(PLATFORM_AND_OWNER)
+    async def AdvanceClock(self, request: pb.AdvanceClockRequest, context: object) -> pb.SandboxClock:
+        time = wire.parse_timestamp(request.time, field="time")
+        backlog = await self._consumers.backlog()
+        async with self.database.transaction(current_caller.get()) as tx:
+            _check_sandbox(tx)
+            if time < tx.now:
+                raise ClockBackwards(
+                    f"the clock stands at {tx.now.isoformat()} and only moves forward", seller=tx.seller_id
+                )
+            await tx.driver.execute("UPDATE clocks SET time = $2 WHERE seller_id = $1", tx.seller_id, time)
+            tx.now = time
+            return await self._clock(tx, backlog)
+
+    async def _clock(self, tx: Tx, backlog: int) -> pb.SandboxClock:
+        _check_sandbox(tx)
+        agenda = await self._jobs.agenda(tx.driver, tx.seller_id, tx.now)
+        waiting: int = await tx.driver.fetchval(
+            "SELECT count(*) FROM outbox WHERE publish_time IS NULL AND seller_id = $1", tx.seller_id
+        )
+        answer = pb.SandboxClock(
+            seller_id=tx.seller_id,
+            time=wire.timestamp(tx.now),
+            quiet=not (agenda.due_count or agenda.running_count or waiting or backlog),
+            progress=agenda.progress,
+            failing_count=agenda.failing_count,
+        )
+        if agenda.next_due_time is not None:
+            answer.next_due_time.CopyFrom(wire.timestamp(agenda.next_due_time))
+        return answer
+
+    @open_to(PLATFORM)
+    @transactional
+    async def ListDeadLetters(self, request: pb.ListDeadLettersRequest, tx: Tx) -> pb.ListDeadLettersResponse:
+        page = wire.page(request, keys=2)
+        rows = await tx.driver.fetch(
+            "SELECT id, seller_id, subject, headers, payload, error, attempts, create_time FROM dead_letters"
+            " WHERE discard_time IS NULL AND ($1::text IS NULL OR (create_time::text, id) > ($1, $2))"
+            " ORDER BY create_time::text, id LIMIT $3",
+            page.after[0] if page.after else None,
+            page.after[1] if page.after else None,
+            page.size + 1,
+        )
+        answer = pb.ListDeadLettersResponse()
+        for row in rows[: page.size]:
+            letter = answer.dead_letters.add(
+                id=row["id"],
+                seller_id=row["seller_id"],
+                subject=row["subject"],
+                payload=row["payload"],
+                error=row["error"],
+                attempts=row["attempts"],
+                create_time=wire.timestamp(row["create_time"]),
+            )
+            letter.headers.update(_headers(row["headers"]))
+        if len(rows) > page.size:
+            last = rows[page.size - 1]
+            created: str = await tx.driver.fetchval("SELECT $1::timestamptz::text", last["create_time"])
+            answer.next_page_token = wire.encode_page_token(created, last["id"])
+        return answer
+
+    @open_to(PLATFORM)
+    async def RequeueDeadLetter(
+        self, request: pb.RequeueDeadLetterRequest, context: object
+    ) -> pb.RequeueDeadLetterResponse:
+        if request.id.startswith("job:"):
+            await self._requeue_job(request.id)
+        else:
+            await self._consumers.handle_again(request.id)
+        return pb.RequeueDeadLetterResponse()
+
+    async def _requeue_job(self, dead_letter_id: str) -> None:
+        async with self.database.transaction(current_caller.get()) as tx:
+            found = await tx.driver.fetchval(
+                "DELETE FROM dead_letters WHERE id = $1 AND discard_time IS NULL RETURNING true", dead_letter_id
+            )
+            if not found:
+                raise DeadLetterNotFound(f"there is no dead letter {dead_letter_id}", id=dead_letter_id)
+            await tx.driver.execute("DELETE FROM job_failures WHERE 'job:' || job || ':' || id = $1", dead_letter_id)
+
+    @open_to(PLATFORM)
+    @transactional
+    async def DiscardDeadLetter(self, request: pb.DiscardDeadLetterRequest, tx: Tx) -> pb.DiscardDeadLetterResponse:
+        reason = wire.text(request.reason, field="reason", max_length=500)
+        found = await tx.driver.fetchval(
+            "UPDATE dead_letters SET discard_time = $2, discard_reason = $3"
+            " WHERE id = $1 AND discard_time IS NULL RETURNING true",
+            request.id,
+            clock.wall(),
+            reason,
+        )
+        if not found:
+            raise DeadLetterNotFound(f"there is no dead letter {request.id}", id=request.id)
+        return pb.DiscardDeadLetterResponse()
+
+    @open_to(PLATFORM)
+    async def ReplayEvents(self, request: pb.ReplayEventsRequest, context: object) -> pb.ReplayEventsResponse:
+        first, last = request.from_position, request.through_position
+        if not 0 < first <= last <= first + REPLAY_MAX:
+            raise InvalidArgument(f"must be from_position up to {REPLAY_MAX} more", field="through_position")
+        async with self.database.session() as connection:
+            return pb.ReplayEventsResponse(event_count=await self._relay.replay(connection, first, last))
+
+    @open_to(PLATFORM_AND_OWNER)
+    @transactional
+    async def GetRequestRecord(self, request: pb.GetRequestRecordRequest, tx: Tx) -> pb.RequestRecord:
+        row = await tx.driver.fetchrow(
+            "SELECT digest, create_time FROM requests WHERE seller_id = $1 AND method = $2 AND request_id = $3",
+            tx.seller_id,
+            request.method.rpartition("/")[2],
+            request.request_id,
+        )
+        if row is None:
+            raise RequestNotFound(f"nothing is on record for {request.request_id}", request_id=request.request_id)
+        return pb.RequestRecord(
+            method=request.method,
+            request_id=request.request_id,
+            digest=row["digest"].hex(),
+            create_time=wire.timestamp(row["create_time"]),
+        )
+
+
+def _check_sandbox(tx: Tx) -> None:
+    if not is_sandbox(tx.seller_id):
+        raise NotASandbox("only a sandbox has a clock of its own", seller=tx.seller_id)
+
+
+def _headers(text: str) -> dict[str, str]:
+    found: dict[str, str] = json.loads(text)
+    return found

@@ -1,0 +1,112 @@
+"""Knows how an event becomes a row beside the change it announces: names come from the message itself.
+
+The message class is the declaration. By convention field 1 of an event is the resource as it is after the change, and
+field 1 of a resource is its id: that id names the aggregate, whose events are numbered without a gap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import asyncpg
+from google.protobuf.message import Message
+
+from common import ids, telemetry
+from common.ids import SellerId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Emitted:
+    """An event that waits for its transaction to commit."""
+
+    id: str
+    seller_id: SellerId
+    subject: str
+    aggregate_id: str
+    time: datetime
+    traceparent: str
+    payload: bytes
+
+
+def emitted(event: Message, *, seller_id: SellerId, at: datetime) -> Emitted:
+    return Emitted(
+        id=ids.mint("evt", at),
+        seller_id=seller_id,
+        subject=subject_of(type(event)),
+        aggregate_id=aggregate_of(event),
+        time=at,
+        traceparent=telemetry.traceparent(),
+        payload=event.SerializeToString(),
+    )
+
+
+def subject_of(event: type[Message]) -> str:
+    """`saldo.invoicing.v1.InvoiceFinalized`."""
+    return event.DESCRIPTOR.full_name
+
+
+def stream_of(event: type[Message]) -> str:
+    """`INVOICING`, from the package `saldo.invoicing.v1`."""
+    return stream_of_package(event.DESCRIPTOR.file.package)
+
+
+def stream_of_package(package: str) -> str:
+    return package.split(".")[-2].upper()
+
+
+def aggregate_of(event: Message) -> str:
+    """The id of the resource an event is about."""
+    resource = event.DESCRIPTOR.fields[0]
+    if resource.message_type is None or not event.HasField(resource.name):
+        raise ValueError(f"{event.DESCRIPTOR.full_name} must carry its resource in field 1")
+    identity = resource.message_type.fields[0].name
+    aggregate_id: str = getattr(getattr(event, resource.name), identity)
+    if not aggregate_id:
+        raise ValueError(f"{event.DESCRIPTOR.full_name} carries a resource without an id")
+    return aggregate_id
+
+
+async def write(driver: asyncpg.Connection, events: Sequence[Emitted]) -> None:
+    """Write all events of a transaction in one statement, numbered per aggregate.
+
+    The upsert of the aggregate's counter is also a row lock until the commit: events of one aggregate get their
+    positions in the order in which their transactions commit.
+    """
+    if not events:
+        return
+    await driver.execute(
+        _WRITE,
+        [event.id for event in events],
+        [event.seller_id for event in events],
+        [event.subject for event in events],
+        [event.aggregate_id for event in events],
+        [event.time for event in events],
+        [event.traceparent for event in events],
+        [event.payload for event in events],
+    )
+
+
+_WRITE: Final = """
+WITH incoming AS (
+    SELECT *, row_number() OVER (PARTITION BY seller_id, aggregate_id ORDER BY nth) AS nth_of_aggregate
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::bytea[])
+         WITH ORDINALITY AS t (id, seller_id, subject, aggregate_id, time, traceparent, payload, nth)
+), sized AS (
+    SELECT seller_id, aggregate_id, count(*) AS size FROM incoming GROUP BY seller_id, aggregate_id
+), counted AS (
+    INSERT INTO aggregate_sequences AS s (seller_id, aggregate_id, last)
+    SELECT seller_id, aggregate_id, size FROM sized ORDER BY seller_id, aggregate_id
+    ON CONFLICT (seller_id, aggregate_id) DO UPDATE SET last = s.last + excluded.last
+    RETURNING seller_id, aggregate_id, last
+)
+INSERT INTO outbox (id, seller_id, subject, aggregate_id, sequence, time, traceparent, payload)
+SELECT i.id, i.seller_id, i.subject, i.aggregate_id, c.last - z.size + i.nth_of_aggregate,
+       i.time, i.traceparent, i.payload
+FROM incoming i
+JOIN counted c USING (seller_id, aggregate_id)
+JOIN sized z USING (seller_id, aggregate_id)
+ORDER BY i.nth
+"""

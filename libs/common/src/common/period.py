@@ -1,0 +1,233 @@
+"""Knows billing time: intervals, the boundaries an anchor puts into a time zone, the periods between them.
+
+    anchor = 31 January 10:00 in Paris, every month
+    n          0              1              2              3
+    boundary   31 Jan 10:00   28 Feb 10:00   31 Mar 10:00   30 Apr 10:00
+               09:00 UTC      09:00 UTC      08:00 UTC      08:00 UTC
+    period     [──────────────)[─────────────)[─────────────)
+
+The n-th boundary is the anchor's civil date and time plus n intervals, always counted from the anchor. So
+the 31st returns after February, and a clock change neither doubles nor loses a period. A civil time that a
+clock change skips becomes the time after it; one that happens twice is the first. A civil day that a zone
+skipped altogether (Samoa, 30 December 2011) has no period: its two boundaries are one instant.
+
+The instants are datetimes in UTC; `whenever` does the calendar and does not leave this module.
+"""
+
+from __future__ import annotations
+
+import functools
+import zoneinfo
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from enum import Enum
+from fractions import Fraction
+from typing import Final
+
+from whenever import Instant, PlainDateTime
+
+from common.errors import InvalidArgument
+
+EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST: Final = datetime(2300, 1, 1, tzinfo=UTC)
+"""Boundaries lie in `[EARLIEST, LATEST)`: the calendar of any later time is not ours to promise."""
+
+
+class UnknownTimeZone(InvalidArgument):
+    """Not the name of a time zone in the IANA database."""
+
+
+class TimeOutOfRange(InvalidArgument):
+    """Before 1970 or after 2299."""
+
+
+class Unit(Enum):
+    DAY = "DAY"
+    WEEK = "WEEK"
+    MONTH = "MONTH"
+    YEAR = "YEAR"
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """How often. A quarter is three months. Ten years is the longest."""
+
+    unit: Unit
+    count: int
+
+    def __post_init__(self) -> None:
+        longest = _COUNT_MAX[self.unit]
+        if not 1 <= self.count <= longest:
+            raise InvalidArgument(f"must be 1 to {longest} {self.unit.name.lower()}s", field="interval.count")
+
+    def __str__(self) -> str:
+        return f"{self.count} {self.unit.name.lower()}{'s' if self.count > 1 else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """The instants from `start` on and before `end`."""
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "start", _utc(self.start))
+        object.__setattr__(self, "end", _utc(self.end))
+        if self.start >= self.end:
+            raise ValueError(f"a period ends after it starts: {self}")
+
+    def contains(self, instant: datetime) -> bool:
+        return self.start <= instant < self.end
+
+    def overlap(self, other: Period) -> Period | None:
+        """What both have in common."""
+        start, end = max(self.start, other.start), min(self.end, other.end)
+        return Period(start, end) if start < end else None
+
+    def abuts(self, other: Period) -> bool:
+        """Whether one ends at the very instant at which the other starts."""
+        return self.end == other.start or other.end == self.start
+
+    def __str__(self) -> str:
+        return f"[{self.start.isoformat()}, {self.end.isoformat()})"
+
+
+def boundary(anchor: datetime, zone: str, interval: Interval, n: int) -> datetime:
+    """The instant at which period `n` starts and period `n - 1` ends; `n` may be negative."""
+    return _in_range(_ruler(anchor, zone, interval)(n))
+
+
+def period_at(anchor: datetime, zone: str, interval: Interval, instant: datetime) -> Period:
+    """The one period that contains the instant."""
+    n = index_at(anchor, zone, interval, instant)
+    mark = _ruler(anchor, zone, interval)
+    return Period(_in_range(mark(n)), _in_range(mark(n + 1)))
+
+
+def index_at(anchor: datetime, zone: str, interval: Interval, instant: datetime) -> int:
+    """The largest `n` whose boundary is not after the instant."""
+    mark = _ruler(anchor, zone, interval)
+    instant = _utc(instant)
+    n = _estimate(anchor, zone, interval, instant)
+    for _ in range(_CORRECTIONS_MAX):
+        if mark(n) > instant:
+            n -= 1
+        elif mark(n + 1) <= instant:
+            n += 1
+        else:
+            return n
+    raise AssertionError(f"no period of {interval} from {anchor} in {zone} near {n} contains {instant}")
+
+
+def periods_between(
+    anchor: datetime, zone: str, interval: Interval, start: datetime, end: datetime, *, limit: int
+) -> list[Period]:
+    """The whole periods that have an instant in `[start, end)`, in order; the first `limit` of them."""
+    start, end = _utc(start), _utc(end)
+    if start >= end or limit <= 0:
+        return []
+    n = index_at(anchor, zone, interval, start)
+    mark = _ruler(anchor, zone, interval)
+    periods: list[Period] = []
+    opening = _in_range(mark(n))
+    while opening < end and len(periods) < limit:
+        n += 1
+        closing = _in_range(mark(n))
+        if opening < closing:
+            periods.append(Period(opening, closing))
+        opening = closing
+    return periods
+
+
+def civil_date(instant: datetime, zone: str) -> date:
+    """The date on the wall of somebody in that zone."""
+    return _civil(instant, zone).date().to_stdlib()
+
+
+def civil_days(period: Period, zone: str) -> int:
+    """From the date of the start to the date of the end, half-open: a clock change makes no day longer."""
+    return (civil_date(period.end, zone) - civil_date(period.start, zone)).days
+
+
+def day_fraction(part: Period, whole: Period, zone: str) -> Fraction:
+    """The share of `whole` that `part` is, in civil days of the zone; the parts of a whole add up to 1.
+
+    The day of a change belongs to what begins on it. A whole inside a single day has no days to count and
+    is measured by duration.
+    """
+    if part.start < whole.start or part.end > whole.end:
+        raise ValueError(f"{part} is not a part of {whole}")
+    days = civil_days(whole, zone)
+    if days == 0:
+        return Fraction((part.end - part.start) // _MICROSECOND, (whole.end - whole.start) // _MICROSECOND)
+    return Fraction(civil_days(part, zone), days)
+
+
+def check_time_zone(zone: str, *, field: str = "time_zone") -> str:
+    """`zone` itself if the IANA database has it, spelled exactly so."""
+    if zone not in _zones():
+        raise UnknownTimeZone("must be the name of an IANA time zone, such as Europe/Paris", field=field)
+    return zone
+
+
+def _ruler(anchor: datetime, zone: str, interval: Interval) -> Callable[[int], datetime]:
+    """The boundary function of one anchor, not limited to the range."""
+    anchor = _in_range(_utc(anchor))
+    origin = _civil(anchor, zone)
+    months = _MONTHS.get(interval.unit, 0) * interval.count
+    days = _DAYS.get(interval.unit, 0) * interval.count
+
+    def mark(n: int) -> datetime:
+        if n == 0:
+            return anchor  # which may be the second of a civil time that happens twice
+        try:
+            civil = origin.add(months=n * months, days=n * days)
+            return civil.assume_tz(zone, disambiguation="compatible").to_instant().to_stdlib()
+        except (ValueError, OverflowError):
+            raise _out_of_range() from None
+
+    return mark
+
+
+def _estimate(anchor: datetime, zone: str, interval: Interval, instant: datetime) -> int:
+    """The index by the calendar alone, which the day, the time and clock changes move by one or two."""
+    then, now = civil_date(anchor, zone), civil_date(_in_range(instant), zone)
+    if interval.unit in _MONTHS:
+        elapsed = (now.year - then.year) * 12 + now.month - then.month
+        return elapsed // (_MONTHS[interval.unit] * interval.count)
+    return (now - then).days // (_DAYS[interval.unit] * interval.count)
+
+
+def _civil(instant: datetime, zone: str) -> PlainDateTime:
+    return Instant(_utc(instant)).to_tz(check_time_zone(zone)).to_plain()
+
+
+def _utc(instant: datetime) -> datetime:
+    if instant.tzinfo is None:
+        raise ValueError("an instant has a time zone")
+    return instant.astimezone(UTC)
+
+
+def _in_range(instant: datetime) -> datetime:
+    if not EARLIEST <= instant < LATEST:
+        raise _out_of_range()
+    return instant
+
+
+def _out_of_range() -> TimeOutOfRange:
+    return TimeOutOfRange(f"must lie in the years {EARLIEST.year} to {LATEST.year - 1}", field="time")
+
+
+@functools.cache
+def _zones() -> frozenset[str]:
+    # Some systems list the machine's own settings next to the zones; a period must not depend on the machine.
+    return frozenset(zoneinfo.available_timezones() - {"localtime", "Factory"})
+
+
+_MONTHS: Final = {Unit.MONTH: 1, Unit.YEAR: 12}
+_DAYS: Final = {Unit.DAY: 1, Unit.WEEK: 7}
+_COUNT_MAX: Final = {Unit.DAY: 3_660, Unit.WEEK: 520, Unit.MONTH: 120, Unit.YEAR: 10}
+_CORRECTIONS_MAX: Final = 4
+_MICROSECOND: Final = timedelta(microseconds=1)

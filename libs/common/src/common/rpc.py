@@ -1,0 +1,414 @@
+"""Knows the way of a call, in and out: who asks, one transaction, one answer or one explained refusal.
+
+`@transactional` makes an RPC method of `async def X(self, request, tx)`: begin, run, commit, answer; a request that
+carries a `request_id` is carried out once (AIP-155). A method that talks to the outside is not decorated, takes
+`(self, request, context)` as gRPC has it, and opens its transactions at a `Desk`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn, Protocol, TypeVar, get_type_hints
+
+import asyncpg
+import grpc
+import grpc.aio
+from google.protobuf import any_pb2
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+from opentelemetry.trace import SpanKind
+from sqlalchemy.exc import DBAPIError
+
+from common import errors, telemetry
+from common.auth import Audience, Identity, Unauthenticated, Verifier, admit, audience_of
+from common.caller import Caller, current_caller
+from common.crash import crashpoint
+from common.db import Database, Tx
+from common.errors import InvalidArgument, Kind, ResourceExhausted, SaldoError, Unavailable
+from common.telemetry import SECONDS, Telemetry
+
+REQUEST_ID_LENGTH_MAX: Final = 128
+CALL_DEADLINE_SECONDS: Final = 10.0
+MESSAGE_BYTES_MAX: Final = 8 * 1024 * 1024
+
+STATUS: Final[Mapping[Kind, grpc.StatusCode]] = {
+    Kind.INVALID_ARGUMENT: grpc.StatusCode.INVALID_ARGUMENT,
+    Kind.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    Kind.ALREADY_EXISTS: grpc.StatusCode.ALREADY_EXISTS,
+    Kind.FAILED_PRECONDITION: grpc.StatusCode.FAILED_PRECONDITION,
+    Kind.PERMISSION_DENIED: grpc.StatusCode.PERMISSION_DENIED,
+    Kind.UNAUTHENTICATED: grpc.StatusCode.UNAUTHENTICATED,
+    Kind.ABORTED: grpc.StatusCode.ABORTED,
+    Kind.RESOURCE_EXHAUSTED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Kind.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+}
+
+
+class RequestIdReused(errors.FailedPrecondition):
+    """The same request_id came before with another content. One id stands for one command."""
+
+
+class ConcurrentUpdate(errors.Aborted):
+    """The database chose another transaction over this one. Nothing was stored; try the same again."""
+
+
+class NeighbourUnavailable(Unavailable):
+    """A service that this one needs did not answer. Nothing was stored; try the same again."""
+
+
+class NeighbourRefused(errors.FailedPrecondition):
+    """A service that this one needs refused; `metadata` says who and why."""
+
+
+Response = TypeVar("Response", bound=Message)
+
+
+class HasDatabase(Protocol):
+    """What an api class must have for `@transactional`."""
+
+    @property
+    def database(self) -> Database: ...
+
+
+ApiT = TypeVar("ApiT", bound=HasDatabase)
+RequestT = TypeVar("RequestT", bound=Message)
+Handler = Callable[[ApiT, RequestT, Tx], Awaitable[Response]]
+Method = Callable[[ApiT, RequestT, Any], Awaitable[Response]]  # Any: the context of gRPC, which has no usable type
+
+
+def transactional(handler: Handler[ApiT, RequestT, Response]) -> Method[ApiT, RequestT, Response]:
+    """One call, one transaction: the gRPC method around a handler of `(self, request, tx)`."""
+    name = handler.__name__
+
+    @functools.wraps(handler)
+    async def method(self: ApiT, request: RequestT, context: Any) -> Response:  # Any: see Method
+        caller = current_caller.get()
+        async with self.database.transaction(caller) as tx:
+            request_id = getattr(request, "request_id", "")
+            if not request_id:
+                response = await handler(self, request, tx)
+                crashpoint("rpc.before_commit")
+            else:
+                response = await _once(tx, name, request_id, request, handler, self)
+        crashpoint("rpc.committed")
+        return response
+
+    return method
+
+
+def open_to(audience: Audience) -> Callable[[Method[ApiT, RequestT, Response]], Method[ApiT, RequestT, Response]]:
+    """Declare who may call an RPC, where the verb of its name does not say it."""
+
+    def declare(method: Method[ApiT, RequestT, Response]) -> Method[ApiT, RequestT, Response]:
+        method.__dict__["audience"] = audience
+        return method
+
+    return declare
+
+
+async def _once(
+    tx: Tx,
+    method: str,
+    request_id: str,
+    request: RequestT,
+    handler: Handler[ApiT, RequestT, Response],
+    api: ApiT,
+) -> Response:
+    """Carry the command out, or answer what the first one answered. A twin waits here for the first to commit."""
+    if len(request_id) > REQUEST_ID_LENGTH_MAX or not request_id.isprintable():
+        message = f"must be at most {REQUEST_ID_LENGTH_MAX} printable characters"
+        raise InvalidArgument(message, field="request_id")
+    digest = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
+    key = (tx.seller_id, method, request_id)
+    claimed = await tx.driver.fetchval(
+        "INSERT INTO requests (seller_id, method, request_id, digest) VALUES ($1, $2, $3, $4)"
+        " ON CONFLICT DO NOTHING RETURNING true",
+        *key,
+        digest,
+    )
+    if not claimed:
+        row = await tx.driver.fetchrow(
+            "SELECT digest, response FROM requests WHERE seller_id = $1 AND method = $2 AND request_id = $3", *key
+        )
+        assert row is not None
+        if row["digest"] != digest:
+            raise RequestIdReused(f"request_id {request_id} was used for another command", request_id=request_id)
+        kind: type[Response] = _response_type(handler)
+        return kind.FromString(row["response"])
+    response = await handler(api, request, tx)
+    crashpoint("rpc.before_commit")
+    await tx.driver.execute(
+        "UPDATE requests SET response = $4 WHERE seller_id = $1 AND method = $2 AND request_id = $3",
+        *key,
+        response.SerializeToString(),
+    )
+    return response
+
+
+@functools.cache
+def _response_type(handler: Callable[..., object]) -> Any:  # Any: the annotation says which message it is
+    module = inspect.getmodule(handler)
+    return get_type_hints(handler, vars(module) if module else None)["return"]
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Where work that needs more than one transaction is done: for a caller, with neighbours to ask in between."""
+
+    database: Database
+    caller: Caller
+    neighbours: Neighbours
+
+    def transaction(self) -> AbstractAsyncContextManager[Tx]:
+        return self.database.transaction(self.caller)
+
+    def ask(self, stub: type[StubT]) -> StubT:
+        """The neighbour that answers this contract."""
+        return self.neighbours.stub(stub)
+
+
+StubT = TypeVar("StubT")
+
+
+class Neighbours:
+    """The services that this one asks: a channel each, every call signed and traced, with a deadline."""
+
+    def __init__(self, addresses: Mapping[type, str], *, identity: Identity, telemetry: Telemetry) -> None:
+        interceptor = _OutgoingCalls(identity, telemetry)
+        self._channels = {
+            stub: grpc.aio.insecure_channel(address, interceptors=[interceptor], options=_CHANNEL_OPTIONS)
+            for stub, address in addresses.items()
+        }
+        self._stubs = {stub: stub(channel) for stub, channel in self._channels.items()}
+
+    def stub(self, stub: type[StubT]) -> StubT:
+        found: StubT = self._stubs[stub]
+        return found
+
+    async def close(self) -> None:
+        for channel in self._channels.values():
+            await channel.close()
+
+
+_CHANNEL_OPTIONS: Final = [
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+]
+
+
+class _OutgoingCalls(grpc.aio.UnaryUnaryClientInterceptor):
+    def __init__(self, identity: Identity, telemetry: Telemetry) -> None:
+        self._identity = identity
+        self._telemetry = telemetry
+
+    async def intercept_unary_unary(
+        self, continuation: Any, details: Any, request: Any
+    ) -> Any:  # Any: grpc's signature
+        method = details.method if isinstance(details.method, str) else details.method.decode()
+        with self._telemetry.span(method.lstrip("/"), SpanKind.CLIENT):
+            metadata = grpc.aio.Metadata(*(details.metadata or ()))
+            metadata.add("authorization", f"Bearer {self._identity.token(current_caller.get().seller_id)}")
+            metadata.add("traceparent", telemetry.traceparent())
+            signed = grpc.aio.ClientCallDetails(
+                method=details.method,
+                timeout=details.timeout or CALL_DEADLINE_SECONDS,
+                metadata=metadata,
+                credentials=details.credentials,
+                wait_for_ready=details.wait_for_ready,
+            )
+            call = await continuation(signed, request)
+            try:
+                return await call
+            except grpc.aio.AioRpcError as error:
+                raise _neighbour_error(method, error) from error
+
+
+_PASSING: Final = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.CANCELLED,
+    }
+)
+
+
+def _neighbour_error(method: str, error: grpc.aio.AioRpcError) -> SaldoError:
+    info = error_info(error)
+    if error.code() in _PASSING:
+        return NeighbourUnavailable(f"{method} is not available", method=method)
+    return NeighbourRefused(
+        f"{method}: {error.details()}",
+        **{
+            **(info.metadata if info else {}),
+            "method": method,
+            "neighbour_reason": info.reason if info else error.code().name,
+        },
+    )
+
+
+def error_info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo | None:
+    """The reason and metadata of a refusal, as a client reads them."""
+    status = rpc_status.from_call(error)  # type: ignore[arg-type] # typed for the synchronous call only; works on both
+    for detail in status.details if status else ():
+        info = error_details_pb2.ErrorInfo()
+        if detail.Is(info.DESCRIPTOR):
+            detail.Unpack(info)
+            return info
+    return None
+
+
+class IncomingCalls(grpc.aio.ServerInterceptor):
+    """The one interceptor: token, span, log event, error table. Health and reflection pass, nothing else does."""
+
+    def __init__(self, service: str, *, verifier: Verifier, telemetry: Telemetry, callers: Collection[str]) -> None:
+        self._service = service
+        self._verifier = verifier
+        self._telemetry = telemetry
+        self._callers = callers
+        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}  # Any: of any method
+        self._duration = telemetry.meter.create_histogram(
+            "rpc.server.duration", unit="s", explicit_bucket_boundaries_advisory=SECONDS
+        )
+        self.in_flight = 0
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:  # Any: grpc's signature
+        method: str = details.method
+        wrapped = self._wrapped.get(method)
+        if wrapped is not None:
+            return wrapped
+        handler = await continuation(details)
+        if handler is None or method.startswith("/grpc."):
+            return handler
+        assert handler.unary_unary is not None, "streams are not served yet"
+        wrapped = grpc.unary_unary_rpc_method_handler(
+            self._around(method, handler.unary_unary), handler.request_deserializer, handler.response_serializer
+        )
+        self._wrapped[method] = wrapped
+        return wrapped
+
+    def _around(self, method: str, behaviour: Any) -> Any:  # Any: grpc's behaviours are not typed
+        name = method.rpartition("/")[2]
+        audience: Audience = getattr(behaviour, "audience", None) or audience_of(name)
+        span_name = method.lstrip("/")
+
+        async def around(request: Message, context: Any) -> Message:
+            started = time.perf_counter()
+            self.in_flight += 1
+            code = "OK"
+            caller: Caller | None = None
+            failure: BaseException | None = None
+            metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+            try:
+                with self._telemetry.span(span_name, SpanKind.SERVER, parent=metadata.get("traceparent", "")):
+                    try:
+                        caller = self._verifier.caller(_bearer(metadata))
+                        admit(caller, audience, services=self._callers)
+                        current_caller.set(caller)
+                        response: Message = await behaviour(request, context)
+                        return response
+                    except Exception as error:
+                        failure = error
+                        status = self._status(error)
+                        code = status.code.name
+                        await _abort(context, status)
+                    finally:
+                        # Inside the span, so that the log event carries its trace.
+                        duration = time.perf_counter() - started
+                        self._duration.record(duration, {"rpc.method": name, "rpc.response.status_code": code})
+                        self._log(method, code, caller, duration, failure)
+            finally:
+                self.in_flight -= 1
+            raise AssertionError("a call is answered or aborted")
+
+        return around
+
+    def _status(self, error: Exception) -> _Status:
+        known = _as_saldo_error(error)
+        if known is None:
+            return _Status(
+                code=grpc.StatusCode.INTERNAL,
+                message=f"internal error; trace {telemetry.trace_id()}",
+                details=(),
+            )
+        return _Status(code=STATUS[known.kind], message=known.message, details=_details(known, self._service))
+
+    def _log(
+        self, method: str, code: str, caller: Caller | None, duration: float, failure: BaseException | None
+    ) -> None:
+        fields: dict[str, object] = {"method": method, "code": code, "duration_ms": round(duration * 1000, 2)}
+        if caller is not None:
+            fields |= {"seller_id": caller.seller_id, "actor": caller.actor}
+        log = self._telemetry.log
+        if failure is None:
+            log.debug("request", **fields)
+        elif code == "INTERNAL":
+            log.error("request", **fields, exc_info=failure)
+        else:
+            known = _as_saldo_error(failure)
+            log.info("request", **fields, reason=known.reason if known else "", error=str(failure)[:500])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Status:
+    code: grpc.StatusCode
+    message: str
+    details: tuple[Message, ...]
+
+
+async def _abort(context: Any, status: _Status) -> NoReturn:  # Any: see Method
+    packed = []
+    for detail in status.details:
+        anything = any_pb2.Any()
+        anything.Pack(detail)
+        packed.append(anything)
+    number = getattr(code_pb2, status.code.name)
+    await context.abort_with_status(
+        rpc_status.to_status(status_pb2.Status(code=number, message=status.message, details=packed))
+    )
+    raise AssertionError("abort raises")
+
+
+def _details(error: SaldoError, service: str) -> tuple[Message, ...]:
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=f"saldo.{service}", metadata=error.metadata)
+    if isinstance(error, InvalidArgument):
+        violations = [
+            error_details_pb2.BadRequest.FieldViolation(field=each.field, description=each.description)
+            for each in error.violations
+        ]
+        return info, error_details_pb2.BadRequest(field_violations=violations)
+    if isinstance(error, Unavailable | ResourceExhausted) and error.retry_seconds is not None:
+        return info, error_details_pb2.RetryInfo(retry_delay=Duration(seconds=error.retry_seconds))
+    return (info,)
+
+
+_CONFLICTS: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError)
+
+
+def _as_saldo_error(error: BaseException) -> SaldoError | None:
+    if isinstance(error, SaldoError):
+        return error
+    cause = error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig is not None else error
+    if isinstance(cause, _CONFLICTS):
+        return ConcurrentUpdate("another transaction was faster; nothing was stored")
+    if isinstance(cause, asyncpg.QueryCanceledError):
+        return Unavailable("the database took too long; nothing was stored")
+    return None
+
+
+def _bearer(metadata: Mapping[str, str]) -> str:
+    scheme, _, token = metadata.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated("a bearer token is required in the metadata `authorization`")
+    return token

@@ -1,0 +1,281 @@
+"""Knows how a service lives: composed once, one TaskGroup of server, relay, consumers and jobs, drained on SIGTERM.
+
+Any task that fails brings the process down: crash, restart, resume; everything is idempotent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from types import ModuleType
+from typing import Any, Final, TypeVar
+
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+
+from common import migrate, outbox
+from common.auth import Identity, Verifier
+from common.bus import Bus, BusUnavailable, JetStreamBus, StreamSpec
+from common.caller import EVERY_SELLER, current_caller, service_caller
+from common.consumer import Consumers, Handlers
+from common.db import LOST, Database, DatabaseUnavailable
+from common.jobs import Errand, Job, Jobs
+from common.operations import OperationsApi
+from common.relay import Relay
+from common.rpc import MESSAGE_BYTES_MAX, Desk, IncomingCalls, Neighbours
+from common.settings import ServiceSettings
+from common.telemetry import Telemetry
+from saldo.operations.v1 import operations_service_pb2
+
+START_TRIES: Final = 60
+START_WAIT_SECONDS: Final = 0.5
+MONITOR_SECONDS: Final = 5.0
+KEEP_DAYS: Final = 30
+PRUNE_ROWS: Final = 5_000
+PRUNE_EVERY: Final = 720  # rounds of the monitor: an hour
+
+Mount = Callable[[grpc.aio.Server], None]
+SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
+
+
+class Service:
+    """One running service. `main.py` says what it is made of; this says how it lives."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: ServiceSettings,
+        *,
+        callers: Sequence[str] = (),
+        neighbours: Mapping[type, str] | None = None,
+        bus: Bus | None = None,
+    ) -> None:
+        """`callers` are the services that may call this one; `neighbours` the contracts it calls, with addresses."""
+        self.name = name
+        self.settings = settings
+        self.telemetry = Telemetry(name, endpoint=settings.otlp_endpoint, level=settings.log_level)
+        self.database = Database(
+            settings.database_url.get_secret_value(), service=name, pool_size=settings.database_pool_size
+        )
+        self.identity = Identity(name, settings.auth_key)
+        self.neighbours = Neighbours(neighbours or {}, identity=self.identity, telemetry=self.telemetry)
+        self.bus = bus or JetStreamBus(settings.nats_url, stream_bytes_max=settings.stream_bytes_max)
+        self.address = ""
+        self._calls = IncomingCalls(
+            name, verifier=Verifier(settings.auth_jwks), telemetry=self.telemetry, callers=callers
+        )
+        self._mounts: list[Mount] = []
+        self._contracts: list[str] = []
+        self._package = ""
+        self._handlers: Handlers = {}
+        self._jobs: Sequence[Job | Errand] = ()
+        self._closers: list[Callable[[], Awaitable[None]]] = []
+        self._stopping = asyncio.Event()
+        self._health = health_aio.HealthServicer()
+
+    def desk(self) -> Desk:
+        """Where an undecorated RPC works: for the caller of the call under way."""
+        return Desk(self.database, current_caller.get(), self.neighbours)
+
+    def serve(self, contract: Any, api: object) -> None:  # Any: a protobuf service descriptor
+        """Answer a contract with an api object."""
+        grpc_module = importlib.import_module(_grpc_module(contract))
+        add = getattr(grpc_module, f"add_{contract.name}Servicer_to_server")
+        self._mounts.append(lambda server: add(api, server))
+        self._contracts.append(contract.full_name)
+
+    def publish(self, events: ModuleType) -> None:
+        """Announce the events of a contract's `events_pb2`."""
+        self._package = events.DESCRIPTOR.package
+
+    def consume(self, handlers: Handlers) -> None:
+        self._handlers = handlers
+
+    def schedule(self, jobs: Sequence[Job | Errand]) -> None:
+        self._jobs = jobs
+
+    def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Close something that `main.py` opened, after everything that uses it has stopped."""
+        self._closers.append(close)
+
+    async def run(self) -> None:
+        """Live until SIGTERM or SIGINT."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        async with self.running():
+            await self._stopping.wait()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def stopped(self) -> None:
+        """Wait until `stop` has been called."""
+        await self._stopping.wait()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[str]:
+        """Live for as long as the body does; gives the address. A task that fails cancels the body."""
+        relay = Relay(
+            self.database,
+            self.bus,
+            stream=outbox.stream_of_package(self._package),
+            telemetry=self.telemetry,
+            poll_seconds=self.settings.relay_poll_seconds,
+        )
+        consumers = Consumers(self.database, self.bus, self._handlers, telemetry=self.telemetry)
+        jobs = Jobs(
+            self.database,
+            self._jobs,
+            neighbours=self.neighbours,
+            telemetry=self.telemetry,
+            poll_seconds=self.settings.jobs_poll_seconds,
+            concurrency=self.settings.jobs_concurrency,
+        )
+        operations = OperationsApi(self.database, relay=relay, consumers=consumers, jobs=jobs)
+        server: grpc.aio.Server | None = None
+        try:
+            await self._reach_servers(consumers)
+            server = self._server(operations)
+            await server.start()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(relay.run(), name="relay")
+                group.create_task(consumers.run(), name="consumers")
+                group.create_task(jobs.run(), name="jobs")
+                monitor = group.create_task(self._monitor(operations), name="monitor")
+                self._ready()
+                yield self.address
+                self.telemetry.log.info("stopping")
+                await self._health.enter_graceful_shutdown()
+                await server.stop(self.settings.drain_seconds)
+                consumers.stop()
+                jobs.stop()
+                relay.stop()
+                monitor.cancel()
+        finally:
+            if server is not None:
+                await server.stop(0)
+            await self._close(consumers)
+
+    async def _close(self, consumers: Consumers) -> None:
+        for close in (consumers.close, self.neighbours.close, self.bus.close, *self._closers, self.database.close):
+            await close()
+        # The exporters wait for the network: not on the loop that others may be living on.
+        await asyncio.to_thread(self.telemetry.shutdown)
+
+    async def _reach_servers(self, consumers: Consumers) -> None:
+        """The servers may be starting too: wait for them, but not for ever."""
+        for tries in range(1, START_TRIES + 1):
+            try:
+                await self.bus.connect()
+                await self.bus.ensure_stream(
+                    StreamSpec(name=outbox.stream_of_package(self._package), subjects=(f"{self._package}.>",))
+                )
+                await consumers.subscribe()
+                await self._ping()
+                return
+            except (BusUnavailable, DatabaseUnavailable, *LOST) as error:
+                if tries == START_TRIES:
+                    raise
+                self.telemetry.log.warning("servers not reached", tries=tries, error=str(error))
+                await asyncio.sleep(START_WAIT_SECONDS)
+
+    def _server(self, operations: OperationsApi) -> grpc.aio.Server:
+        server = grpc.aio.server(
+            interceptors=[self._calls],
+            options=[
+                ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+                ("grpc.so_reuseport", 0),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 30_000),
+                ("grpc.max_concurrent_streams", 256),
+            ],
+            maximum_concurrent_rpcs=1_000,
+        )
+        self.serve(operations_service_pb2.DESCRIPTOR.services_by_name["OperationsService"], operations)
+        for mount in self._mounts:
+            mount(server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection(
+            (*self._contracts, reflection.SERVICE_NAME, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name),
+            server,
+        )
+        host = self.settings.listen.rpartition(":")[0]
+        port = server.add_insecure_port(self.settings.listen)
+        self.address = f"{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # what is listened on, told
+        return server
+
+    def _ready(self) -> None:
+        self.telemetry.log.info("ready", address=self.address)
+        if self.settings.ready_file is not None:
+            # Renamed into place: whoever waits for it never reads half of it.
+            unfinished = self.settings.ready_file.with_suffix(".part")
+            unfinished.write_text(json.dumps({"service": self.name, "address": self.address, "pid": os.getpid()}))
+            unfinished.rename(self.settings.ready_file)
+
+    async def _monitor(self, operations: OperationsApi) -> None:
+        """Health as the database sees it, the figures that say whether the suite is well, and the sweeping up."""
+        gauges = {
+            field: self.telemetry.meter.create_gauge(f"saldo.{field}")
+            for field in ("outbox_count", "outbox_age_seconds", "consumer_backlog", "dead_letter_count", "due_count")
+        }
+        rounds = 0
+        while True:
+            serving = True
+            try:
+                found = await operations.state()
+                for field, gauge in gauges.items():
+                    gauge.set(getattr(found, field))
+                if rounds % PRUNE_EVERY == 0:
+                    await self._prune()
+            except (BusUnavailable, DatabaseUnavailable) as error:
+                self.telemetry.log.warning("not healthy", error=str(error))
+                serving = False
+            status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+            await self._health.set("", status)
+            rounds += 1
+            await asyncio.sleep(MONITOR_SECONDS)
+
+    async def _prune(self) -> None:
+        """Forget what nobody can ask about any more, a bounded number of rows at a time."""
+        async with self.database.transaction(service_caller(self.name, EVERY_SELLER)) as tx:
+            for table, column in (("inbox", "create_time"), ("requests", "create_time"), ("outbox", "publish_time")):
+                await tx.driver.execute(
+                    f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table}"  # our own names
+                    f" WHERE {column} < clock_timestamp() - make_interval(days => $1) LIMIT $2))",
+                    KEEP_DAYS,
+                    PRUNE_ROWS,
+                )
+
+    async def _ping(self) -> None:
+        async with self.database.transaction(service_caller(self.name, EVERY_SELLER)):
+            pass
+
+
+def main(build: Callable[[SettingsT], Service], settings: type[SettingsT], *, package: str) -> None:
+    """The command of a service: `invoicing` serves, `invoicing migrate` brings its database up to date."""
+    told = settings()  # type: ignore[call-arg] # pydantic reads the environment
+    if sys.argv[1:] == ["migrate"]:
+        asyncio.run(migrate.migrate(told.database_url.get_secret_value(), package))
+    elif sys.argv[1:]:
+        sys.exit(f"usage: {package} [migrate]")
+    else:
+        import uvloop
+
+        async def live() -> None:
+            await build(told).run()
+
+        uvloop.run(live())
+
+
+def _grpc_module(contract: Any) -> str:  # Any: a protobuf service descriptor
+    """`saldo/catalog/v1/catalog_service.proto` → `saldo.catalog.v1.catalog_service_pb2_grpc`."""
+    name: str = contract.file.name
+    return name.removesuffix(".proto").replace("/", ".") + "_pb2_grpc"

@@ -1,0 +1,190 @@
+"""Knows how to tell what happens: one span and one log event per request, message and job.
+
+Every service has providers of its own, so that several can live in one process. Spans of a service that exports
+nothing still have ids, which travel in the outbox: a trace can be picked up later.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import structlog
+from opentelemetry import trace
+from opentelemetry._logs import SeverityNumber
+from opentelemetry.context import Context
+from opentelemetry.metrics import Meter
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+"""Buckets of durations: the SDK's own are made for milliseconds."""
+
+EXPORT_EVERY_MILLISECONDS: Final = 5_000
+SPAN_DELAY_MILLISECONDS: Final = 500
+FLUSH_MILLISECONDS: Final = 3_000
+
+
+class Telemetry:
+    """The tracer, the meter and the log of one service."""
+
+    def __init__(self, service: str, *, endpoint: str = "", level: str = "info") -> None:
+        resource = Resource.create({"service.name": service, "service.namespace": "saldo"})
+        sampler = ParentBased(ALWAYS_ON) if endpoint else ALWAYS_OFF
+        self._spans = TracerProvider(resource=resource, sampler=sampler, shutdown_on_exit=False)
+        self._logs: LoggerProvider | None = None
+        readers = []
+        if endpoint:
+            # Imported here: a service that exports nothing starts without them.
+            from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
+            from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
+            from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
+            self._spans.add_span_processor(
+                BatchSpanProcessor(
+                    OTLPSpanExporter(endpoint=endpoint, insecure=True, timeout=2),
+                    max_queue_size=20_000,
+                    max_export_batch_size=512,
+                    schedule_delay_millis=SPAN_DELAY_MILLISECONDS,
+                )
+            )
+            readers.append(
+                PeriodicExportingMetricReader(
+                    OTLPMetricExporter(endpoint=endpoint, insecure=True, timeout=2),
+                    export_interval_millis=EXPORT_EVERY_MILLISECONDS,
+                )
+            )
+            self._logs = LoggerProvider(resource=resource, shutdown_on_exit=False)
+            self._logs.add_log_record_processor(
+                BatchLogRecordProcessor(OTLPLogExporter(endpoint=endpoint, insecure=True, timeout=2))
+            )
+        self._metrics = MeterProvider(resource=resource, metric_readers=readers, shutdown_on_exit=False)
+        self._tracer = self._spans.get_tracer("saldo.common")
+        self.meter: Meter = self._metrics.get_meter("saldo.common")
+        self.log = _logger(service, level, self._logs)
+
+    @contextmanager
+    def span(
+        self,
+        name: str,
+        kind: SpanKind,
+        *,
+        parent: str = "",
+        links: tuple[str, ...] = (),
+        attributes: Mapping[str, str | int] | None = None,
+    ) -> Iterator[Span]:
+        """A span that continues the `traceparent` given, or the span under way, or begins a trace.
+
+        An exception that leaves the body marks it as failed.
+        """
+        known = (span_context(text) for text in links)
+        with self._tracer.start_as_current_span(
+            name,
+            context=_context(parent),
+            kind=kind,
+            links=[Link(context) for context in known if context is not None],
+            attributes=attributes,
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            try:
+                yield span
+            except BaseException as error:
+                span.set_status(Status(StatusCode.ERROR, type(error).__name__))
+                raise
+
+    def shutdown(self) -> None:
+        """Send what is waiting, within a few seconds."""
+        self._spans.force_flush(FLUSH_MILLISECONDS)
+        self._spans.shutdown()
+        if self._logs is not None:
+            self._logs.force_flush(FLUSH_MILLISECONDS)
+            self._logs.shutdown()
+        self._metrics.shutdown(timeout_millis=FLUSH_MILLISECONDS)
+
+
+def traceparent() -> str:
+    """The W3C `traceparent` of the span under way; empty outside of one."""
+    context = trace.get_current_span().get_span_context()
+    if not context.is_valid:
+        return ""
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+
+
+def trace_id() -> str:
+    context = trace.get_current_span().get_span_context()
+    return f"{context.trace_id:032x}" if context.is_valid else ""
+
+
+def span_context(text: str) -> SpanContext | None:
+    """The other end of a `traceparent`; None when it is malformed, which is never worth a failure."""
+    version, _, rest = text.partition("-")
+    parts = rest.split("-")
+    if version != "00" or len(parts) != 3 or [len(part) for part in parts] != [32, 16, 2]:
+        return None
+    try:
+        numbers = [int(part, 16) for part in parts]
+    except ValueError:
+        return None
+    context = SpanContext(numbers[0], numbers[1], is_remote=True, trace_flags=TraceFlags(numbers[2]))
+    return context if context.is_valid else None
+
+
+def _context(parent: str) -> Context | None:
+    remote = span_context(parent) if parent else None
+    return None if remote is None else trace.set_span_in_context(trace.NonRecordingSpan(remote))
+
+
+Event = MutableMapping[str, Any]  # Any: whatever is logged
+
+_SEVERITY: Final = {
+    "debug": (logging.DEBUG, SeverityNumber.DEBUG),
+    "info": (logging.INFO, SeverityNumber.INFO),
+    "warning": (logging.WARNING, SeverityNumber.WARN),
+    "error": (logging.ERROR, SeverityNumber.ERROR),
+}
+
+
+def _logger(service: str, level: str, logs: LoggerProvider | None) -> structlog.typing.FilteringBoundLogger:
+    exporter = logs.get_logger("saldo.common") if logs is not None else None
+
+    def add_context(_logger: object, _method: str, event: Event) -> Event:
+        event["service"] = service
+        if identity := trace_id():
+            event["trace_id"] = identity
+        return event
+
+    def export(_logger: object, method: str, event: Event) -> Event:
+        if exporter is not None:
+            attributes = {key: str(value) for key, value in event.items() if key not in ("event", "timestamp")}
+            exporter.emit(
+                severity_number=_SEVERITY.get(method, _SEVERITY["error"])[1],
+                severity_text=method.upper(),
+                body=str(event["event"]),
+                attributes=attributes,
+            )
+        return event
+
+    logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
+        structlog.WriteLogger(sys.stdout),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            add_context,
+            structlog.processors.format_exc_info,
+            export,
+            structlog.processors.JSONRenderer(default=str, ensure_ascii=False),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_SEVERITY[level][0]),
+    )
+    return logger.bind()

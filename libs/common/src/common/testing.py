@@ -1,0 +1,299 @@
+"""Knows how to run services for tests: real PostgreSQL, real gRPC, an in-memory bus, one fresh sandbox per test.
+
+A pytest plugin. Services are started by name, from their own `main.build`, so that a test of one may have its real
+neighbours without importing them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import asyncpg
+import grpc
+import grpc.aio
+import pytest
+import pytest_asyncio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from common import ids, migrate, outbox
+from common.auth import jwk, sign
+from common.bus import MemoryBus
+from common.caller import Role, service_actor
+from common.ids import SellerId
+from common.rpc import error_info
+from common.service import Service
+from common.travel import quiet, travel
+from saldo.operations.v1.operations_service_pb2_grpc import OperationsServiceStub
+
+SERVICES: Final = ("catalog", "subscriptions", "metering", "invoicing", "payments", "dunning")
+SANDBOX_START: Final = datetime(2026, 1, 1, tzinfo=UTC)
+ISSUER: Final = "test"
+PASSWORD: Final = "test"  # of roles in a server that lives as long as the test run
+MessageT = TypeVar("MessageT", bound=Message)
+
+
+class Keys:
+    """A key pair for everyone, and a key set with all of them."""
+
+    def __init__(self, folder: Path, services: Sequence[str]) -> None:
+        self.folder = folder
+        self.jwks = folder / "jwks.json"
+        self.issuer = Ed25519PrivateKey.generate()
+        entries = [jwk(self.issuer.public_key(), kid=ISSUER)]
+        for service in services:
+            key = Ed25519PrivateKey.generate()
+            self.private(service).write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+            entries.append(jwk(key.public_key(), kid=service_actor(service)))
+        self.jwks.write_text(json.dumps({"keys": entries}))
+
+    def private(self, service: str) -> Path:
+        return self.folder / f"{service}.pem"
+
+    def token(self, *, role: Role = Role.OWNER, seller_id: SellerId | None, actor: str = "tester") -> str:
+        return sign(self.issuer, kid=ISSUER, actor=actor, role=role, seller_id=seller_id, lifetime=timedelta(hours=1))
+
+
+class Databases:
+    """Databases made from a migrated template in a few milliseconds each."""
+
+    def __init__(self, admin_url: str) -> None:
+        self._admin_url = admin_url
+        self._templates: dict[str, str] = {}
+        self._count = 0
+
+    async def create(self, service: str, *, migrated: str | None = None) -> str:
+        """The URL of a new database for a service, migrated by the package named."""
+        template = self._templates.get(service)
+        if template is None:
+            template = await self._template(service, migrated)
+            self._templates[service] = template
+        self._count += 1
+        name = f"{service}_{os.getpid()}_{self._count}"
+        async with self._admin() as admin:
+            await admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" OWNER "{service}" STRATEGY FILE_COPY')
+        return self.url(service, name)
+
+    async def drop(self, url: str) -> None:
+        async with self._admin() as admin:
+            await admin.execute(f'DROP DATABASE IF EXISTS "{urlsplit(url).path[1:]}" WITH (FORCE)')
+
+    def url(self, role: str, database: str) -> str:
+        server = urlsplit(self._admin_url)
+        return f"postgresql+asyncpg://{role}:{PASSWORD}@{server.hostname}:{server.port}/{database}"
+
+    async def _template(self, service: str, package: str | None) -> str:
+        name = f"{service}_template_{os.getpid()}"
+        async with self._admin() as admin:
+            # Several test processes may share the server: one creates the role.
+            await admin.execute("SELECT pg_advisory_lock(7203157)")
+            if not await admin.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", service):
+                await admin.execute(f"CREATE ROLE \"{service}\" LOGIN PASSWORD '{PASSWORD}'")
+            await admin.execute("SELECT pg_advisory_unlock(7203157)")
+            await admin.execute(f'CREATE DATABASE "{name}" OWNER "{service}"')
+        if package is not None:
+            await migrate.migrate(self.url(service, name), package)
+        return name
+
+    @asynccontextmanager
+    async def _admin(self) -> AsyncIterator[asyncpg.Connection]:
+        connection = await asyncpg.connect(self._admin_url)
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+
+class Suite:
+    """Services in this process, around one in-memory bus, with a sandbox to play in."""
+
+    def __init__(self, databases: Databases, keys: Keys, bus: MemoryBus, *, otlp_endpoint: str = "") -> None:
+        self.bus = bus
+        self.keys = keys
+        self.databases = databases
+        self.seller = SellerId(ids.mint(ids.SANDBOX, SANDBOX_START))
+        self.running: dict[str, Service] = {}
+        self.urls: dict[str, str] = {}
+        self._otlp_endpoint = otlp_endpoint
+        self._addresses = {name: f"127.0.0.1:{_free_port()}" for name in SERVICES}
+        self._lives: dict[str, asyncio.Task[None]] = {}
+        self._stack = AsyncExitStack()
+
+    async def start(self, *names: str, **overrides: object) -> None:
+        """Start services by name, each with a database of its own, or again with the one it had."""
+        for name in names:
+            if name not in self.urls:
+                self.urls[name] = await self.databases.create(name, migrated=name)
+            if name == "payments" and "simulated_gateway" not in self.urls:
+                self.urls["simulated_gateway"] = await self.databases.create("simulated_gateway")
+            service = self._build(name, overrides)
+            ready = asyncio.Event()
+            self._lives[name] = asyncio.create_task(_live(service, ready), name=name)
+            waiting = asyncio.create_task(ready.wait())
+            await asyncio.wait({self._lives[name], waiting}, timeout=30, return_when=asyncio.FIRST_COMPLETED)
+            if not ready.is_set():
+                waiting.cancel()
+                await self._lives.pop(name)
+                raise RuntimeError(f"{name} stopped before it was ready")
+            self.running[name] = service
+
+    async def stop(self, *names: str) -> None:
+        for name in names:
+            self.running.pop(name).stop()
+            await self._lives.pop(name)
+
+    async def close(self) -> None:
+        await self._stack.aclose()
+        await self.stop(*self.running)
+        for url in self.urls.values():
+            await self.databases.drop(url)
+
+    def stub(  # Any: grpc stubs are generated
+        self, stub: type[Any], service: str, *, role: Role = Role.OWNER, seller: SellerId | None = None
+    ) -> Any:
+        """A client of a service: for this suite's sandbox, as its owner, unless said otherwise."""
+        on_behalf_of = seller if role is Role.PLATFORM else seller or self.seller
+        return self.raw_stub(stub, service, token=self.keys.token(role=role, seller_id=on_behalf_of))
+
+    def raw_stub(self, stub: type[Any], service: str, *, token: str) -> Any:  # Any: as above
+        """A client with any token, or with none."""
+        interceptors = [_WithToken(token)] if token else []
+        channel = grpc.aio.insecure_channel(self._addresses[service], interceptors=interceptors)
+        self._stack.push_async_callback(channel.close)
+        return stub(channel)
+
+    async def travel(self, to: datetime) -> int:
+        """Let the sandbox's time pass in every running service."""
+        return await travel(self._clocks(), to)
+
+    async def quiet(self) -> None:
+        """Wait until everything that follows from what was done has happened."""
+        await quiet(self._clocks())
+
+    def announced(self, kind: type[MessageT]) -> list[MessageT]:
+        """The events of a class that have been published, oldest first; call `quiet` before."""
+        messages = self.bus.published(outbox.stream_of(kind))
+        return [kind.FromString(each.data) for each in messages if each.subject == outbox.subject_of(kind)]
+
+    def _clocks(self) -> dict[str, Any]:
+        return {name: self.stub(OperationsServiceStub, name) for name in self.running}
+
+    def _build(self, name: str, overrides: dict[str, object]) -> Service:
+        main = importlib.import_module(f"{name}.main")
+        settings_class = importlib.import_module(f"{name}.settings").Settings
+        told: dict[str, object] = {
+            "database_url": self.urls[name],
+            "listen": self._addresses[name],
+            "auth_jwks": self.keys.jwks,
+            "auth_key": self.keys.private(name),
+            "otlp_endpoint": self._otlp_endpoint,
+            "log_level": "warning",
+            "drain_seconds": 0.5,
+        }
+        for other in SERVICES:
+            if f"{other}_address" in settings_class.model_fields:
+                told[f"{other}_address"] = self._addresses[other]
+        if "simulated_gateway_url" in settings_class.model_fields:
+            told["simulated_gateway_url"] = self.urls["simulated_gateway"]
+        service: Service = main.build(settings_class(**told, **overrides), bus=self.bus)
+        return service
+
+
+async def _live(service: Service, ready: asyncio.Event) -> None:
+    async with service.running():
+        ready.set()
+        await service.stopped()
+
+
+class _WithToken(grpc.aio.UnaryUnaryClientInterceptor):
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    async def intercept_unary_unary(
+        self, continuation: Any, details: Any, request: Any
+    ) -> Any:  # Any: grpc's signature
+        metadata = grpc.aio.Metadata(*(details.metadata or ()), ("authorization", f"Bearer {self._token}"))
+        return await continuation(
+            grpc.aio.ClientCallDetails(
+                details.method, details.timeout or 20, metadata, details.credentials, details.wait_for_ready
+            ),
+            request,
+        )
+
+
+class Refusal:
+    """What a call was refused with."""
+
+    reason = ""
+    field = ""
+    metadata: dict[str, str]
+    message = ""
+
+
+@contextmanager
+def refused(reason: str, code: grpc.StatusCode | None = None) -> Iterator[Refusal]:
+    """The body must be refused for this reason (and with this code)."""
+    refusal = Refusal()
+    try:
+        yield refusal
+    except grpc.aio.AioRpcError as error:
+        info = error_info(error)
+        if info is None or info.reason != reason or code not in (None, error.code()):
+            found = info.reason if info else "no reason"
+            raise AssertionError(f"refused with {found}, {error.code()}, {error.details()}; not {reason}") from error
+        refusal.reason = info.reason
+        refusal.metadata = dict(info.metadata)
+        refusal.message = error.details() or ""
+        refusal.field = _violated_field(error)
+        return
+    raise AssertionError(f"was not refused with {reason}")
+
+
+def _violated_field(error: grpc.aio.AioRpcError) -> str:
+    status = rpc_status.from_call(error)  # type: ignore[arg-type] # typed for the synchronous call only
+    for detail in status.details if status else ():
+        bad = error_details_pb2.BadRequest()
+        if detail.Is(bad.DESCRIPTOR):
+            detail.Unpack(bad)
+            return str(bad.field_violations[0].field)
+    return ""
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+    return Keys(tmp_path_factory.mktemp("keys"), SERVICES)
+
+
+@pytest.fixture(scope="session")
+def databases() -> Databases:
+    return Databases(os.environ["SALDO_POSTGRES_URL"])
+
+
+@pytest_asyncio.fixture
+async def suite(databases: Databases, keys: Keys) -> AsyncIterator[Suite]:
+    """Start what the test needs: `await suite.start("catalog", "subscriptions")`."""
+    found = Suite(databases, keys, MemoryBus())
+    try:
+        yield found
+    finally:
+        await found.close()

@@ -1,0 +1,106 @@
+"""Knows how to move a sandbox through time across services: from one due moment to the next, waiting for quiet at each.
+
+The clocks of all services are moved to the earliest moment at which any of them has something to do; then everything
+that follows from it is let happen, wherever it happens; then the next moment. So a year of billing plays in seconds, in
+the order in which it would have played in a year.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+import grpc
+
+from common import wire
+from saldo.operations.v1 import operations_service_pb2 as pb
+
+STEPS_MAX: Final = 100_000
+QUIET_SECONDS: Final = 60.0
+UNREACHABLE_SECONDS: Final = 60.0
+POLL_SECONDS: Final = (0.002, 0.005, 0.01, 0.02, 0.05)
+AnswerT = TypeVar("AnswerT")
+
+
+class NeverQuiet(Exception):
+    """Something keeps happening, or keeps failing, longer than anyone should wait; says where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A moment that was reached, with everything in it done."""
+
+    time: datetime
+    waited_seconds: float
+
+
+async def travel(
+    clocks: Mapping[str, Any],  # Any: stubs of OperationsService, by name of service, that carry the sandbox's token
+    to: datetime,
+    *,
+    on_step: Callable[[Step], Awaitable[None]] | None = None,
+    quiet_seconds: float = QUIET_SECONDS,
+) -> int:
+    """Move to `to`; how many due moments were on the way. A service that is away for a while is waited for."""
+    for steps in range(STEPS_MAX):
+        began = time.monotonic()
+        readings = await quiet(clocks, seconds=quiet_seconds)
+        now = max(reading.time.ToDatetime(to.tzinfo) for reading in readings.values())
+        if on_step is not None:
+            await on_step(Step(now, time.monotonic() - began))
+        upcoming = [
+            reading.next_due_time.ToDatetime(to.tzinfo)
+            for reading in readings.values()
+            if reading.HasField("next_due_time")
+        ]
+        behind = any(reading.time.ToDatetime(to.tzinfo) < now for reading in readings.values())
+        if now >= to and not behind:
+            return steps
+        # A traveller that was interrupted has left some clocks behind: they catch up before anyone goes on.
+        target = now if behind else min([to, *(moment for moment in upcoming if moment > now)])
+        request = pb.AdvanceClockRequest(time=wire.timestamp(target))
+        await asyncio.gather(*(_patiently(clock.AdvanceClock, request) for clock in clocks.values()))
+    raise NeverQuiet(f"more than {STEPS_MAX} due moments on the way")
+
+
+async def quiet(clocks: Mapping[str, Any], *, seconds: float = QUIET_SECONDS) -> dict[str, pb.SandboxClock]:
+    """Wait until nothing is under way in any service, and return what all clocks say then.
+
+    Two readings in a row must be quiet and show the same progress: what one service sends while another is being asked
+    shows in the second.
+    """
+    deadline = time.monotonic() + seconds
+    before: dict[str, int] = {}
+    polls = 0
+    while True:
+        answers = await asyncio.gather(*(_patiently(clock.GetClock, pb.GetClockRequest()) for clock in clocks.values()))
+        readings: dict[str, pb.SandboxClock] = dict(zip(clocks, answers, strict=True))
+        progress = {name: reading.progress for name, reading in readings.items()}
+        if all(reading.quiet for reading in readings.values()):
+            if progress == before:
+                return readings
+            before = progress
+            continue
+        before = {}
+        if time.monotonic() > deadline:
+            busy = {name: reading.failing_count for name, reading in readings.items() if not reading.quiet}
+            raise NeverQuiet(f"still busy after {seconds:.0f} s (service: failing rows): {busy}")
+        await asyncio.sleep(POLL_SECONDS[min(polls, len(POLL_SECONDS) - 1)])
+        polls += 1
+
+
+async def _patiently(call: Callable[..., Awaitable[AnswerT]], request: object) -> AnswerT:
+    """Ask until there is an answer: reading and advancing a clock can both be repeated."""
+    deadline = time.monotonic() + UNREACHABLE_SECONDS
+    while True:
+        try:
+            return await call(request, timeout=10)
+        except grpc.aio.AioRpcError as error:
+            passing = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+            if not passing or time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.2)

@@ -1,0 +1,1 @@
+"""Keeps what sellers offer: products, plans and the prices that never change once published."""

@@ -1,0 +1,1 @@
+"""What is sold, for how much and by whom: rules only."""

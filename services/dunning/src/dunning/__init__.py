@@ -1,0 +1,1 @@
+"""Recovers what was not paid, by policy, until it is paid or given up."""

@@ -1,0 +1,1 @@
+"""Turns subscriptions and usage into money owed."""

@@ -1,0 +1,1 @@
+"""Counts what was used: every usage event exactly once."""

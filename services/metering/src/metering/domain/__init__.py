@@ -1,0 +1,1 @@
+"""Rules of counting: no I/O, no clock, no protobuf."""

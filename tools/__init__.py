@@ -1,0 +1,1 @@
+"""What engineers use around the services: servers from wheels, contracts, the `saldo` command."""
