@@ -11,6 +11,7 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -84,12 +85,16 @@ class Verifier:
     def __init__(self, jwks: Path) -> None:
         self._path = jwks
         self._keys: dict[str, Ed25519PublicKey] = {}
-        self._read_at = float("-inf")
+        self._looked = time.monotonic()
+        self._edition: _Edition | None = None
         self._known: OrderedDict[str, tuple[Caller, float]] = OrderedDict()
         self._read()
 
     def caller(self, token: str) -> Caller:
         """Who the token speaks for. Fails with UNAUTHENTICATED, saying no more than the holder may know."""
+        # A key that has been taken out of the set must stop opening doors; a new one must begin to.
+        if time.monotonic() - self._looked > RELOAD_SECONDS:
+            self._look_again()
         now = clock.wall().timestamp()
         known = self._known.get(token)
         if known is not None and now < known[1]:
@@ -124,18 +129,30 @@ class Verifier:
             raise Unauthenticated("the token is not valid here") from None
 
     def _key(self, kid: str) -> Ed25519PublicKey:
-        if kid not in self._keys and time.monotonic() - self._read_at > RELOAD_SECONDS:
-            self._read()
         key = self._keys.get(kid)
         if key is None:
             raise Unauthenticated("the token is signed with a key that is not known here")
         return key
 
+    def _look_again(self) -> None:
+        self._looked = time.monotonic()
+        # A file that is just being replaced is no reason to lock everyone out: what was read stays true until then.
+        with suppress(OSError, ValueError, KeyError, TypeError, jwt.PyJWTError):
+            self._read()
+
     def _read(self) -> None:
+        found = self._path.stat()
+        edition = (found.st_mtime_ns, found.st_ino, found.st_size)
+        if edition == self._edition:
+            return
         keys = json.loads(self._path.read_text())["keys"]
         self._keys = {key["kid"]: _public(key) for key in keys}
         self._known.clear()
-        self._read_at = time.monotonic()
+        self._edition = edition
+
+
+_Edition = tuple[int, int, int]
+"""Which writing of a file it is."""
 
 
 class Identity:
@@ -208,7 +225,7 @@ def _public(entry: dict[str, str]) -> Ed25519PublicKey:
     return key
 
 
-def _caller(claims: dict[str, Any], kid: str) -> Caller:
+def _caller(claims: dict[str, Any], kid: str) -> Caller:  # Any: claims are checked one by one
     role = next((role for role in Role if role.value == claims.get("role")), None)
     actor = claims["sub"]
     if role is None or claims["iss"] != kid:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -22,15 +22,21 @@ from common.bus import Bus, BusUnavailable, Delivery, StreamSpec, Subscription
 from common.caller import EVERY_SELLER, current_caller, service_caller
 from common.crash import crashpoint
 from common.db import Database, DatabaseUnavailable, Tx
-from common.errors import InvalidArgument, NotFound, Unavailable
+from common.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from common.ids import SellerId, check_seller
+from common.pace import Pace
 from common.telemetry import Telemetry
 
 BATCH_SIZE: Final = 500
 FETCH_SECONDS: Final = 5.0
-DELIVERIES_MAX: Final = 8
+FAILURES_MAX: Final = 8
 RETRY_SECONDS: Final = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 UNAVAILABLE_RETRY_SECONDS: Final = 1.0
+LONG_UNAVAILABLE_RETRY_SECONDS: Final = 10.0
+SOON_ATTEMPTS: Final = 60
+# Safely before the bus stops delivering a message; at these intervals, after more than two hours.
+ATTEMPTS_MAX: Final = 900
+FAILURES_KEPT: Final = 10_000
 ERROR_LENGTH_MAX: Final = 4_000
 
 Handler = Callable[[Tx, Any], Awaitable[None]]  # Any: the event class is the key of the dictionary
@@ -40,6 +46,10 @@ BatchT = TypeVar("BatchT", bound=Callable[..., Awaitable[None]])
 
 class DeadLetterNotFound(NotFound):
     """There is no such dead letter, or it has been requeued or discarded."""
+
+
+class DeadLetterUnreadable(FailedPrecondition):
+    """The message is not what its subject says; handling it again would not make it so. It can be discarded."""
 
 
 def batched(handler: BatchT) -> BatchT:
@@ -70,11 +80,13 @@ class Consumers:
         self._handled = telemetry.meter.create_counter("saldo.events.handled")
         self._dead = telemetry.meter.create_counter("saldo.events.dead_lettered")
         self._subscriptions: dict[str, Subscription] = {}
-        self._stopping = False
+        # Failures of messages, apart from deliveries: those count also when it was not the message's fault.
+        self._failures: OrderedDict[str, int] = OrderedDict()
+        self._pace = Pace()
 
     def stop(self) -> None:
         """Finish the messages in hand, then return from `run`."""
-        self._stopping = True
+        self._pace.stop()
 
     async def subscribe(self) -> None:
         """Take this service's places at the streams it listens to, creating what is not there yet."""
@@ -111,26 +123,43 @@ class Consumers:
             kind = self._kinds.get(row["subject"]) if row else None
             if row is None or kind is None:
                 raise DeadLetterNotFound(f"there is no dead letter {dead_letter_id} to handle", id=dead_letter_id)
-            own = await tx.for_seller(check_seller(row["seller_id"]))
+            try:
+                seller_id, event = check_seller(row["seller_id"]), kind.FromString(row["payload"])
+            except (DecodeError, InvalidArgument) as error:
+                raise DeadLetterUnreadable(f"dead letter {dead_letter_id} cannot be read: {error}") from error
+            own = await tx.for_seller(seller_id)
             fresh = await self._remember(own, [(dead_letter_id, row["seller_id"], row["subject"])])
             if fresh:
                 current_caller.set(service_caller(self._database.service, own.seller_id))
-                event = kind.FromString(row["payload"])
                 await self._call(self._handlers[kind], own, [event])
 
     async def _listen(self, subscription: Subscription) -> None:
-        while not self._stopping:
+        while not self._pace.stopping:
             try:
-                deliveries = await subscription.fetch(BATCH_SIZE, FETCH_SECONDS)
+                deliveries = await self._pace.unless_stopped(subscription.fetch(BATCH_SIZE, FETCH_SECONDS))
             except BusUnavailable as error:
                 self._log.warning("consumer waits", error=str(error))
-                await asyncio.sleep(UNAVAILABLE_RETRY_SECONDS)
+                await self._pace.rest(UNAVAILABLE_RETRY_SECONDS)
                 continue
             if deliveries:
+                await self._handle_patiently(deliveries)
+
+    async def _handle_patiently(self, deliveries: Sequence[Delivery]) -> None:
+        """Keep what is in hand while the database is away: handing it back would use up its deliveries."""
+        while True:
+            try:
                 await self.handle(deliveries)
+                return
+            except DatabaseUnavailable as error:
+                self._log.warning("consumer waits", error=str(error))
+            await self._pace.rest(UNAVAILABLE_RETRY_SECONDS)
+            if self._pace.stopping:
+                for delivery in deliveries:
+                    await delivery.retry(UNAVAILABLE_RETRY_SECONDS)
+                return
 
     async def handle(self, deliveries: Sequence[Delivery]) -> None:
-        """Handle and settle a batch."""
+        """Handle and settle a batch. Fails with DatabaseUnavailable when it has to be handled once more."""
         by_seller: dict[SellerId, list[_Arrival]] = defaultdict(list)
         for delivery in deliveries:
             arrival = await self._read(delivery)
@@ -157,6 +186,8 @@ class Consumers:
     async def _handle_seller(self, seller_id: SellerId, arrivals: list[_Arrival]) -> None:
         try:
             await self._handle_together(seller_id, arrivals)
+        except DatabaseUnavailable:
+            raise
         except Exception as error:  # whatever a handler raises is settled here
             if len(arrivals) == 1:
                 await self._failed(arrivals[0], error)
@@ -196,7 +227,10 @@ class Consumers:
                 attributes={"event.id": arrival.event_id, "seller.id": tx.seller_id},
             ):
                 await handler(tx, arrival.event)
-                self._log.debug("message", kind=kind.DESCRIPTOR.name, event_id=arrival.event_id, seller_id=tx.seller_id)
+                if self._telemetry.verbose:
+                    self._log.debug(
+                        "message", kind=kind.DESCRIPTOR.name, event_id=arrival.event_id, seller_id=tx.seller_id
+                    )
 
     async def _call(self, handler: Handler, tx: Tx, events: list[Message]) -> None:
         if getattr(handler, "batched", False):
@@ -220,38 +254,44 @@ class Consumers:
 
     async def _failed(self, arrival: _Arrival, error: Exception) -> None:
         delivery = arrival.delivery
-        fields = {"kind": arrival.kind.DESCRIPTOR.name, "event_id": arrival.event_id, "attempt": delivery.attempt}
-        if isinstance(error, Unavailable):
-            # Not the message's fault: it may take as long as it takes.
+        fields: dict[str, object] = {
+            "kind": arrival.kind.DESCRIPTOR.name,
+            "event_id": arrival.event_id,
+            "seller_id": arrival.seller_id,
+            "attempt": delivery.attempt,
+            "trace_id": delivery.headers.get("traceparent", "")[3:35],
+        }
+        if isinstance(error, Unavailable) and delivery.attempt < ATTEMPTS_MAX:
+            # Not the message's fault.
             self._log.warning("message waits", **fields, error=str(error))
-            await delivery.retry(UNAVAILABLE_RETRY_SECONDS)
-        elif delivery.attempt < DELIVERIES_MAX:
-            self._log.warning("message failed", **fields, error=repr(error)[:ERROR_LENGTH_MAX])
-            await delivery.retry(RETRY_SECONDS[min(delivery.attempt, len(RETRY_SECONDS)) - 1])
+            soon = delivery.attempt < SOON_ATTEMPTS
+            await delivery.retry(UNAVAILABLE_RETRY_SECONDS if soon else LONG_UNAVAILABLE_RETRY_SECONDS)
+            return
+        failures = self._failures.pop(arrival.event_id, 0) + 1
+        if failures < FAILURES_MAX and delivery.attempt < ATTEMPTS_MAX:
+            self._log.warning("message failed", **fields, failures=failures, error=repr(error)[:ERROR_LENGTH_MAX])
+            self._failures[arrival.event_id] = failures
+            if len(self._failures) > FAILURES_KEPT:
+                self._failures.popitem(last=False)
+            await delivery.retry(RETRY_SECONDS[min(failures, len(RETRY_SECONDS)) - 1])
         else:
-            self._log.error("message given up", **fields, exc_info=error)
+            self._log.error("message given up", **fields, failures=failures, exc_info=error)
             await self._give_up(delivery, repr(error))
 
     async def _give_up(self, delivery: Delivery, error: str) -> None:
-        seller_id = delivery.headers.get("ce-seller", "")
-        try:
-            async with self._database.transaction(service_caller(self._database.service, EVERY_SELLER)) as tx:
-                await tx.driver.execute(
-                    "INSERT INTO dead_letters (id, seller_id, subject, headers, payload, error, attempts)"
-                    " VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO UPDATE"
-                    " SET error = excluded.error, attempts = excluded.attempts",
-                    delivery.headers.get("ce-id") or delivery.id,
-                    seller_id,
-                    delivery.subject,
-                    json.dumps(dict(delivery.headers)),
-                    delivery.data,
-                    error[:ERROR_LENGTH_MAX].replace("\x00", "�"),
-                    delivery.attempt,
-                )
-        except DatabaseUnavailable as unavailable:
-            self._log.warning("message waits", event_id=delivery.id, error=str(unavailable))
-            await delivery.retry(UNAVAILABLE_RETRY_SECONDS)
-            return
+        async with self._database.transaction(service_caller(self._database.service, EVERY_SELLER)) as tx:
+            await tx.driver.execute(
+                "INSERT INTO dead_letters (id, seller_id, subject, headers, payload, error, attempts)"
+                " VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO UPDATE"
+                " SET error = excluded.error, attempts = excluded.attempts",
+                _storable(delivery.headers.get("ce-id") or delivery.id),
+                _storable(delivery.headers.get("ce-seller", "")),
+                _storable(delivery.subject),
+                json.dumps({_storable(key): _storable(value) for key, value in delivery.headers.items()}),
+                delivery.data,
+                _storable(error[:ERROR_LENGTH_MAX]),
+                delivery.attempt,
+            )
         self._dead.add(1)
         await self._acknowledge([delivery])
 
@@ -262,3 +302,8 @@ class Consumers:
                 await delivery.ack()
             except BusUnavailable as error:
                 self._log.warning("acknowledgement lost", event_id=delivery.id, error=str(error))
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL's text takes every character but this one."""
+    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}")

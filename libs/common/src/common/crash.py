@@ -25,8 +25,19 @@ CRASHPOINTS: Final[dict[str, str]] = {
 """Every crash point there is, with what is at stake. Services add their own by `register`."""
 
 _EXIT_CODE: Final = 137
-_wanted, _, _nth = os.environ.get("SALDO_CRASHPOINT", "").partition(":")
-_countdown = int(_nth or "1")
+_wanted = ""
+_countdown = 0
+
+
+def arm(where: str) -> None:
+    """Choose where this process is to end: `name`, `name:n`, or nowhere. For processes that are forked from one which
+    has imported this module already; the others have read the environment."""
+    global _wanted, _countdown  # a process dies once
+    _wanted, _, nth = where.partition(":")
+    _countdown = int(nth or "1")
+
+
+arm(os.environ.get("SALDO_CRASHPOINT", ""))
 
 
 def register(name: str, stake: str) -> str:

@@ -6,34 +6,54 @@ the transaction commits it. Row-level security beneath shows a transaction only 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
+from types import TracebackType
 from typing import Any, Final
 
 import asyncpg
 from google.protobuf.message import Message
 from sqlalchemy import CursorResult, Executable, pool
-from sqlalchemy.exc import DBAPIError, InterfaceError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from common import clock, ids, outbox
 from common.caller import EVERY_SELLER, Caller
 from common.errors import Unavailable
 from common.ids import SellerId
+from common.outbox import Answer
 
 POOL_WAIT_SECONDS: Final = 10
+ROLLBACK_SECONDS: Final = 5
 STATEMENT_TIMEOUT: Final = "30s"
 LOCK_TIMEOUT: Final = "10s"
 IDLE_IN_TRANSACTION_TIMEOUT: Final = "60s"
+# For a server that has vanished without a word; one that is there has given up before.
+SILENCE_SECONDS: Final = 40
 
-# A connection that is gone before the first statement has harmed nobody; a pool full of them is tried once through.
-LOST: Final = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError, OSError)
+GONE: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InternalClientError,  # how asyncpg takes it when the server goes away while it looks up a type
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+)
+"""What says by itself that the connection is lost."""
+
+LOST: Final = (*GONE, asyncpg.InterfaceError, asyncpg.TooManyConnectionsError, OSError)
+"""What an attempt to reach the database fails with when the database cannot be reached."""
 
 
 class DatabaseUnavailable(Unavailable):
     """The database did not answer. Whether the last commit happened is unknown: read by id, or repeat the request."""
+
+
+class TransactionBroken(Exception):
+    """A statement failed, the use case hid it, and so the database has undone everything. Nothing was stored."""
 
 
 class Tx:
@@ -43,7 +63,7 @@ class Tx:
     mints an id, `seller_id` and `actor` say on whose behalf.
     """
 
-    __slots__ = ("_connection", "_emitted", "actor", "driver", "now", "seller_id")
+    __slots__ = ("_answer", "_connection", "_emitted", "actor", "driver", "now", "seller_id")
 
     def __init__(
         self,
@@ -57,6 +77,7 @@ class Tx:
     ) -> None:
         self._connection = connection
         self._emitted = emitted
+        self._answer: Answer | None = None
         self.driver = driver  # for the hot paths: COPY, and statements over many rows
         self.seller_id = seller_id
         self.actor = actor
@@ -77,6 +98,10 @@ class Tx:
     def new_id(self, prefix: str) -> str:
         return ids.mint(prefix, self.now)
 
+    def remember(self, answer: Answer) -> None:
+        """For the door: what to answer if the same request comes again; written by the commit, like the events."""
+        self._answer = answer
+
     async def for_seller(self, seller_id: SellerId) -> Tx:
         """The same transaction on behalf of one seller; only for a caller who acts for every seller."""
         if self.seller_id not in (EVERY_SELLER, seller_id):
@@ -91,8 +116,16 @@ class Tx:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A connection, as SQLAlchemy and as asyncpg know it."""
+
+    connection: AsyncConnection
+    driver: asyncpg.Connection
+
+
 class Database:
-    """The service's own database: a bounded pool of connections, and the transactions on them."""
+    """The service's own database: a bounded number of connections, and the transactions on them."""
 
     def __init__(self, url: str, *, service: str, pool_size: int = 8) -> None:
         self.service = service
@@ -100,15 +133,13 @@ class Database:
         self._pool_size = pool_size
         self._engine: AsyncEngine = create_async_engine(
             url,
-            # Transactions are begun and ended by hand, in one round trip each.
+            # Transactions are begun and ended by hand, in one round trip each; and connections are kept here, since
+            # taking one from SQLAlchemy's pool costs as much as a statement.
             isolation_level="AUTOCOMMIT",
-            poolclass=pool.AsyncAdaptedQueuePool,
-            pool_size=pool_size,
-            max_overflow=0,
-            pool_timeout=POOL_WAIT_SECONDS,
-            pool_reset_on_return=None,
+            poolclass=pool.NullPool,
             connect_args={
                 "timeout": POOL_WAIT_SECONDS,
+                "command_timeout": SILENCE_SECONDS,
                 "server_settings": {
                     "application_name": service,
                     "statement_timeout": STATEMENT_TIMEOUT,
@@ -119,43 +150,41 @@ class Database:
                 },
             },
         )
+        self._idle: list[_Held] = []
+        self._turns = asyncio.Semaphore(pool_size)
+        self._closed = False
         self._on_commit: list[Callable[[], None]] = []
+        self._on_emit: list[Callable[[], None]] = []
 
     def on_commit(self, wake: Callable[[], None]) -> None:
-        """Call `wake` after every commit: how relay and jobs learn promptly that there may be something to do."""
+        """Call `wake` after every commit: how jobs learn promptly that there may be something to do."""
         self._on_commit.append(wake)
 
+    def on_emit(self, wake: Callable[[], None]) -> None:
+        """Call `wake` after every commit that announces something: how the relay learns of it promptly."""
+        self._on_emit.append(wake)
+
     async def close(self) -> None:
+        self._closed = True
+        while self._idle:
+            await _discard(self._idle.pop())
         await self._engine.dispose()
 
-    @asynccontextmanager
-    async def transaction(self, caller: Caller) -> AsyncIterator[Tx]:
+    def transaction(self, caller: Caller) -> AbstractAsyncContextManager[Tx]:
         """Begin, hand out the `Tx`, commit; roll back if the body raises.
 
         Fails with DatabaseUnavailable when there is no connection to be had, and when one is lost on the way.
         """
-        async with self._connected(caller.seller_id) as (connection, driver):
-            tx = Tx(
-                connection,
-                driver,
-                seller_id=caller.seller_id,
-                actor=caller.actor,
-                now=await _now(driver, caller.seller_id),
-                emitted=[],
-            )
-            yield tx
-            await outbox.write(driver, tx._emitted)
-            await driver.execute("COMMIT")
-        for wake in self._on_commit:
-            wake()
+        return _Transaction(self, caller)
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[asyncpg.Connection]:
-        """A connection of its own, outside the pool, that sees every seller: for loops that hold locks."""
+        """A connection of its own, beside the others, that sees every seller: for loops that hold locks."""
         try:
             connection = await asyncpg.connect(
                 self._url.replace("postgresql+asyncpg://", "postgresql://", 1),
                 timeout=POOL_WAIT_SECONDS,
+                command_timeout=SILENCE_SECONDS,
                 server_settings={"application_name": f"{self.service} loop", "timezone": "UTC", "jit": "off"},
             )
         except LOST as error:
@@ -163,65 +192,149 @@ class Database:
         try:
             await connection.execute(f"SELECT set_config('saldo.seller', '{EVERY_SELLER}', false)")
             yield connection
-        except LOST as error:
-            raise DatabaseUnavailable("the database went away") from error
-        finally:
-            with suppress(*LOST, TimeoutError):
-                await connection.close(timeout=POOL_WAIT_SECONDS)
-
-    @asynccontextmanager
-    async def _connected(self, seller_id: SellerId) -> AsyncIterator[tuple[AsyncConnection, asyncpg.Connection]]:
-        connection, driver = await self._begin(seller_id)
-        done = False
-        try:
-            yield connection, driver
-            done = True
-        except (InterfaceError, *LOST) as error:
-            raise DatabaseUnavailable("the database went away") from error
-        except DBAPIError as error:
-            if error.connection_invalidated or isinstance(_cause(error), LOST):
+        except Exception as error:
+            if is_lost(error, connection):
                 raise DatabaseUnavailable("the database went away") from error
             raise
         finally:
-            await self._give_back(connection, driver, committed=done)
+            with suppress(*LOST):
+                await connection.close(timeout=ROLLBACK_SECONDS)
 
-    async def _begin(self, seller_id: SellerId) -> tuple[AsyncConnection, asyncpg.Connection]:
-        # Checked TypeID or "*": nothing that needs quoting can be in it.
-        begin = f"BEGIN; SELECT set_config('saldo.seller', '{seller_id}', true)"
-        error: Exception | None = None
-        for _ in range(self._pool_size + 1):
-            try:
-                connection = await self._engine.connect()
-            except (PoolTimeout, DBAPIError, *LOST) as failure:
-                raise DatabaseUnavailable("no connection to the database is free") from failure
-            try:
-                driver = (await connection.get_raw_connection()).driver_connection
-                assert isinstance(driver, asyncpg.Connection)
-                await driver.execute(begin)
-                return connection, driver
-            except LOST as failure:
-                error = failure
-                await connection.invalidate()
-                await connection.close()
-            except BaseException:
-                await connection.invalidate()
-                await connection.close()
-                raise
-        raise DatabaseUnavailable("every connection to the database is gone") from error
-
-    @staticmethod
-    async def _give_back(connection: AsyncConnection, driver: asyncpg.Connection, *, committed: bool) -> None:
+    async def begin(self, seller_id: SellerId) -> _Held:
+        """A connection with a transaction under way. Connections that the server has dropped meanwhile harm nobody."""
+        await self._take_turn()
         try:
-            if not committed and not driver.is_closed():
-                await driver.execute("ROLLBACK")
+            # Checked TypeID or "*": nothing that needs quoting can be in it.
+            begin = f"BEGIN; SELECT set_config('saldo.seller', '{seller_id}', true)"
+            while self._idle:
+                held = self._idle.pop()
+                try:
+                    await held.driver.execute(begin)
+                    return held
+                except BaseException as error:
+                    lost = is_lost(error, held.driver)
+                    await _discard(held)
+                    if not lost:
+                        raise
+            held = await self._connect()
+            try:
+                await held.driver.execute(begin)
+            except BaseException:
+                await _discard(held)
+                raise
+            return held
+        except (DBAPIError, *LOST) as error:
+            self._turns.release()
+            raise DatabaseUnavailable("no connection to the database is to be had") from error
         except BaseException:
-            # A connection in doubt is not handed to anyone else.
-            await connection.invalidate()
+            self._turns.release()
             raise
+
+    async def commit(self, held: _Held, tx: Tx) -> None:
+        try:
+            await outbox.write(held.driver, tx._emitted, answer=tx._answer)
+            ended = await held.driver.execute("COMMIT")
+            if ended != "COMMIT":
+                raise TransactionBroken("a statement failed and the use case went on as if it had not")
+        except BaseException as error:
+            if await self.roll_back(held, error):
+                raise DatabaseUnavailable("the database went away during the commit") from error
+            raise
+        await self._give_back(held)
+        for wake in self._on_commit:
+            wake()
+        if tx._emitted:
+            for wake in self._on_emit:
+                wake()
+
+    async def roll_back(self, held: _Held, error: BaseException) -> bool:
+        """Undo and give the connection back; whether the error was that it is lost."""
+        lost, well = is_lost(error, held.driver), False
+        try:
+            if not lost and not held.driver.is_closed():
+                async with asyncio.timeout(ROLLBACK_SECONDS):
+                    await held.driver.execute("ROLLBACK")
+                well = True
+        except (asyncpg.PostgresError, *LOST):
+            # The server does it by itself when the connection ends; what the body raised says more.
+            lost = lost or isinstance(error, OSError)
         finally:
-            if driver.is_closed():
-                await connection.invalidate()
-            await connection.close()
+            # A connection in doubt is not handed to anyone else.
+            if well:
+                await self._give_back(held)
+            else:
+                self._turns.release()
+                await _discard(held)
+        return lost
+
+    async def _give_back(self, held: _Held) -> None:
+        self._turns.release()
+        if self._closed or held.connection.invalidated or held.driver.is_closed():
+            await _discard(held)
+        else:
+            self._idle.append(held)
+
+    async def _take_turn(self) -> None:
+        if not self._turns.locked():
+            await self._turns.acquire()
+            return
+        try:
+            async with asyncio.timeout(POOL_WAIT_SECONDS):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise DatabaseUnavailable("no connection to the database is free") from None
+
+    async def _connect(self) -> _Held:
+        connection = await self._engine.connect()
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert isinstance(driver, asyncpg.Connection)
+        return _Held(connection, driver)
+
+
+class _Transaction(AbstractAsyncContextManager[Tx]):
+    __slots__ = ("_caller", "_database", "_held", "_tx")
+
+    def __init__(self, database: Database, caller: Caller) -> None:
+        self._database = database
+        self._caller = caller
+
+    async def __aenter__(self) -> Tx:
+        caller = self._caller
+        held = self._held = await self._database.begin(caller.seller_id)
+        try:
+            now = await _now(held.driver, caller.seller_id)
+        except BaseException as error:
+            if await self._database.roll_back(held, error):
+                raise DatabaseUnavailable("the database went away") from error
+            raise
+        tx = self._tx = Tx(
+            held.connection, held.driver, seller_id=caller.seller_id, actor=caller.actor, now=now, emitted=[]
+        )
+        return tx
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            await self._database.commit(self._held, self._tx)
+        elif await self._database.roll_back(self._held, error):
+            raise DatabaseUnavailable("the database went away") from error
+
+
+def is_lost(error: BaseException, driver: asyncpg.Connection) -> bool:
+    """Whether this error means that the connection is gone, and not that somebody made a mistake."""
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or (error.orig is not None and is_lost(_cause(error), driver))
+    if isinstance(error, GONE):
+        return True
+    return isinstance(error, asyncpg.InterfaceError | OSError) and driver.is_closed()
+
+
+async def _discard(held: _Held) -> None:
+    with suppress(DBAPIError, *LOST):
+        if held.driver.is_closed() or held.driver.is_in_transaction():
+            held.driver.terminate()
+        await held.connection.close()
 
 
 async def _now(driver: asyncpg.Connection, seller_id: SellerId) -> datetime:
@@ -241,5 +354,6 @@ async def _now(driver: asyncpg.Connection, seller_id: SellerId) -> datetime:
     return time
 
 
-def _cause(error: DBAPIError) -> BaseException | None:
-    return error.orig.__cause__ if error.orig is not None else None
+def _cause(error: DBAPIError) -> BaseException:
+    """What asyncpg raised, beneath SQLAlchemy's two layers around it."""
+    return (error.orig.__cause__ if error.orig is not None else None) or error

@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import SpanKind, Status, StatusCode
 from sqlalchemy import ColumnElement, Select, String, func, literal, literal_column, not_, select, union_all
 from sqlalchemy import column as sql_column
 from sqlalchemy import table as sql_table
@@ -29,9 +29,10 @@ from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 from common import clock
 from common.caller import current_caller, service_caller
 from common.crash import crashpoint
-from common.db import Database, DatabaseUnavailable, Tx
+from common.db import Database, DatabaseUnavailable, Tx, is_lost
 from common.errors import Unavailable
 from common.ids import SANDBOX, SellerId
+from common.pace import Pace
 from common.rpc import Desk, Neighbours
 from common.telemetry import SECONDS, Telemetry
 
@@ -112,42 +113,42 @@ class Jobs:
         )
         self._poll_seconds = poll_seconds
         self._slots = asyncio.Semaphore(concurrency)
-        self._wanted = asyncio.Event()
-        self._stopping = asyncio.Event()
+        self._pace = Pace()
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: set[tuple[str, str]] = set()
-        self._done: OrderedDict[tuple[str, str], datetime] = OrderedDict()
+        self._ended: set[tuple[str, str]] = set()  # since the last scan began, which may still list them
+        self._done: OrderedDict[tuple[str, str], tuple[datetime, str]] = OrderedDict()
         self._claims: asyncpg.Connection | None = None
         self._claims_lock = asyncio.Lock()
         self._scan_sql = _scan(jobs) if jobs else ""
         self._agenda_sql = _agenda(jobs) if jobs else ""
-        database.on_commit(self._wanted.set)
+        database.on_commit(self._pace.wake)
 
     def stop(self) -> None:
         """Finish the rows in hand, then return from `run`."""
-        self._stopping.set()
-        self._wanted.set()
+        self._pace.stop()
 
     async def run(self) -> None:
-        while self._jobs and not self._stopping.is_set():
+        while self._jobs and not self._pace.stopping:
             try:
                 async with self._database.session() as connection:
                     self._claims = connection
                     await self._loop()
             except DatabaseUnavailable as error:
                 self._log.warning("jobs wait", error=str(error))
-                await self._pause(FAILURE_WAIT_SECONDS)
+                await self._pace.rest(FAILURE_WAIT_SECONDS)
             finally:
                 self._claims = None
 
     async def _loop(self) -> None:
         try:
-            while not self._stopping.is_set():
-                self._wanted.clear()
+            while not self._pace.stopping:
+                self._pace.listen()
                 began = time.monotonic()
+                self._ended.clear()
                 for row in await self._scan():
                     await self._begin(row)
-                await self._pause(self._poll_seconds)
+                await self._pace.pause(self._poll_seconds)
                 # Commits come in swarms: one look for many of them.
                 await asyncio.sleep(max(0.0, SCAN_INTERVAL_SECONDS - (time.monotonic() - began)))
                 for task in [task for task in self._tasks if task.done()]:
@@ -155,12 +156,15 @@ class Jobs:
                     task.result()
         finally:
             # What has begun is finished while the claims are still held.
-            await asyncio.gather(*self._tasks)
+            ended = await asyncio.gather(*self._tasks, return_exceptions=True)
             self._tasks.clear()
+            for failure in ended:
+                if isinstance(failure, Exception):
+                    raise failure
 
     async def _begin(self, row: _Row) -> None:
         key = (row.job, row.id)
-        if key in self._running or self._stopping.is_set():
+        if key in self._running or key in self._ended or self._pace.stopping:
             return
         await self._slots.acquire()
         self._running.add(key)
@@ -187,10 +191,7 @@ class Jobs:
         return len(await self._scan())
 
     async def _scan(self) -> list[_Row]:
-        async with self._claims_lock:
-            if self._claims is None:
-                return []
-            rows = await self._claims.fetch(self._scan_sql, clock.wall())
+        rows = await self._ask(self._scan_sql, clock.wall())
         return [
             _Row(
                 row["job"],
@@ -203,51 +204,72 @@ class Jobs:
             for row in rows
         ]
 
-    async def _work(self, row: _Row) -> None:
-        try:
-            if not await self._claim(row):
-                return
+    async def _ask(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        """On the connection that holds the claims, one question at a time."""
+        async with self._claims_lock:
+            claims = self._claims
+            if claims is None:
+                raise DatabaseUnavailable("the claims are being taken up again")
             try:
-                await self._try(row)
-            finally:
-                await self._release(row)
+                return await claims.fetch(query, *arguments)
+            except Exception as error:
+                if is_lost(error, claims):
+                    raise DatabaseUnavailable("the claims are lost with their connection") from error
+                raise
+
+    async def _work(self, row: _Row) -> None:
+        claimed = False
+        try:
+            claimed = await self._claim(row)
+            if claimed:
+                try:
+                    await self._try(row)
+                finally:
+                    await self._release(row)
         except DatabaseUnavailable as error:
             self._log.warning("job waits", job=row.job, id=row.id, error=str(error))
         finally:
             self._running.discard((row.job, row.id))
+            self._ended.add((row.job, row.id))
             self._slots.release()
-            self._wanted.set()
+            if claimed:
+                # Where one row was, there may be the next. Not when another replica has it: that would be a race.
+                self._pace.wake()
 
     async def _try(self, row: _Row) -> None:
         started = time.perf_counter()
         outcome = "done"
-        caller = service_caller(self._database.service, row.seller_id)
-        current_caller.set(caller)
+        current_caller.set(service_caller(self._database.service, row.seller_id))
         attributes = {"job.id": row.id, "seller.id": row.seller_id}
         fields: dict[str, object] = {"job": row.job, "id": row.id, "seller_id": row.seller_id}
-        try:
-            with self._telemetry.span(row.job, SpanKind.INTERNAL, parent=row.traceparent, attributes=attributes):
-                if self._done.get((row.job, row.id)) == row.due_time:
+        # What is logged and recorded is inside the span, so that it carries the trace.
+        with self._telemetry.span(row.job, SpanKind.INTERNAL, parent=row.traceparent, attributes=attributes) as span:
+            try:
+                # In a sandbox, whose time stands still, only the trace tells a row that was marked anew for the same
+                # moment from one that was left as it was.
+                if self._done.get((row.job, row.id)) == (row.due_time, row.traceparent):
                     raise JobLeftItsRowDue(f"{row.job} left {row.id} due at {row.due_time.isoformat()}")
                 await self._carry_out(row)
-            self._remember(row)
-            if row.tries:
-                await self._forget_failure(row)
-        except Unavailable as error:
-            outcome = "unavailable"
-            self._log.warning("job waits", **fields, error=str(error))
-            await self._record_failure(row, error, tries=row.tries, wait_seconds=UNAVAILABLE_RETRY_SECONDS)
-        except Exception as error:  # whatever a job raises is settled here
-            outcome = "failed"
-            tries = row.tries + 1
-            self._log.error("job failed", **fields, tries=tries, exc_info=error)
-            await self._record_failure(
-                row, error, tries=tries, wait_seconds=RETRY_SECONDS[min(tries, len(RETRY_SECONDS)) - 1]
-            )
-        duration = time.perf_counter() - started
-        self._duration.record(duration, {"job": row.job, "outcome": outcome})
-        if outcome == "done":
-            self._log.debug("job", **fields, duration_ms=round(duration * 1000, 2))
+                self._remember(row)
+                if row.tries:
+                    await self._forget_failure(row)
+            except Unavailable as error:
+                outcome = "unavailable"
+                span.set_status(Status(StatusCode.ERROR, type(error).__name__))
+                self._log.warning("job waits", **fields, error=str(error))
+                await self._record_failure(row, error, tries=row.tries, wait_seconds=UNAVAILABLE_RETRY_SECONDS)
+            except Exception as error:  # whatever a job raises is settled here
+                outcome = "failed"
+                tries = row.tries + 1
+                span.set_status(Status(StatusCode.ERROR, type(error).__name__))
+                self._log.error("job failed", **fields, tries=tries, exc_info=error)
+                await self._record_failure(
+                    row, error, tries=tries, wait_seconds=RETRY_SECONDS[min(tries, len(RETRY_SECONDS)) - 1]
+                )
+            duration = time.perf_counter() - started
+            self._duration.record(duration, {"job": row.job, "outcome": outcome})
+            if outcome == "done":
+                self._log.debug("job", **fields, duration_ms=round(duration * 1000, 2))
 
     async def _carry_out(self, row: _Row) -> None:
         job = self._jobs[row.job]
@@ -262,25 +284,21 @@ class Jobs:
         crashpoint("job.committed")
 
     def _remember(self, row: _Row) -> None:
-        self._done[row.job, row.id] = row.due_time
+        self._done[row.job, row.id] = (row.due_time, row.traceparent)
         self._done.move_to_end((row.job, row.id))
         while len(self._done) > 10 * ROWS_PER_SCAN:
             self._done.popitem(last=False)
 
     async def _claim(self, row: _Row) -> bool:
-        async with self._claims_lock:
-            if self._claims is None:
-                return False
-            claimed: bool = await self._claims.fetchval(
-                "SELECT pg_try_advisory_lock($1, $2) AND nextval('progress') > 0", CLAIM_CLASS, _hash(row)
-            )
-        return claimed
+        answer = await self._ask(
+            "SELECT pg_try_advisory_lock($1, $2) AND nextval('progress') > 0", CLAIM_CLASS, _hash(row)
+        )
+        return bool(answer[0][0])
 
     async def _release(self, row: _Row) -> None:
-        async with self._claims_lock:
-            # When the connection is gone, the claims went with it.
-            if self._claims is not None and not self._claims.is_closed():
-                await self._claims.execute("SELECT pg_advisory_unlock($1, $2)", CLAIM_CLASS, _hash(row))
+        # When the connection is gone, the claims went with it.
+        with suppress(DatabaseUnavailable):
+            await self._ask("SELECT pg_advisory_unlock($1, $2)", CLAIM_CLASS, _hash(row))
 
     async def _forget_failure(self, row: _Row) -> None:
         async with self._database.transaction(service_caller(self._database.service, row.seller_id)) as tx:
@@ -313,10 +331,6 @@ class Jobs:
                     text,
                     tries,
                 )
-
-    async def _pause(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._wanted.wait(), seconds)
 
 
 def dead_letter_id(job: str, row_id: str) -> str:
@@ -392,7 +406,7 @@ def _columns(job: Job | Errand, rows: Any) -> Select[Any]:  # Any: a subquery of
     ).select_from(rows)
 
 
-def _sql(parts: Sequence[Select[Any]]) -> str:
+def _sql(parts: Sequence[Select[Any]]) -> str:  # Any: as in Job
     """The text of a union, its constants written out, for a connection without SQLAlchemy around it."""
     dialect = asyncpg_dialect.dialect()  # type: ignore[no-untyped-call] # SQLAlchemy leaves its dialects untyped
     return str(union_all(*parts).compile(dialect=dialect, compile_kwargs={"literal_binds": True}))

@@ -146,7 +146,7 @@ async def migrate(url: str, package: str) -> None:
 
 async def differences(url: str, metadata: MetaData) -> list[Any]:  # Any: alembic describes differences as loose tuples
     """What the database has and `store.py` does not say, and the other way round; nothing after `migrate`."""
-    found: list[Any] = []
+    found: list[Any] = []  # Any: as said
     await _with_connection(url, lambda connection: found.extend(_compare(connection, metadata)))
     return found
 

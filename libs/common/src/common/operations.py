@@ -19,6 +19,7 @@ from saldo.operations.v1 import operations_service_pb2 as pb
 from saldo.operations.v1.operations_service_pb2_grpc import OperationsServiceServicer
 
 REPLAY_MAX = 100_000
+TEXT_LENGTH_MAX = 500
 
 
 class RequestNotFound(NotFound):
@@ -70,11 +71,13 @@ class OperationsApi(OperationsServiceServicer):
         backlog = await self._consumers.backlog()
         async with self.database.transaction(current_caller.get()) as tx:
             _check_sandbox(tx)
-            if time < tx.now:
+            moved = await tx.driver.fetchval(
+                "UPDATE clocks SET time = $2 WHERE seller_id = $1 AND time <= $2 RETURNING true", tx.seller_id, time
+            )
+            if not moved:
                 raise ClockBackwards(
                     f"the clock stands at {tx.now.isoformat()} and only moves forward", seller=tx.seller_id
                 )
-            await tx.driver.execute("UPDATE clocks SET time = $2 WHERE seller_id = $1", tx.seller_id, time)
             tx.now = time
             return await self._clock(tx, backlog)
 
@@ -129,10 +132,11 @@ class OperationsApi(OperationsServiceServicer):
     async def RequeueDeadLetter(
         self, request: pb.RequeueDeadLetterRequest, context: object
     ) -> pb.RequeueDeadLetterResponse:
-        if request.id.startswith("job:"):
-            await self._requeue_job(request.id)
+        dead_letter_id = _dead_letter_id(request.id)
+        if dead_letter_id.startswith("job:"):
+            await self._requeue_job(dead_letter_id)
         else:
-            await self._consumers.handle_again(request.id)
+            await self._consumers.handle_again(dead_letter_id)
         return pb.RequeueDeadLetterResponse()
 
     async def _requeue_job(self, dead_letter_id: str) -> None:
@@ -151,7 +155,7 @@ class OperationsApi(OperationsServiceServicer):
         found = await tx.driver.fetchval(
             "UPDATE dead_letters SET discard_time = $2, discard_reason = $3"
             " WHERE id = $1 AND discard_time IS NULL RETURNING true",
-            request.id,
+            _dead_letter_id(request.id),
             clock.wall(),
             reason,
         )
@@ -173,8 +177,8 @@ class OperationsApi(OperationsServiceServicer):
         row = await tx.driver.fetchrow(
             "SELECT digest, create_time FROM requests WHERE seller_id = $1 AND method = $2 AND request_id = $3",
             tx.seller_id,
-            request.method.rpartition("/")[2],
-            request.request_id,
+            wire.text(request.method, field="method", max_length=TEXT_LENGTH_MAX).rpartition("/")[2],
+            wire.text(request.request_id, field="request_id", max_length=TEXT_LENGTH_MAX),
         )
         if row is None:
             raise RequestNotFound(f"nothing is on record for {request.request_id}", request_id=request.request_id)
@@ -184,6 +188,10 @@ class OperationsApi(OperationsServiceServicer):
             digest=row["digest"].hex(),
             create_time=wire.timestamp(row["create_time"]),
         )
+
+
+def _dead_letter_id(text: str) -> str:
+    return wire.text(text, field="id", max_length=TEXT_LENGTH_MAX)
 
 
 def _check_sandbox(tx: Tx) -> None:

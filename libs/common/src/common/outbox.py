@@ -31,6 +31,16 @@ class Emitted:
     payload: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What was answered to a `request_id`, which the door has entered in `requests` before."""
+
+    seller_id: SellerId
+    method: str
+    request_id: str
+    response: bytes
+
+
 def emitted(event: Message, *, seller_id: SellerId, at: datetime) -> Emitted:
     return Emitted(
         id=ids.mint("evt", at),
@@ -69,28 +79,62 @@ def aggregate_of(event: Message) -> str:
     return aggregate_id
 
 
-async def write(driver: asyncpg.Connection, events: Sequence[Emitted]) -> None:
-    """Write all events of a transaction in one statement, numbered per aggregate.
+async def write(driver: asyncpg.Connection, events: Sequence[Emitted], *, answer: Answer | None = None) -> None:
+    """Write all that a transaction leaves behind besides its effects, in one statement: events, and the answer.
 
-    The upsert of the aggregate's counter is also a row lock until the commit: events of one aggregate get their
-    positions in the order in which their transactions commit.
+    Events are numbered per aggregate. The upsert of the aggregate's counter is also a row lock until the commit: events
+    of one aggregate get their positions in the order in which their transactions commit.
     """
-    if not events:
-        return
-    await driver.execute(
-        _WRITE,
-        [event.id for event in events],
-        [event.seller_id for event in events],
-        [event.subject for event in events],
-        [event.aggregate_id for event in events],
-        [event.time for event in events],
-        [event.traceparent for event in events],
-        [event.payload for event in events],
-    )
+    remembered = (answer.seller_id, answer.method, answer.request_id, answer.response) if answer is not None else ()
+    if len(events) == 1:
+        event = events[0]
+        await driver.execute(
+            _WRITE_ONE_AND_ANSWER if remembered else _WRITE_ONE,
+            event.id,
+            event.seller_id,
+            event.subject,
+            event.aggregate_id,
+            event.time,
+            event.traceparent,
+            event.payload,
+            *remembered,
+        )
+    elif events:
+        await driver.execute(
+            _WRITE_AND_ANSWER if remembered else _WRITE,
+            [event.id for event in events],
+            [event.seller_id for event in events],
+            [event.subject for event in events],
+            [event.aggregate_id for event in events],
+            [event.time for event in events],
+            [event.traceparent for event in events],
+            [event.payload for event in events],
+            *remembered,
+        )
+    elif remembered:
+        await driver.execute(
+            "UPDATE requests SET response = $4 WHERE seller_id = $1 AND method = $2 AND request_id = $3", *remembered
+        )
 
 
-_WRITE: Final = """
-WITH incoming AS (
+_ANSWER: Final = """
+answered AS (
+    UPDATE requests SET response = $11 WHERE seller_id = $8 AND method = $9 AND request_id = $10
+),
+"""
+
+_ONE: Final = """
+WITH {answered} counted AS (
+    INSERT INTO aggregate_sequences AS s (seller_id, aggregate_id, last) VALUES ($2::text, $4::text, 1)
+    ON CONFLICT (seller_id, aggregate_id) DO UPDATE SET last = s.last + 1
+    RETURNING last
+)
+INSERT INTO outbox (id, seller_id, subject, aggregate_id, sequence, time, traceparent, payload)
+SELECT $1::text, $2::text, $3::text, $4::text, last, $5::timestamptz, $6::text, $7::bytea FROM counted
+"""
+
+_MANY: Final = """
+WITH {answered} incoming AS (
     SELECT *, row_number() OVER (PARTITION BY seller_id, aggregate_id ORDER BY nth) AS nth_of_aggregate
     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::bytea[])
          WITH ORDINALITY AS t (id, seller_id, subject, aggregate_id, time, traceparent, payload, nth)
@@ -110,3 +154,8 @@ JOIN counted c USING (seller_id, aggregate_id)
 JOIN sized z USING (seller_id, aggregate_id)
 ORDER BY i.nth
 """
+
+_WRITE_ONE: Final = _ONE.format(answered="")
+_WRITE_ONE_AND_ANSWER: Final = _ONE.format(answered=_ANSWER)
+_WRITE: Final = _MANY.format(answered="")
+_WRITE_AND_ANSWER: Final = _MANY.format(answered=_ANSWER)

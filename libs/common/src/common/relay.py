@@ -7,26 +7,27 @@ an id that the stream stores once; a crash between publishing and marking costs 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 
 from common.bus import Bus, BusUnavailable, Message, MessageTooLarge
 from common.crash import crashpoint
 from common.db import Database, DatabaseUnavailable
+from common.pace import Pace
 from common.telemetry import Telemetry
 
 BATCH_SIZE: Final = 1_000
-BATCHES_PER_READ: Final = 4
+BATCHES_PER_PASS: Final = 20
 LEADER_LOCK: Final = 7_203_156
 FOLLOWER_WAIT_SECONDS: Final = 1.0
 FAILURE_WAIT_SECONDS: Final = 0.5
 
 _WAITING: Final = """
 SELECT position, id, seller_id, subject, aggregate_id, sequence, time, traceparent, payload
-FROM outbox WHERE publish_time IS NULL ORDER BY position LIMIT $1
+FROM outbox WHERE publish_time IS NULL AND position > $1 ORDER BY position LIMIT $2
 """
 _MARK: Final = "UPDATE outbox SET publish_time = clock_timestamp() WHERE position = ANY($1::bigint[])"
 _STRETCH: Final = """
@@ -40,55 +41,83 @@ class Relay:
         self._database = database
         self._bus = bus
         self._stream = stream
-        self._source = f"saldo/{database.service}"
+        self._source = source_of(database.service)
         self._log = telemetry.log
         self._published = telemetry.meter.create_counter("saldo.events.published")
         self._poll_seconds = poll_seconds
-        self._wanted = asyncio.Event()
-        self._stopping = False
-        database.on_commit(self._wanted.set)
+        self._pace = Pace()
+        database.on_emit(self._pace.wake)
 
     def stop(self) -> None:
         """Publish what is committed, then return from `run`."""
-        self._stopping = True
-        self._wanted.set()
+        self._pace.stop()
 
     async def run(self) -> None:
-        while not self._stopping:
+        while not self._pace.stopping:
             try:
                 async with self._database.session() as connection:
                     await self._lead(connection)
-            except (BusUnavailable, DatabaseUnavailable) as error:
+            except DatabaseUnavailable as error:
                 self._log.warning("relay waits", error=str(error))
-                await self._pause(FAILURE_WAIT_SECONDS)
+                await self._pace.rest(FAILURE_WAIT_SECONDS)
 
     async def _lead(self, connection: asyncpg.Connection) -> None:
         while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LEADER_LOCK):
-            if self._stopping:
+            if self._pace.stopping:
                 return
-            await self._pause(FOLLOWER_WAIT_SECONDS)
+            await self._pace.rest(FOLLOWER_WAIT_SECONDS)
         while True:
-            self._wanted.clear()
-            moved = await self.relay_waiting(connection)
+            self._pace.listen()
+            try:
+                moved = await self.relay_waiting(connection)
+            except BusUnavailable as error:
+                self._log.warning("relay waits", error=str(error))
+                if self._pace.stopping:
+                    return
+                await self._pace.rest(FAILURE_WAIT_SECONDS)
+                continue
             if moved:
                 continue
-            if self._stopping:
+            if self._pace.stopping:
                 return
-            await self._pause(self._poll_seconds)
+            await self._pace.pause(self._poll_seconds)
 
     async def relay_waiting(self, connection: asyncpg.Connection) -> int:
-        """Publish what waits, up to a few batches, and mark it; how many events that was."""
-        rows = await connection.fetch(_WAITING, BATCH_SIZE * BATCHES_PER_READ)
-        if not rows:
-            return 0
-        crashpoint("relay.claimed")
-        for start in range(0, len(rows), BATCH_SIZE):
-            batch = rows[start : start + BATCH_SIZE]
-            await self._publish(connection, batch)
+        """Publish what waits, up to some batches, and mark it; how many events that was.
+
+        While a batch is on its way, the one before is marked and the next one read. What commits meanwhile at a lower
+        position is of another aggregate (see `outbox.write`), and is found by the next pass.
+        """
+        moved = 0
+        unmarked: list[asyncpg.Record] = []
+        rows = await connection.fetch(_WAITING, 0, BATCH_SIZE)
+        for _ in range(BATCHES_PER_PASS):
+            if not rows:
+                break
+            crashpoint("relay.claimed")
+            publishing = asyncio.create_task(self._publish(rows))
+            try:
+                await self._mark(connection, unmarked)
+                unmarked = []
+                ahead = await connection.fetch(_WAITING, rows[-1]["position"], BATCH_SIZE)
+                too_large = await publishing
+            except BaseException:
+                # Whether it was published is unknown then: it will be read again, and the stream knows the ids.
+                publishing.cancel()
+                await asyncio.gather(publishing, return_exceptions=True)
+                raise
             crashpoint("relay.published")
-            await connection.execute(_MARK, [row["position"] for row in batch])
-        self._published.add(len(rows))
-        return len(rows)
+            for row, error in too_large:
+                await self._bury(connection, row, str(error))
+            unmarked, rows = rows, ahead
+            moved += len(unmarked)
+        await self._mark(connection, unmarked)
+        return moved
+
+    async def _mark(self, connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]) -> None:
+        if rows:
+            await connection.execute(_MARK, [row["position"] for row in rows])
+            self._published.add(len(rows))
 
     async def replay(self, connection: asyncpg.Connection, first: int, last: int) -> int:
         """Publish a stretch again, for consumers that lost their data; the ids are the old ones."""
@@ -100,24 +129,23 @@ class Relay:
             # Ids within the stream's duplicate window are known to it; a suffix makes them messages anew, and the
             # inbox of every consumer still knows the event by its ce-id.
             await self._bus.publish(
-                self._stream, [self._message(row, message_id=f"{row['id']}:replay") for row in rows]
+                self._stream, [message_of(row, source=self._source, message_id=f"{row['id']}:replay") for row in rows]
             )
             count += len(rows)
             first = rows[-1]["position"] + 1
         return count
 
-    async def _publish(self, connection: asyncpg.Connection, rows: list[asyncpg.Record]) -> None:
-        messages = [self._message(row) for row in rows]
-        try:
-            await self._bus.publish(self._stream, messages)
-        except MessageTooLarge as error:
-            # It can never be stored: it must not hold up the others, nor vanish.
-            for row, message in zip(rows, messages, strict=True):
-                if message.id == error.message_id:
-                    await self._bury(connection, row, str(error))
-            rest = [row for row in rows if row["id"] != error.message_id]
-            if rest:
-                await self._publish(connection, rest)
+    async def _publish(self, rows: Sequence[asyncpg.Record]) -> list[tuple[asyncpg.Record, MessageTooLarge]]:
+        """All but the events that no stream can ever store; those must not hold up the others, nor vanish."""
+        too_large = []
+        messages = {row["id"]: (row, message_of(row, source=self._source)) for row in rows}
+        while messages:
+            try:
+                await self._bus.publish(self._stream, [message for _, message in messages.values()])
+                break
+            except MessageTooLarge as error:
+                too_large.append((messages.pop(error.message_id)[0], error))
+        return too_large
 
     async def _bury(self, connection: asyncpg.Connection, row: asyncpg.Record, error: str) -> None:
         self._log.error("event too large", event_id=row["id"], subject=row["subject"], error=error)
@@ -131,30 +159,34 @@ class Relay:
             error,
         )
 
-    def _message(self, row: asyncpg.Record, *, message_id: str | None = None) -> Message:
-        """The CloudEvents binding for NATS, binary mode: attributes in headers, the message itself as data."""
-        event_id: str = row["id"]
-        return Message(
-            id=message_id or event_id,
-            subject=row["subject"],
-            headers={
-                "ce-specversion": "1.0",
-                "ce-id": event_id,
-                "ce-type": row["subject"],
-                "ce-source": self._source,
-                "ce-time": _rfc3339(row["time"]),
-                "ce-subject": row["aggregate_id"],
-                "ce-sequence": str(row["sequence"]),
-                "ce-seller": row["seller_id"],
-                "content-type": "application/protobuf",
-                "traceparent": row["traceparent"],
-            },
-            data=row["payload"],
-        )
 
-    async def _pause(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._wanted.wait(), seconds)
+def source_of(service: str) -> str:
+    """The `ce-source` of everything that a service announces."""
+    return f"saldo/{service}"
+
+
+def message_of(
+    row: asyncpg.Record | Mapping[str, Any], *, source: str, message_id: str | None = None
+) -> Message:  # Any: columns of the outbox
+    """The CloudEvents binding for NATS, binary mode: attributes in headers, the message itself as data."""
+    event_id: str = row["id"]
+    return Message(
+        id=message_id or event_id,
+        subject=row["subject"],
+        headers={
+            "ce-specversion": "1.0",
+            "ce-id": event_id,
+            "ce-type": row["subject"],
+            "ce-source": source,
+            "ce-time": _rfc3339(row["time"]),
+            "ce-subject": row["aggregate_id"],
+            "ce-sequence": str(row["sequence"]),
+            "ce-seller": row["seller_id"],
+            "content-type": "application/protobuf",
+            "traceparent": row["traceparent"],
+        },
+        data=row["payload"],
+    )
 
 
 def _rfc3339(instant: datetime) -> str:

@@ -14,17 +14,17 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn, Protocol, TypeVar, get_type_hints
+from typing import Any, Final, Protocol, TypeVar, get_type_hints
 
 import asyncpg
 import grpc
 import grpc.aio
 from google.protobuf import any_pb2
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import SpanKind, Status, StatusCode
 from sqlalchemy.exc import DBAPIError
 
 from common import errors, telemetry
@@ -33,6 +33,7 @@ from common.caller import Caller, current_caller
 from common.crash import crashpoint
 from common.db import Database, Tx
 from common.errors import InvalidArgument, Kind, ResourceExhausted, SaldoError, Unavailable
+from common.outbox import Answer
 from common.telemetry import SECONDS, Telemetry
 
 REQUEST_ID_LENGTH_MAX: Final = 128
@@ -86,7 +87,8 @@ Method = Callable[[ApiT, RequestT, Any], Awaitable[Response]]  # Any: the contex
 
 def transactional(handler: Handler[ApiT, RequestT, Response]) -> Method[ApiT, RequestT, Response]:
     """One call, one transaction: the gRPC method around a handler of `(self, request, tx)`."""
-    name = handler.__name__
+    # An inner method of an RPC that asks a neighbour first is called `_Create…`; on record it is the RPC.
+    name = handler.__name__.lstrip("_")
 
     @functools.wraps(handler)
     async def method(self: ApiT, request: RequestT, context: Any) -> Response:  # Any: see Method
@@ -144,12 +146,10 @@ async def _once(
         kind: type[Response] = _response_type(handler)
         return kind.FromString(row["response"])
     response = await handler(api, request, tx)
-    crashpoint("rpc.before_commit")
-    await tx.driver.execute(
-        "UPDATE requests SET response = $4 WHERE seller_id = $1 AND method = $2 AND request_id = $3",
-        *key,
-        response.SerializeToString(),
+    tx.remember(
+        Answer(seller_id=tx.seller_id, method=method, request_id=request_id, response=response.SerializeToString())
     )
+    crashpoint("rpc.before_commit")
     return response
 
 
@@ -292,45 +292,54 @@ class IncomingCalls(grpc.aio.ServerInterceptor):
         if handler is None or method.startswith("/grpc."):
             return handler
         assert handler.unary_unary is not None, "streams are not served yet"
+        # Without a deserializer: gRPC's own would read requests of strangers, and answers garbage with UNKNOWN.
         wrapped = grpc.unary_unary_rpc_method_handler(
-            self._around(method, handler.unary_unary), handler.request_deserializer, handler.response_serializer
+            self._around(method, handler.unary_unary, handler.request_deserializer),
+            response_serializer=handler.response_serializer,
         )
         self._wrapped[method] = wrapped
         return wrapped
 
-    def _around(self, method: str, behaviour: Any) -> Any:  # Any: grpc's behaviours are not typed
+    def _around(self, method: str, behaviour: Any, parse: Any) -> Any:  # Any: grpc's behaviours are not typed
         name = method.rpartition("/")[2]
         audience: Audience = getattr(behaviour, "audience", None) or audience_of(name)
         span_name = method.lstrip("/")
+        well = {"rpc.method": name, "rpc.response.status_code": "OK"}
 
-        async def around(request: Message, context: Any) -> Message:
+        async def around(raw: bytes, context: Any) -> Message:
             started = time.perf_counter()
             self.in_flight += 1
-            code = "OK"
+            code = "CANCELLED"  # unless it comes to an end
             caller: Caller | None = None
-            failure: BaseException | None = None
-            metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+            failure: Exception | None = None
+            authorization, traceparent = _told(context)
             try:
-                with self._telemetry.span(span_name, SpanKind.SERVER, parent=metadata.get("traceparent", "")):
+                with self._telemetry.span(span_name, SpanKind.SERVER, parent=traceparent) as span:
                     try:
-                        caller = self._verifier.caller(_bearer(metadata))
+                        caller = self._verifier.caller(_bearer(authorization))
                         admit(caller, audience, services=self._callers)
                         current_caller.set(caller)
-                        response: Message = await behaviour(request, context)
+                        response: Message = await behaviour(_parsed(parse, raw), context)
+                        code = "OK"
                         return response
                     except Exception as error:
                         failure = error
                         status = self._status(error)
                         code = status.code.name
-                        await _abort(context, status)
+                        span.set_status(Status(StatusCode.ERROR, status.reason))
                     finally:
                         # Inside the span, so that the log event carries its trace.
                         duration = time.perf_counter() - started
-                        self._duration.record(duration, {"rpc.method": name, "rpc.response.status_code": code})
-                        self._log(method, code, caller, duration, failure)
+                        self._duration.record(
+                            duration,
+                            well if code == "OK" else {"rpc.method": name, "rpc.response.status_code": code},
+                        )
+                        if failure is not None or code != "OK" or self._telemetry.verbose:
+                            self._log(method, code, caller, duration, failure)
             finally:
                 self.in_flight -= 1
-            raise AssertionError("a call is answered or aborted")
+            await _abort(context, status)
+            raise AssertionError("abort raises")
 
         return around
 
@@ -339,20 +348,25 @@ class IncomingCalls(grpc.aio.ServerInterceptor):
         if known is None:
             return _Status(
                 code=grpc.StatusCode.INTERNAL,
+                reason=type(error).__name__,
                 message=f"internal error; trace {telemetry.trace_id()}",
                 details=(),
             )
-        return _Status(code=STATUS[known.kind], message=known.message, details=_details(known, self._service))
+        return _Status(
+            code=STATUS[known.kind],
+            reason=known.reason,
+            message=known.message,
+            details=_details(known, self._service),
+        )
 
-    def _log(
-        self, method: str, code: str, caller: Caller | None, duration: float, failure: BaseException | None
-    ) -> None:
+    def _log(self, method: str, code: str, caller: Caller | None, duration: float, failure: Exception | None) -> None:
         fields: dict[str, object] = {"method": method, "code": code, "duration_ms": round(duration * 1000, 2)}
         if caller is not None:
             fields |= {"seller_id": caller.seller_id, "actor": caller.actor}
         log = self._telemetry.log
         if failure is None:
-            log.debug("request", **fields)
+            # Nobody waits any more for a call that was cancelled.
+            (log.debug if code == "OK" else log.info)("request", **fields)
         elif code == "INTERNAL":
             log.error("request", **fields, exc_info=failure)
         else:
@@ -363,11 +377,12 @@ class IncomingCalls(grpc.aio.ServerInterceptor):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Status:
     code: grpc.StatusCode
+    reason: str
     message: str
     details: tuple[Message, ...]
 
 
-async def _abort(context: Any, status: _Status) -> NoReturn:  # Any: see Method
+async def _abort(context: Any, status: _Status) -> None:  # Any: see Method
     packed = []
     for detail in status.details:
         anything = any_pb2.Any()
@@ -377,7 +392,6 @@ async def _abort(context: Any, status: _Status) -> NoReturn:  # Any: see Method
     await context.abort_with_status(
         rpc_status.to_status(status_pb2.Status(code=number, message=status.message, details=packed))
     )
-    raise AssertionError("abort raises")
 
 
 def _details(error: SaldoError, service: str) -> tuple[Message, ...]:
@@ -407,8 +421,27 @@ def _as_saldo_error(error: BaseException) -> SaldoError | None:
     return None
 
 
-def _bearer(metadata: Mapping[str, str]) -> str:
-    scheme, _, token = metadata.get("authorization", "").partition(" ")
+def _told(context: Any) -> tuple[str, str]:  # Any: see Method
+    """What a call says about itself beside its request: `authorization` and `traceparent`."""
+    authorization = traceparent = ""
+    for key, value in context.invocation_metadata() or ():
+        if key == "authorization":
+            authorization = value
+        elif key == "traceparent":
+            traceparent = value
+    return authorization, traceparent
+
+
+def _bearer(authorization: str) -> str:
+    scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthenticated("a bearer token is required in the metadata `authorization`")
     return token
+
+
+def _parsed(parse: Any, raw: bytes) -> Message:  # Any: a message's own FromString
+    try:
+        request: Message = parse(raw)
+    except DecodeError:
+        raise InvalidArgument("is not what the contract says", field="request") from None
+    return request

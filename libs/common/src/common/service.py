@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from types import ModuleType
 from typing import Any, Final, TypeVar
 
+import asyncpg
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
@@ -26,7 +27,7 @@ from common.auth import Identity, Verifier
 from common.bus import Bus, BusUnavailable, JetStreamBus, StreamSpec
 from common.caller import EVERY_SELLER, current_caller, service_caller
 from common.consumer import Consumers, Handlers
-from common.db import LOST, Database, DatabaseUnavailable
+from common.db import Database, DatabaseUnavailable
 from common.jobs import Errand, Job, Jobs
 from common.operations import OperationsApi
 from common.relay import Relay
@@ -41,9 +42,24 @@ MONITOR_SECONDS: Final = 5.0
 KEEP_DAYS: Final = 30
 PRUNE_ROWS: Final = 5_000
 PRUNE_EVERY: Final = 720  # rounds of the monitor: an hour
+PRUNED: Final = {
+    "inbox": "create_time",
+    "requests": "create_time",
+    "outbox": "publish_time",
+    # Of rows that have long stopped being due; one that was given up stays given up.
+    "job_failures": "CASE WHEN NOT dead THEN next_try_time END",
+}
+REFUSAL_SECONDS: Final = 1.0
+POLL_SECONDS: Final = 0.01
 
 Mount = Callable[[grpc.aio.Server], None]
+
+
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
+
+
+class StoppedEarly(Exception):
+    """The service was told to stop while it was still waiting for its servers."""
 
 
 class Service:
@@ -111,8 +127,9 @@ class Service:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        async with self.running():
-            await self._stopping.wait()
+        with contextlib.suppress(StoppedEarly):
+            async with self.running():
+                await self._stopping.wait()
 
     def stop(self) -> None:
         self._stopping.set()
@@ -141,39 +158,73 @@ class Service:
             concurrency=self.settings.jobs_concurrency,
         )
         operations = OperationsApi(self.database, relay=relay, consumers=consumers, jobs=jobs)
-        server: grpc.aio.Server | None = None
+        raised: Exception | None = None
         try:
             await self._reach_servers(consumers)
             server = self._server(operations)
             await server.start()
-            async with asyncio.TaskGroup() as group:
-                group.create_task(relay.run(), name="relay")
-                group.create_task(consumers.run(), name="consumers")
-                group.create_task(jobs.run(), name="jobs")
-                monitor = group.create_task(self._monitor(operations), name="monitor")
-                self._ready()
-                yield self.address
-                self.telemetry.log.info("stopping")
-                await self._health.enter_graceful_shutdown()
-                await server.stop(self.settings.drain_seconds)
-                consumers.stop()
-                jobs.stop()
-                relay.stop()
-                monitor.cancel()
-        finally:
-            if server is not None:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    relaying = group.create_task(relay.run(), name="relay")
+                    consuming = group.create_task(consumers.run(), name="consumers")
+                    working = group.create_task(jobs.run(), name="jobs")
+                    monitor = group.create_task(self._monitor(operations), name="monitor")
+                    self._ready()
+                    try:
+                        yield self.address
+                    except Exception as error:
+                        raised = error  # once the tasks are at an end, and not in a group with them
+                    self.telemetry.log.info("stopping")
+                    await self._drain(server)
+                    # In the order of what they leave behind: what is announced last is published still.
+                    consumers.stop()
+                    jobs.stop()
+                    await self._end(consuming, working)
+                    relay.stop()
+                    await self._end(relaying)
+                    monitor.cancel()
+            except BaseExceptionGroup as failures:
+                self.telemetry.log.error("failed", exc_info=failures)
+                raise
+            finally:
                 await server.stop(0)
+        finally:
             await self._close(consumers)
+        if raised is not None:
+            raise raised
+
+    async def _drain(self, server: grpc.aio.Server) -> None:
+        """Take no more calls, and finish those under way."""
+        await self._health.enter_graceful_shutdown()
+        await server.stop(self.settings.drain_seconds)
+        # gRPC does not wait for calls that are being refused.
+        for _ in range(int(REFUSAL_SECONDS / POLL_SECONDS)):
+            if not self._calls.in_flight:
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _end(self, *tasks: asyncio.Task[None]) -> None:
+        """Wait for tasks that have been told to stop. What does not come to an end is rolled back, and done later."""
+        _, slow = await asyncio.wait(tasks, timeout=self.settings.drain_seconds)
+        for task in slow:
+            self.telemetry.log.warning("cut short", task=task.get_name())
+            task.cancel()
+        if slow:
+            await asyncio.wait(slow)
 
     async def _close(self, consumers: Consumers) -> None:
-        for close in (consumers.close, self.neighbours.close, self.bus.close, *self._closers, self.database.close):
-            await close()
-        # The exporters wait for the network: not on the loop that others may be living on.
-        await asyncio.to_thread(self.telemetry.shutdown)
+        closing = (consumers.close, self.neighbours.close, self.bus.close, *self._closers, self.database.close)
+        async with contextlib.AsyncExitStack() as stack:
+            # The exporters wait for the network: not on the loop that others may be living on.
+            stack.push_async_callback(asyncio.to_thread, self.telemetry.shutdown)
+            for close in reversed(closing):
+                stack.push_async_callback(close)
 
     async def _reach_servers(self, consumers: Consumers) -> None:
         """The servers may be starting too: wait for them, but not for ever."""
         for tries in range(1, START_TRIES + 1):
+            if self._stopping.is_set():
+                raise StoppedEarly(f"{self.name} was stopped before it was ready")
             try:
                 await self.bus.connect()
                 await self.bus.ensure_stream(
@@ -182,11 +233,14 @@ class Service:
                 await consumers.subscribe()
                 await self._ping()
                 return
-            except (BusUnavailable, DatabaseUnavailable, *LOST) as error:
+            except (BusUnavailable, DatabaseUnavailable) as error:
                 if tries == START_TRIES:
                     raise
-                self.telemetry.log.warning("servers not reached", tries=tries, error=str(error))
-                await asyncio.sleep(START_WAIT_SECONDS)
+                self.telemetry.log.warning(
+                    "servers not reached", tries=tries, error=str(error), cause=repr(error.__cause__)
+                )
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), START_WAIT_SECONDS)
 
     def _server(self, operations: OperationsApi) -> grpc.aio.Server:
         server = grpc.aio.server(
@@ -235,7 +289,7 @@ class Service:
                     gauge.set(getattr(found, field))
                 if rounds % PRUNE_EVERY == 0:
                     await self._prune()
-            except (BusUnavailable, DatabaseUnavailable) as error:
+            except (BusUnavailable, DatabaseUnavailable, asyncpg.PostgresError) as error:
                 self.telemetry.log.warning("not healthy", error=str(error))
                 serving = False
             status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
@@ -246,7 +300,7 @@ class Service:
     async def _prune(self) -> None:
         """Forget what nobody can ask about any more, a bounded number of rows at a time."""
         async with self.database.transaction(service_caller(self.name, EVERY_SELLER)) as tx:
-            for table, column in (("inbox", "create_time"), ("requests", "create_time"), ("outbox", "publish_time")):
+            for table, column in PRUNED.items():
                 await tx.driver.execute(
                     f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table}"  # our own names
                     f" WHERE {column} < clock_timestamp() - make_interval(days => $1) LIMIT $2))",

@@ -13,6 +13,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -31,18 +32,22 @@ from grpc_status import rpc_status
 
 from common import ids, migrate, outbox
 from common.auth import jwk, sign
-from common.bus import MemoryBus
+from common.bus import MemoryBus, StreamSpec
 from common.caller import Role, service_actor
 from common.ids import SellerId
+from common.relay import message_of, source_of
 from common.rpc import error_info
 from common.service import Service
 from common.travel import quiet, travel
+from saldo.operations.v1.operations_service_pb2 import GetServiceStateRequest
 from saldo.operations.v1.operations_service_pb2_grpc import OperationsServiceStub
 
 SERVICES: Final = ("catalog", "subscriptions", "metering", "invoicing", "payments", "dunning")
 SANDBOX_START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 ISSUER: Final = "test"
 PASSWORD: Final = "test"  # of roles in a server that lives as long as the test run
+OUTBOX_POLLS: Final = 1_000
+OUTBOX_POLL_SECONDS: Final = 0.01
 MessageT = TypeVar("MessageT", bound=Message)
 
 
@@ -180,15 +185,32 @@ class Suite:
         return await travel(self._clocks(), to)
 
     async def quiet(self) -> None:
-        """Wait until everything that follows from what was done has happened."""
+        """Wait until everything that follows from what was done has happened, and been announced."""
         await quiet(self._clocks())
+        # The sandbox's clock knows the sandbox only; a test may have done something for another seller.
+        states = [self.stub(OperationsServiceStub, name, role=Role.PLATFORM) for name in self.running]
+        for _ in range(OUTBOX_POLLS):
+            found = await asyncio.gather(*(state.GetServiceState(GetServiceStateRequest()) for state in states))
+            if not any(each.outbox_count for each in found):
+                return
+            await asyncio.sleep(OUTBOX_POLL_SECONDS)
+        raise TimeoutError("events of some other seller are not being published")
 
     def announced(self, kind: type[MessageT]) -> list[MessageT]:
         """The events of a class that have been published, oldest first; call `quiet` before."""
         messages = self.bus.published(outbox.stream_of(kind))
         return [kind.FromString(each.data) for each in messages if each.subject == outbox.subject_of(kind)]
 
-    def _clocks(self) -> dict[str, Any]:
+    async def announce(self, event: Message, *, source: str, at: datetime = SANDBOX_START) -> None:
+        """Publish an event as the relay of a service that is not running here would have; each call anew."""
+        emitted = outbox.emitted(event, seller_id=self.seller, at=at)
+        stream = outbox.stream_of(type(event))
+        await self.bus.ensure_stream(StreamSpec(name=stream, subjects=(f"{event.DESCRIPTOR.file.package}.>",)))
+        sequence = 1 + sum(each.headers["ce-subject"] == emitted.aggregate_id for each in self.bus.published(stream))
+        row = {**asdict(emitted), "sequence": sequence}
+        await self.bus.publish(stream, [message_of(row, source=source_of(source))])
+
+    def _clocks(self) -> dict[str, Any]:  # Any: stubs
         return {name: self.stub(OperationsServiceStub, name) for name in self.running}
 
     def _build(self, name: str, overrides: dict[str, object]) -> Service:
@@ -208,7 +230,7 @@ class Suite:
                 told[f"{other}_address"] = self._addresses[other]
         if "simulated_gateway_url" in settings_class.model_fields:
             told["simulated_gateway_url"] = self.urls["simulated_gateway"]
-        service: Service = main.build(settings_class(**told, **overrides), bus=self.bus)
+        service: Service = main.build(settings_class(**(told | overrides)), bus=self.bus)
         return service
 
 

@@ -67,7 +67,9 @@ async def travel(
     raise NeverQuiet(f"more than {STEPS_MAX} due moments on the way")
 
 
-async def quiet(clocks: Mapping[str, Any], *, seconds: float = QUIET_SECONDS) -> dict[str, pb.SandboxClock]:
+async def quiet(  # Any: stubs, as for travel
+    clocks: Mapping[str, Any], *, seconds: float = QUIET_SECONDS
+) -> dict[str, pb.SandboxClock]:
     """Wait until nothing is under way in any service, and return what all clocks say then.
 
     Two readings in a row must be quiet and show the same progress: what one service sends while another is being asked

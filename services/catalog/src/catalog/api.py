@@ -22,7 +22,7 @@ from catalog.domain.product import ProductId, check_code
 from catalog.domain.seller import check_number_prefix
 from catalog.usecases import Imprint
 from common import ids, wire
-from common.auth import EVERYONE, PLATFORM
+from common.auth import EVERYONE, PLATFORM, RoleNotAllowed
 from common.caller import EVERY_SELLER
 from common.db import Database, Tx
 from common.errors import InvalidArgument
@@ -41,6 +41,8 @@ class CatalogApi(CatalogServiceServicer):
     @open_to(PLATFORM)
     @transactional
     async def CreateSeller(self, request: pb.CreateSellerRequest, tx: Tx) -> seller_pb2.Seller:
+        if tx.seller_id != EVERY_SELLER:
+            raise RoleNotAllowed("only a platform caller that speaks for no seller may create one")
         mode = wire.enum_name(seller_pb2.Seller.Mode, request.mode, field="mode")
         start = None
         if mode == "SANDBOX":

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from common.bus import Bus
-from common.service import Service, run
+from common.service import Service
+from common.service import main as run
 from metering.api import MeteringApi
 from metering.settings import Settings
 from saldo.metering.v1 import events_pb2, metering_service_pb2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -27,12 +27,20 @@ class UsageEvent:
     meter: str
     time: datetime
     value: Decimal
-    """May be negative: a sender corrects itself by the opposite, since what it has sent is never changed."""
+    """May be negative: what was sent is never changed, so a sender corrects itself by sending the opposite."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventPlace:
+    """A place in the list of usage events, which is in order of time, then of source and id."""
+
+    time: datetime
+    identity: Identity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One event of a batch as it came: either the event or what is wrong with it."""
+    """One event of a batch as it came: the usage event, or what is wrong with it."""
 
     sent_id: str
     identity: Identity | None
@@ -40,16 +48,17 @@ class Report:
     event: UsageEvent | None = None
     fault: InvalidArgument | None = None
 
-    def judge(self, *, meters: Collection[str], latest: datetime) -> Report:
-        """The report, at fault if it names no meter of ours or happens after `latest`."""
+    def judged(self, *, meters: Collection[str], latest: datetime) -> Report:
+        """The report, at fault if it names none of the meters or happens after `latest`."""
         if self.event is None:
             return self
-        fault: InvalidArgument | None = None
         if self.event.meter not in meters:
-            fault = UnknownMeter(f"there is no meter {self.event.meter}", field="meter")
+            fault: InvalidArgument = UnknownMeter(f"there is no meter {self.event.meter}", field="meter")
         elif self.event.time > latest:
             fault = EventInFuture(f"must not be after {latest.isoformat()}", field="time")
-        return self if fault is None else replace(self, event=None, fault=fault)
+        else:
+            return self
+        return replace(self, event=None, fault=fault)
 
 
 class Outcome(Enum):
@@ -63,10 +72,11 @@ class EventResult:
     id: str
     outcome: Outcome
     fault: InvalidArgument | None = None
+    """Only of a rejected one."""
 
 
 def first_of_each(reports: Iterable[Report]) -> list[UsageEvent]:
-    """The events that can be stored; of several with one identity the first."""
+    """The usage events that can be stored; of several with one identity the first."""
     firsts: dict[Identity, UsageEvent] = {}
     for report in reports:
         if report.event is not None:
@@ -75,24 +85,21 @@ def first_of_each(reports: Iterable[Report]) -> list[UsageEvent]:
 
 
 def settle(
-    reports: Iterable[Report], *, accepted: Collection[Identity], known: Collection[Identity]
+    reports: Sequence[Report], *, accepted: Collection[Identity], known: Collection[Identity]
 ) -> list[EventResult]:
     """What to answer, in order: `accepted` were stored now, `known` had been before.
 
-    A repeat is a duplicate whatever else it says: a sender that repeats itself is told that it need not.
+    A repeat is a duplicate whatever else it says: its sender only needs to know that the first one counts.
     """
     results = []
     seen = set(known)
     for report in reports:
-        identity = report.identity
-        if report.event is not None and identity in accepted and identity not in seen:
-            outcome = Outcome.ACCEPTED
-        elif report.event is not None or identity in seen:
-            outcome = Outcome.DUPLICATE
+        event, identity = report.event, report.identity
+        if event is not None and event.identity in accepted and event.identity not in seen:
+            seen.add(event.identity)
+            results.append(EventResult(id=report.sent_id, outcome=Outcome.ACCEPTED))
+        elif event is not None or identity in seen:
+            results.append(EventResult(id=report.sent_id, outcome=Outcome.DUPLICATE))
         else:
-            outcome = Outcome.REJECTED
-        if outcome is Outcome.ACCEPTED and identity is not None:
-            seen.add(identity)
-        fault = report.fault if outcome is Outcome.REJECTED else None
-        results.append(EventResult(id=report.sent_id, outcome=outcome, fault=fault))
+            results.append(EventResult(id=report.sent_id, outcome=Outcome.REJECTED, fault=report.fault))
     return results

@@ -1,0 +1,1 @@
+"""Figures and their ceilings: `make bench T=name` measures both in one run and verifies what it measured."""

@@ -1,0 +1,1 @@
+"""How overdue invoices are followed up: rules only."""

@@ -1,0 +1,68 @@
+"""Answers `saldo.invoicing.v1.InvoicingService`: parse, call, answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from common import ids, wire
+from common.db import Database, Tx
+from common.rpc import Desk, transactional
+from invoicing import store
+from invoicing.convert import invoice_to_proto, parse_invoice_id
+from invoicing.documents.document import Printer
+from invoicing.usecases import drafts, upcoming
+from saldo.invoicing.v1 import invoice_pb2
+from saldo.invoicing.v1 import invoicing_service_pb2 as pb
+from saldo.invoicing.v1.invoicing_service_pb2_grpc import InvoicingServiceServicer
+
+
+class InvoicingApi(InvoicingServiceServicer):
+    def __init__(self, database: Database, desk: Callable[[], Desk], printer: Printer) -> None:
+        self.database = database
+        self._desk = desk
+        self._printer = printer
+
+    @transactional
+    async def GetInvoice(self, request: pb.GetInvoiceRequest, tx: Tx) -> invoice_pb2.Invoice:
+        return invoice_to_proto(await store.invoice(tx, parse_invoice_id(request.id)))
+
+    @transactional
+    async def ListInvoices(self, request: pb.ListInvoicesRequest, tx: Tx) -> pb.ListInvoicesResponse:
+        page = wire.page(request)
+        customer_id = ids.check(request.customer_id, "cus", field="customer_id") if request.customer_id else ""
+        found, after = await store.list_invoices(
+            tx, customer_id=customer_id, after=page.after[0] if page.after else "", limit=page.size
+        )
+        return pb.ListInvoicesResponse(
+            invoices=[invoice_to_proto(invoice) for invoice in found],
+            next_page_token=wire.encode_page_token(after) if after else "",
+        )
+
+    async def GetUpcomingInvoice(self, request: pb.GetUpcomingInvoiceRequest, context: object) -> invoice_pb2.Invoice:
+        customer_id = ids.check(request.customer_id, "cus", field="customer_id")
+        return invoice_to_proto(await upcoming.upcoming_invoice(self._desk(), customer_id))
+
+    async def FinalizeInvoice(self, request: pb.FinalizeInvoiceRequest, context: object) -> invoice_pb2.Invoice:
+        facts = await drafts.pull(self._desk(), parse_invoice_id(request.id))
+        return await _Finalizing(self.database, facts).FinalizeInvoice(request, context)
+
+    async def GetInvoiceDocument(self, request: pb.GetInvoiceDocumentRequest, context: object) -> pb.InvoiceDocument:
+        async with self._desk().transaction() as tx:
+            invoice = await store.invoice(tx, parse_invoice_id(request.id))
+        # Outside the transaction: typesetting needs no connection.
+        document = await self._printer.print(invoice)
+        return pb.InvoiceDocument(
+            file_name=document.file_name, content_type=document.content_type, content=document.content
+        )
+
+
+class _Finalizing:
+    """The half of FinalizeInvoice that is a transaction, once the neighbours have been asked."""
+
+    def __init__(self, database: Database, facts: drafts.Facts | None) -> None:
+        self.database = database
+        self._facts = facts
+
+    @transactional
+    async def FinalizeInvoice(self, request: pb.FinalizeInvoiceRequest, tx: Tx) -> invoice_pb2.Invoice:
+        return invoice_to_proto(await drafts.finalize_draft(tx, parse_invoice_id(request.id), self._facts))

@@ -1,0 +1,56 @@
+"""Facts from other services, and what invoicing makes of them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Protocol
+
+from common import wire
+from common.consumer import Handlers
+from common.db import Tx
+from invoicing.domain.invoice import InvoiceId
+from invoicing.usecases import bill_run, paying
+from saldo.payments.v1 import events_pb2 as payments
+from saldo.subscriptions.v1 import events_pb2 as subscriptions
+from saldo.subscriptions.v1.subscription_pb2 import Subscription
+
+
+class AboutSubscription(Protocol):
+    """Any event that carries a subscription."""
+
+    @property
+    def subscription(self) -> Subscription: ...
+
+
+async def on_subscription_created(tx: Tx, event: subscriptions.SubscriptionCreated) -> None:
+    """It may begin in the past, before what was billed last: then the next bill run looks back as far."""
+    start = wire.parse_timestamp(event.subscription.start_time, field="start_time")
+    await _mark(tx, event, look_back_to=start)
+
+
+async def on_subscription_moved(tx: Tx, event: AboutSubscription) -> None:
+    await _mark(tx, event, look_back_to=None)
+
+
+async def on_payment_succeeded(tx: Tx, event: payments.PaymentSucceeded) -> None:
+    payment = event.payment
+    await paying.take_payment(
+        tx,
+        payment_id=payment.id,
+        invoice_id=InvoiceId(payment.invoice_id),
+        amount=wire.parse_money(payment.amount, field="amount"),
+    )
+
+
+async def _mark(tx: Tx, event: AboutSubscription, *, look_back_to: datetime | None) -> None:
+    await bill_run.mark_customer_due(tx, event.subscription.customer_id, look_back_to=look_back_to)
+
+
+HANDLERS: Handlers = {
+    subscriptions.SubscriptionCreated: on_subscription_created,
+    subscriptions.SubscriptionActivated: on_subscription_moved,
+    subscriptions.SubscriptionResumed: on_subscription_moved,
+    subscriptions.SubscriptionCancelled: on_subscription_moved,
+    subscriptions.BillingPeriodEnded: on_subscription_moved,
+    payments.PaymentSucceeded: on_payment_succeeded,
+}

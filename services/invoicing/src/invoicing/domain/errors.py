@@ -1,0 +1,49 @@
+"""Every rule of invoicing that can be broken; the class name is the reason."""
+
+from __future__ import annotations
+
+from common.errors import FailedPrecondition, NotFound
+
+
+class InvoiceNotFound(NotFound):
+    """There is no such invoice at this seller."""
+
+
+class CustomerNotFound(NotFound):
+    """There is no such customer at this seller."""
+
+
+class InvoiceNotDraft(FailedPrecondition):
+    """The invoice has been finalized, so its lines can no longer change."""
+
+
+class InvoiceNotFinalized(FailedPrecondition):
+    """The invoice is still a draft: there is nothing to send or to pay yet."""
+
+
+class InvoiceNotOwed(FailedPrecondition):
+    """Nothing is owed on a draft or a void invoice, so no payment can settle it."""
+
+
+class InvoiceNotOverdue(FailedPrecondition):
+    """The invoice is settled, was found overdue before, or may still be paid in time."""
+
+
+class PaymentExceedsRemaining(FailedPrecondition):
+    """The payment is larger than what remains to be paid."""
+
+
+class PaymentNotPositive(FailedPrecondition):
+    """A payment brings in more than nothing."""
+
+
+class NegativeTotal(FailedPrecondition):
+    """The lines of the invoice add up to less than nothing, which nobody can pay."""
+
+
+class NegativeQuantity(FailedPrecondition):
+    """Nobody can use less than nothing."""
+
+
+class TooManyLines(FailedPrecondition):
+    """More lines are due at once than one bill run may write."""

@@ -1,0 +1,179 @@
+"""Knows the life of an invoice: assembled as a draft, finalized, paid.
+
+DRAFT ──finalize──► OPEN ──pay──► PAID          a total of nothing is paid when it is finalized
+                     │
+                     └─ mark_overdue             a note on it, not a state
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from enum import Enum
+from typing import Final, NewType
+
+from common.money import Money, sum_money
+from common.period import civil_date
+from invoicing.domain.consolidation import Bill
+from invoicing.domain.errors import (
+    InvoiceNotDraft,
+    InvoiceNotOverdue,
+    InvoiceNotOwed,
+    NegativeTotal,
+    PaymentExceedsRemaining,
+    PaymentNotPositive,
+)
+from invoicing.domain.line import Line
+from invoicing.domain.party import CollectionMethod, Customer, Party, Seller
+
+InvoiceId = NewType("InvoiceId", str)
+
+OVERDUE_AFTER: Final = timedelta(days=1)
+"""Money that is on its way on the last day is not late."""
+
+
+class State(Enum):
+    DRAFT = "DRAFT"
+    OPEN = "OPEN"
+    PAID = "PAID"
+    VOID = "VOID"
+    UNCOLLECTIBLE = "UNCOLLECTIBLE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invoice:
+    id: InvoiceId
+    number: str
+    """Empty in a draft."""
+    state: State
+    customer_id: str
+    seller: Party | None
+    customer: Party | None
+    """The parties as they were when it was finalized; None in a draft."""
+    currency: str
+    lines: tuple[Line, ...]
+    amount_paid: Money
+    collection_method: CollectionMethod
+    time_zone: str
+    bill_time: datetime
+    finalize_time: datetime | None
+    """When it will be finalized, or was; None for one that is only looked ahead to."""
+    due_time: datetime | None
+    paid_time: datetime | None
+    overdue_time: datetime | None
+    revision: int
+    create_time: datetime
+
+    @classmethod
+    def draft(cls, *, id: InvoiceId, customer: Customer, bill: Bill, at: datetime, grace: timedelta) -> Invoice:  # noqa: A002
+        return cls(
+            id=id,
+            number="",
+            state=State.DRAFT,
+            customer_id=customer.party.id,
+            seller=None,
+            customer=None,
+            currency=bill.currency,
+            lines=bill.lines,
+            amount_paid=Money.zero(bill.currency),
+            collection_method=customer.collection_method,
+            time_zone=customer.time_zone,
+            bill_time=bill.bill_time,
+            finalize_time=at + grace,
+            due_time=None,
+            paid_time=None,
+            overdue_time=None,
+            revision=1,
+            create_time=at,
+        )
+
+    @property
+    def total(self) -> Money:
+        return sum_money((line.amount for line in self.lines), self.currency)
+
+    @property
+    def amount_remaining(self) -> Money:
+        return self.total - self.amount_paid
+
+    @property
+    def invoice_date(self) -> date:
+        """The civil date it was billed for, also when it is finalized later."""
+        return civil_date(self.bill_time, self.time_zone)
+
+    @property
+    def overdue_from(self) -> datetime | None:
+        """When it is to be marked overdue; None when there is no reason to."""
+        if self.state is not State.OPEN or self.due_time is None or self.overdue_time is not None:
+            return None
+        return self.due_time + OVERDUE_AFTER
+
+    @property
+    def is_waiting_for_usage(self) -> bool:
+        """Only usage can come late: a draft without metered lines has nothing to wait for."""
+        return self.state is State.DRAFT and any(line.usage is not None for line in self.lines)
+
+    def add(self, lines: Sequence[Line]) -> Invoice:
+        """Bill more things with it."""
+        self._must_be_draft()
+        return replace(self, lines=(*self.lines, *lines), revision=self.revision + 1)
+
+    def with_lines(self, lines: Sequence[Line]) -> Invoice:
+        """The same things, computed anew."""
+        self._must_be_draft()
+        return replace(self, lines=tuple(lines))
+
+    def looked_ahead(self) -> Invoice:
+        """What is not stored is never finalized either."""
+        return replace(self, finalize_time=None)
+
+    def finalize(self, *, number: str, at: datetime, seller: Seller, customer: Customer) -> Invoice:
+        """Freeze lines, parties and terms, and make the total due. A zero total is paid on the spot."""
+        self._must_be_draft()
+        if self.total.minor < 0:
+            raise NegativeTotal(f"the lines of {self.id} add up to {self.total}", invoice=self.id, total=self.total)
+        settled = self.total.minor == 0
+        return replace(
+            self,
+            number=number,
+            state=State.PAID if settled else State.OPEN,
+            seller=seller.party,
+            customer=customer.party,
+            collection_method=customer.collection_method,
+            finalize_time=at,
+            due_time=at + timedelta(days=customer.net_terms_days),
+            paid_time=at if settled else None,
+            revision=self.revision + 1,
+        )
+
+    def pay(self, amount: Money, *, at: datetime) -> Invoice:
+        """Take in money. When nothing remains, the invoice is paid."""
+        if self.state in (State.DRAFT, State.VOID):
+            raise InvoiceNotOwed(f"invoice {self.id} is {self.state.name}", invoice=self.id, state=self.state)
+        if amount.minor <= 0:
+            raise PaymentNotPositive(f"{amount} is not a payment", invoice=self.id, amount=amount)
+        if amount > self.amount_remaining:
+            raise PaymentExceedsRemaining(
+                f"{amount} is more than the {self.amount_remaining} that remain of {self.id}",
+                invoice=self.id,
+                amount=amount,
+                remaining=self.amount_remaining,
+            )
+        settled = amount == self.amount_remaining
+        return replace(
+            self,
+            state=State.PAID if settled else self.state,
+            amount_paid=self.amount_paid + amount,
+            paid_time=at if settled else None,
+            revision=self.revision + 1,
+        )
+
+    def mark_overdue(self, *, at: datetime) -> Invoice:
+        """Note, once, that it is past its due time."""
+        if self.overdue_from is None or at < self.overdue_from:
+            raise InvoiceNotOverdue(f"invoice {self.id} is {self.state.name} and not overdue", invoice=self.id)
+        return replace(self, overdue_time=at, revision=self.revision + 1)
+
+    def _must_be_draft(self) -> None:
+        if self.state is not State.DRAFT:
+            raise InvoiceNotDraft(f"invoice {self.id} is {self.state.name}", invoice=self.id, state=self.state)

@@ -1,0 +1,240 @@
+"""Knows what is to be billed: a line for every billable period, minus what is already billed. Twice is nothing.
+
+    subscriptions say   when and what     BillablePeriod
+    catalog says        for how much      Price
+    metering says       how many          Usage
+    invoices say        what is billed    Billed
+
+The same function gives the lines of a bill run, of the upcoming invoice, and of the correction for late usage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Final, NamedTuple
+
+from common.money import Money, exact_sum, round_half_up, sum_money
+from common.period import Period
+from invoicing.domain.errors import TooManyLines
+from invoicing.domain.line import Line, LineKey, Usage
+from invoicing.domain.price import Price
+from invoicing.domain.rating import Rating, flat_step, rate
+
+LINES_MAX: Final = 10_000
+CORRECTION_WINDOW: Final = timedelta(days=62)
+"""How long after its end a metered period is asked about again: two bill runs of a monthly customer."""
+
+LAST_LOOK: Final = CORRECTION_WINDOW - timedelta(days=1)
+"""How long after its end a metered period is asked about that no bill run comes by in time; a run may be late."""
+
+SHARE_PLACES: Final = 24
+"""How many decimals of a share are written down, such as of 17/31 of a price, which has no last one. As many as the
+longest product of a unit price and a quantity has; the amount itself is rounded from the exact fraction."""
+
+
+class UsageKey(NamedTuple):
+    """What is asked of metering, for one customer."""
+
+    meter: str
+    period: Period
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BillablePeriod:
+    """One stretch of time of one item that is to be billed once."""
+
+    subscription_id: str
+    item_id: str
+    price_id: str
+    quantity: Decimal | None
+    """How many, for a licensed price; None for a metered one."""
+    meter: str
+    """The code of the meter, for a metered price; empty for a licensed one."""
+    period: Period
+    full_period: Period
+    proration: Fraction
+    bill_time: datetime
+
+    @property
+    def key(self) -> LineKey:
+        return LineKey(self.item_id, self.price_id, self.period.start)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Billed:
+    """What has been billed for one key so far, corrections included."""
+
+    amount: Money
+    usage: Usage | None
+    """What the last of the lines had counted."""
+    correction: int
+    """The number of the last of the lines."""
+    is_final: bool
+    """Whether every one of the lines stands on a finalized invoice. A draft is recomputed, never corrected."""
+
+    @classmethod
+    def of(cls, lines: Iterable[tuple[Line, bool]]) -> Billed:
+        """From the lines of one key, each with whether it is final."""
+        ordered = sorted(lines, key=lambda each: each[0].correction)
+        last = ordered[-1][0]
+        return cls(
+            amount=sum_money((line.amount for line, _ in ordered), last.amount.currency),
+            usage=last.usage,
+            correction=last.correction,
+            is_final=all(final for _, final in ordered),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """A proposed line, and when it is to be billed."""
+
+    line: Line
+    bill_time: datetime
+    can_wait: bool
+    """A correction joins the next bill if one will come in time: nobody wants an invoice of its own for some cents."""
+
+
+def lines_due(
+    periods: Sequence[BillablePeriod],
+    prices: Mapping[str, Price],
+    usage: Mapping[UsageKey, Usage],
+    already_billed: Mapping[LineKey, Billed],
+    *,
+    as_of: datetime,
+    next_bill_time: datetime | None,
+) -> list[Due]:
+    """The lines to bill now, in the order of the periods. Usage must be there for every metered period."""
+    due: list[Due] = []
+    for each in periods:
+        billed = already_billed.get(each.key)
+        price = prices[each.price_id]
+        if billed is None:
+            counted = usage[UsageKey(each.meter, each.period)] if each.meter else None
+            due.append(Due(line=_first(each, price, counted), bill_time=each.bill_time, can_wait=False))
+        elif each.meter and is_open_to_correction(each, as_of):
+            line = _correction(each, price, usage[UsageKey(each.meter, each.period)], billed)
+            if line is not None:
+                last_chance = next_bill_time is None or next_bill_time > each.period.end + CORRECTION_WINDOW
+                due.append(Due(line=line, bill_time=as_of, can_wait=not last_chance))
+        if len(due) > LINES_MAX:
+            raise TooManyLines(f"more than {LINES_MAX} lines are due at once", limit=LINES_MAX)
+    return due
+
+
+def recomputed(line: Line, *, price: Price, usage: Usage, billed_elsewhere: Billed | None) -> Line:
+    """A metered line of a draft, as the usage stands now."""
+    assert line.usage is not None, "a licensed line does not change"
+    if usage.through_position < line.usage.through_position:
+        return line
+    whole = _rated(line, rate(price, usage.quantity), usage)
+    return whole if billed_elsewhere is None else _difference(whole, billed_elsewhere, correction=line.correction)
+
+
+def next_look(
+    periods: Sequence[BillablePeriod], *, as_of: datetime, next_bill_time: datetime | None
+) -> datetime | None:
+    """When the customer is to be billed next: at the next bill time, or before, when late usage needs it.
+
+    Every metered period is asked about once more after it was billed. Usually the bill run after it does that; for the
+    last period of a subscription, or one longer than the window, there is none in time, so there is a last look.
+    """
+    bill_times = sorted({each.bill_time for each in periods})
+    looks = [] if next_bill_time is None else [next_bill_time]
+    for each in periods:
+        last_look = each.period.end + LAST_LOOK
+        if not each.meter or last_look <= as_of or (looks and last_look >= min(looks)):
+            continue
+        if not any(each.period.end < time <= last_look for time in bill_times):
+            looks.append(last_look)
+    return min(looks, default=None)
+
+
+def is_open_to_correction(each: BillablePeriod, as_of: datetime) -> bool:
+    return each.period.end <= as_of <= each.period.end + CORRECTION_WINDOW
+
+
+def _first(each: BillablePeriod, price: Price, usage: Usage | None) -> Line:
+    quantity = usage.quantity if usage is not None else each.quantity
+    assert quantity is not None, "a licensed item has a quantity"
+    rating = rate(price, quantity)
+    line = Line(
+        id="",
+        description=price.product,
+        subscription_id=each.subscription_id,
+        item_id=each.item_id,
+        price_id=each.price_id,
+        period=each.period,
+        full_period=each.full_period,
+        quantity=quantity,
+        unit_label=price.unit_label,
+        amount=Money.rounded(rating.amount, price.currency),
+        steps=rating.steps,
+        exact_amount=rating.amount,
+        # The usage of a part of a period is itself only a part.
+        proration=Fraction(1) if usage is not None else each.proration,
+        usage=usage,
+        correction=0,
+    )
+    return line if line.proration == 1 else _share(line)
+
+
+def _share(whole: Line) -> Line:
+    """The part of a whole period's amount that is owed for a part of the period."""
+    share = Fraction(whole.exact_amount) * whole.proration
+    written = round_half_up(share, SHARE_PLACES)
+    taken_off = flat_step(
+        f"{whole.proration} of the full period", exact_sum((written, whole.exact_amount.copy_negate()))
+    )
+    return replace(
+        whole,
+        amount=Money.rounded(share, whole.amount.currency),
+        steps=(*whole.steps, taken_off),
+        exact_amount=written,
+    )
+
+
+def _correction(each: BillablePeriod, price: Price, usage: Usage, billed: Billed) -> Line | None:
+    """What late usage adds to, or takes off, what was billed for the period; None when it changes nothing."""
+    before = billed.usage
+    if not billed.is_final or before is None or usage.digest == before.digest:
+        return None
+    if usage.through_position < before.through_position:
+        # Asked before the invoice was finalized with what came in later.
+        return None
+    line = _difference(_first(each, price, usage), billed, correction=billed.correction + 1)
+    return line if line.amount.minor else None
+
+
+def _difference(whole: Line, billed: Billed, *, correction: int) -> Line:
+    """Rounded amounts are compared, so that the lines of a period always add up to its rounded amount."""
+    assert whole.usage is not None
+    counted = billed.usage.quantity if billed.usage is not None else Decimal(0)
+    taken_off = flat_step("Less what was billed before", (-billed.amount).amount)
+    return replace(
+        whole,
+        description=f"{whole.description.removesuffix(_LATE)}{_LATE}",
+        quantity=exact_sum((whole.usage.quantity, counted.copy_negate())),
+        amount=whole.amount - billed.amount,
+        steps=(*whole.steps, taken_off),
+        exact_amount=exact_sum((whole.exact_amount, taken_off.amount)),
+        correction=correction,
+    )
+
+
+def _rated(line: Line, rating: Rating, usage: Usage) -> Line:
+    return replace(
+        line,
+        quantity=usage.quantity,
+        amount=Money.rounded(rating.amount, line.amount.currency),
+        steps=rating.steps,
+        exact_amount=rating.amount,
+        usage=usage,
+    )
+
+
+_LATE: Final = " – late usage"

@@ -1,0 +1,41 @@
+"""Composes the invoicing service and runs it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from common.bus import Bus
+from common.service import Service
+from common.service import main as run
+from invoicing.api import InvoicingApi
+from invoicing.consumers import HANDLERS
+from invoicing.documents.document import Printer
+from invoicing.schedule import jobs
+from invoicing.settings import Settings
+from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
+from saldo.invoicing.v1 import events_pb2, invoicing_service_pb2
+from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
+from saldo.subscriptions.v1.subscriptions_service_pb2_grpc import SubscriptionsServiceStub
+
+
+def main() -> None:
+    run(build, Settings, package="invoicing")
+
+
+def build(settings: Settings, *, bus: Bus | None = None) -> Service:
+    neighbours: dict[type, str] = {
+        CatalogServiceStub: settings.catalog_address,
+        SubscriptionsServiceStub: settings.subscriptions_address,
+        MeteringServiceStub: settings.metering_address,
+    }
+    service = Service("invoicing", settings, neighbours=neighbours, bus=bus)
+    printer = Printer(font_folder=settings.font_folder)
+    service.on_close(printer.close)
+    service.publish(events_pb2)
+    service.serve(
+        invoicing_service_pb2.DESCRIPTOR.services_by_name["InvoicingService"],
+        InvoicingApi(service.database, service.desk, printer),
+    )
+    service.consume(HANDLERS)
+    service.schedule(jobs(grace=timedelta(seconds=settings.grace_seconds)))
+    return service

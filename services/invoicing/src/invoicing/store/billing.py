@@ -1,0 +1,125 @@
+"""Knows which customers are due to be billed, and which sellers are due to be looked over."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy import Text, any_, case, func, literal, null, select, update
+from sqlalchemy.dialects.postgresql import ARRAY, insert
+
+from common.db import Tx
+from common.telemetry import traceparent
+from invoicing.store.tables import billing, sweeps
+
+CUSTOMERS_DUE: Final = select(
+    billing.c.seller_id, billing.c.customer_id.label("id"), billing.c.due_time, billing.c.traceparent
+).where(billing.c.due_time.is_not(None))
+
+SWEEPS_DUE: Final = select(sweeps.c.seller_id, sweeps.c.seller_id.label("id"), sweeps.c.next_time.label("due_time"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Billing:
+    """How far a customer is billed, and when it is next to be."""
+
+    customer_id: str
+    due_time: datetime | None
+    billed_through_time: datetime | None
+    """Everything with a bill time up to then has been looked at; None if nothing ever was."""
+    revision: int
+    """Counts how often the customer was marked: whether that happened while it was being billed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """How far a seller has been looked over."""
+
+    next_time: datetime
+    swept_through_time: datetime
+    page_token: str
+    """Where to go on, when the last run did not reach the end."""
+
+
+async def mark_due(tx: Tx, customer_id: str, *, look_back_to: datetime | None = None) -> bool:
+    """Have a customer billed now; whether it is new here. `look_back_to` has what was missed before billed again."""
+    new = insert(billing).values(
+        seller_id=tx.seller_id,
+        customer_id=customer_id,
+        due_time=tx.now,
+        billed_through_time=None,
+        revision=1,
+        traceparent=traceparent(),
+    )
+    changes = {
+        "due_time": func.least(billing.c.due_time, new.excluded.due_time),
+        "revision": billing.c.revision + 1,
+        "traceparent": new.excluded.traceparent,
+    }
+    if look_back_to is not None:
+        # LEAST passes over NULL, which here is earlier than anything.
+        through = billing.c.billed_through_time
+        changes["billed_through_time"] = case((through.is_(None), null()), else_=func.least(through, look_back_to))
+    marked = await tx.execute(
+        new.on_conflict_do_update(index_elements=["seller_id", "customer_id"], set_=changes).returning(
+            billing.c.revision
+        )
+    )
+    return bool(marked.scalar_one() == 1)
+
+
+async def find_billing(tx: Tx, customer_id: str, *, lock: bool = False) -> Billing | None:
+    query = select(billing).where(billing.c.seller_id == tx.seller_id, billing.c.customer_id == customer_id)
+    row = (await tx.execute(query.with_for_update() if lock else query)).one_or_none()
+    if row is None:
+        return None
+    return Billing(
+        customer_id=row.customer_id,
+        due_time=row.due_time,
+        billed_through_time=row.billed_through_time,
+        revision=row.revision,
+    )
+
+
+async def save_billing(
+    tx: Tx, customer_id: str, *, due_time: datetime | None, billed_through_time: datetime | None
+) -> None:
+    await tx.execute(
+        update(billing)
+        .where(billing.c.seller_id == tx.seller_id, billing.c.customer_id == customer_id)
+        .values(due_time=due_time, billed_through_time=billed_through_time)
+    )
+
+
+async def known_customers(tx: Tx, customer_ids: Collection[str]) -> set[str]:
+    """Those of them that have been marked here before."""
+    wanted = any_(literal(sorted(customer_ids), ARRAY(Text)))
+    query = select(billing.c.customer_id).where(billing.c.seller_id == tx.seller_id, billing.c.customer_id == wanted)
+    return set((await tx.execute(query)).scalars())
+
+
+async def plan_sweep(tx: Tx, *, first_after: timedelta) -> None:
+    """Look the seller over from time to time, from its first customer on."""
+    await tx.execute(
+        insert(sweeps)
+        .values(seller_id=tx.seller_id, next_time=tx.now + first_after, swept_through_time=tx.now, page_token="")
+        .on_conflict_do_nothing()
+    )
+
+
+async def find_sweep(tx: Tx, *, lock: bool = False) -> Sweep | None:
+    query = select(sweeps).where(sweeps.c.seller_id == tx.seller_id)
+    row = (await tx.execute(query.with_for_update() if lock else query)).one_or_none()
+    if row is None:
+        return None
+    return Sweep(next_time=row.next_time, swept_through_time=row.swept_through_time, page_token=row.page_token)
+
+
+async def save_sweep(tx: Tx, sweep: Sweep) -> None:
+    await tx.execute(
+        update(sweeps)
+        .where(sweeps.c.seller_id == tx.seller_id)
+        .values(next_time=sweep.next_time, swept_through_time=sweep.swept_through_time, page_token=sweep.page_token)
+    )

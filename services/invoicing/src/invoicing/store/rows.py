@@ -1,0 +1,155 @@
+"""Knows how an invoice and its lines become rows, and rows become them again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+from sqlalchemy import Row
+
+from common.money import Money
+from common.period import Period
+from invoicing.domain.invoice import Invoice, InvoiceId, State
+from invoicing.domain.line import Line, Usage
+from invoicing.domain.party import Address, CollectionMethod, Party
+from invoicing.domain.rating import RatingStep
+
+
+def invoice_row(invoice: Invoice) -> dict[str, object]:
+    return {
+        "id": invoice.id,
+        "number": invoice.number or None,
+        "state": invoice.state.name,
+        "customer_id": invoice.customer_id,
+        "seller_party": None if invoice.seller is None else asdict(invoice.seller),
+        "customer_party": None if invoice.customer is None else asdict(invoice.customer),
+        "currency": invoice.currency,
+        "line_count": len(invoice.lines),
+        "total_minor": invoice.total.minor,
+        "amount_paid_minor": invoice.amount_paid.minor,
+        "collection_method": invoice.collection_method.name,
+        "time_zone": invoice.time_zone,
+        "bill_time": invoice.bill_time,
+        "finalize_time": invoice.finalize_time,
+        "due_time": invoice.due_time,
+        "paid_time": invoice.paid_time,
+        "overdue_from_time": invoice.overdue_from,
+        "overdue_time": invoice.overdue_time,
+        "revision": invoice.revision,
+        "create_time": invoice.create_time,
+    }
+
+
+def invoice_of(row: Row[Any], lines: Sequence[Line]) -> Invoice:  # Any: a row of `invoices`
+    return Invoice(
+        id=InvoiceId(row.id),
+        number=row.number or "",
+        state=State[row.state],
+        customer_id=row.customer_id,
+        seller=None if row.seller_party is None else _party(row.seller_party),
+        customer=None if row.customer_party is None else _party(row.customer_party),
+        currency=row.currency,
+        lines=tuple(lines),
+        amount_paid=Money(row.amount_paid_minor, row.currency),
+        collection_method=CollectionMethod[row.collection_method],
+        time_zone=row.time_zone,
+        bill_time=row.bill_time,
+        finalize_time=row.finalize_time,
+        due_time=row.due_time,
+        paid_time=row.paid_time,
+        overdue_time=row.overdue_time,
+        revision=row.revision,
+        create_time=row.create_time,
+    )
+
+
+# Decimals and instants are text in JSON: a JSON number would be read as a float.
+def line_row(line: Line) -> dict[str, object]:
+    usage = line.usage
+    return {
+        "id": line.id,
+        "description": line.description,
+        "subscription_id": line.subscription_id,
+        "item_id": line.item_id,
+        "price_id": line.price_id,
+        "period_start": line.period.start.isoformat(),
+        "period_end": line.period.end.isoformat(),
+        "full_period_start": line.full_period.start.isoformat(),
+        "full_period_end": line.full_period.end.isoformat(),
+        "quantity": str(line.quantity),
+        "unit_label": line.unit_label,
+        "currency": line.amount.currency,
+        "amount_minor": line.amount.minor,
+        "rating_steps": [_step_row(step) for step in line.steps],
+        "exact_amount": str(line.exact_amount),
+        "proration_numerator": line.proration.numerator,
+        "proration_denominator": line.proration.denominator,
+        "meter": usage.meter if usage else "",
+        "usage_quantity": str(usage.quantity) if usage else None,
+        "usage_event_count": usage.event_count if usage else None,
+        "usage_digest": usage.digest if usage else None,
+        "usage_through_position": usage.through_position if usage else None,
+        "usage_traceparents": list(usage.traceparents) if usage else None,
+        "correction": line.correction,
+    }
+
+
+def _step_row(step: RatingStep) -> dict[str, str | None]:
+    return {
+        "description": step.description,
+        "quantity": str(step.quantity),
+        "unit_price": None if step.unit_price is None else str(step.unit_price),
+        "amount": str(step.amount),
+    }
+
+
+def line_of(row: Row[Any]) -> Line:  # Any: a row of `invoice_lines`
+    return Line(
+        id=row.id,
+        description=row.description,
+        subscription_id=row.subscription_id,
+        item_id=row.item_id,
+        price_id=row.price_id,
+        period=Period(row.period_start, row.period_end),
+        full_period=Period(row.full_period_start, row.full_period_end),
+        quantity=row.quantity,
+        unit_label=row.unit_label,
+        amount=Money(row.amount_minor, row.currency),
+        steps=tuple(_step(step) for step in row.rating_steps),
+        exact_amount=row.exact_amount,
+        proration=Fraction(row.proration_numerator, row.proration_denominator),
+        usage=_usage(row) if row.meter else None,
+        correction=row.correction,
+    )
+
+
+def _usage(row: Row[Any]) -> Usage:  # Any: a row of `invoice_lines`
+    return Usage(
+        meter=row.meter,
+        quantity=row.usage_quantity,
+        event_count=row.usage_event_count,
+        digest=row.usage_digest,
+        through_position=row.usage_through_position,
+        traceparents=tuple(row.usage_traceparents),
+    )
+
+
+def _step(stored: dict[str, Any]) -> RatingStep:  # Any: JSON as `_step_row` wrote it
+    unit_price = stored["unit_price"]
+    return RatingStep(
+        description=stored["description"],
+        quantity=Decimal(stored["quantity"]),
+        unit_price=None if unit_price is None else Decimal(unit_price),
+        amount=Decimal(stored["amount"]),
+    )
+
+
+def _party(stored: dict[str, Any]) -> Party:  # Any: JSON as `asdict` made it
+    address = stored["address"]
+    if address is not None:
+        listed = {name: tuple(address[name]) for name in ("address_lines", "recipients")}
+        address = Address(**{**address, **listed})
+    return Party(**{**stored, "address": address})

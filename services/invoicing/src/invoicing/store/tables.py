@@ -1,0 +1,150 @@
+"""Knows the tables of invoicing; the migrations make them, and a test compares."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    Numeric,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
+
+metadata = MetaData()
+Instant = TIMESTAMP(timezone=True)
+
+
+invoices = Table(
+    "invoices",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("number", Text),
+    Column("state", Text, nullable=False),
+    Column("customer_id", Text, nullable=False),
+    Column("seller_party", JSONB(none_as_null=True)),
+    Column("customer_party", JSONB(none_as_null=True)),
+    Column("currency", Text, nullable=False),
+    Column("line_count", Integer, nullable=False),
+    Column("total_minor", BigInteger, nullable=False),
+    Column("amount_paid_minor", BigInteger, nullable=False),
+    Column("collection_method", Text, nullable=False),
+    Column("time_zone", Text, nullable=False),
+    Column("bill_time", Instant, nullable=False),
+    Column("finalize_time", Instant, nullable=False),
+    Column("due_time", Instant),
+    Column("paid_time", Instant),
+    Column("overdue_from_time", Instant),
+    Column("overdue_time", Instant),
+    Column("revision", BigInteger, nullable=False),
+    Column("create_time", Instant, nullable=False),
+    Column("traceparent", Text, nullable=False),
+    UniqueConstraint("seller_id", "number", name="invoices_number"),
+    Index("invoices_of_customer", "seller_id", "customer_id", "id"),
+    Index(
+        "invoices_one_draft",
+        *("seller_id", "customer_id", "currency", "bill_time"),
+        unique=True,
+        postgresql_where=text("state = 'DRAFT'"),
+    ),
+    Index("invoices_drafts", "finalize_time", postgresql_where=text("state = 'DRAFT'")),
+    Index("invoices_drafts_of_seller", "seller_id", "finalize_time", postgresql_where=text("state = 'DRAFT'")),
+    Index("invoices_overdue", "overdue_from_time", postgresql_where=text("overdue_from_time IS NOT NULL")),
+    Index(
+        "invoices_overdue_of_seller",
+        *("seller_id", "overdue_from_time"),
+        postgresql_where=text("overdue_from_time IS NOT NULL"),
+    ),
+)
+
+invoice_lines = Table(
+    "invoice_lines",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("invoice_id", Text, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("subscription_id", Text, nullable=False),
+    Column("item_id", Text, nullable=False),
+    Column("price_id", Text, nullable=False),
+    Column("period_start", Instant, nullable=False),
+    Column("period_end", Instant, nullable=False),
+    Column("full_period_start", Instant, nullable=False),
+    Column("full_period_end", Instant, nullable=False),
+    Column("quantity", Numeric, nullable=False),
+    Column("unit_label", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("amount_minor", BigInteger, nullable=False),
+    Column("rating_steps", JSONB, nullable=False),
+    Column("exact_amount", Numeric, nullable=False),
+    Column("proration_numerator", BigInteger, nullable=False),
+    Column("proration_denominator", BigInteger, nullable=False),
+    Column("meter", Text, nullable=False),
+    Column("usage_quantity", Numeric),
+    Column("usage_event_count", BigInteger),
+    Column("usage_digest", Text),
+    Column("usage_through_position", BigInteger),
+    Column("usage_traceparents", ARRAY(Text)),
+    Column("correction", Integer, nullable=False),
+    # What makes it impossible to bill a period of an item twice, whatever else goes wrong.
+    UniqueConstraint(
+        *("seller_id", "item_id", "price_id", "period_start", "correction"), name="invoice_lines_billed_once"
+    ),
+    UniqueConstraint("seller_id", "invoice_id", "position", name="invoice_lines_position"),
+    ForeignKeyConstraint(
+        ["seller_id", "invoice_id"], ["invoices.seller_id", "invoices.id"], name="invoice_lines_invoice"
+    ),
+)
+
+invoice_payments = Table(
+    "invoice_payments",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("payment_id", Text, primary_key=True),
+    Column("invoice_id", Text, nullable=False),
+    Column("amount_minor", BigInteger, nullable=False),
+    Column("create_time", Instant, nullable=False),
+    ForeignKeyConstraint(
+        ["seller_id", "invoice_id"], ["invoices.seller_id", "invoices.id"], name="invoice_payments_invoice"
+    ),
+    Index("invoice_payments_of_invoice", "seller_id", "invoice_id"),
+)
+
+number_series = Table(
+    "number_series",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("prefix", Text, primary_key=True),
+    Column("last", BigInteger, nullable=False),
+)
+
+billing = Table(
+    "billing",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("customer_id", Text, primary_key=True),
+    Column("due_time", Instant),
+    Column("billed_through_time", Instant),
+    Column("revision", BigInteger, nullable=False),
+    Column("traceparent", Text, nullable=False),
+    Index("billing_due", "due_time", postgresql_where=text("due_time IS NOT NULL")),
+    Index("billing_due_of_seller", "seller_id", "due_time", postgresql_where=text("due_time IS NOT NULL")),
+)
+
+sweeps = Table(
+    "sweeps",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("next_time", Instant, nullable=False),
+    Column("swept_through_time", Instant, nullable=False),
+    Column("page_token", Text, nullable=False),
+    Index("sweeps_next_time", "next_time"),
+)

@@ -1,0 +1,90 @@
+"""Assembles the invoices of a customer who is due: everything due is asked for, nothing waits for anything."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from common.crash import crashpoint, register
+from common.db import Tx
+from common.rpc import Desk
+from invoicing import clients, store
+from invoicing.domain.consolidation import Bill, consolidate
+from invoicing.domain.invoice import Invoice, InvoiceId
+from invoicing.domain.lines_due import CORRECTION_WINDOW, lines_due, next_look
+from invoicing.domain.party import Customer, Seller
+from invoicing.usecases import facts
+from invoicing.usecases.drafts import announce_finalized
+from invoicing.usecases.sweep import SWEEP_EVERY
+
+ASKED: Final = register("invoicing.asked", "a bill run has asked for everything and written nothing")
+DRAFTED: Final = register("invoicing.drafted", "a bill run has written its invoices and committed nothing")
+
+
+async def mark_customer_due(tx: Tx, customer_id: str, *, look_back_to: datetime | None = None) -> None:
+    """Have a customer billed now. `look_back_to`: something to bill may lie before what was billed last."""
+    if await store.mark_due(tx, customer_id, look_back_to=look_back_to):
+        await store.plan_sweep(tx, first_after=SWEEP_EVERY)
+
+
+async def bill_customer(desk: Desk, customer_id: str, *, grace: timedelta) -> None:
+    """Bill everything a customer owes as of now, once, and note when to come again."""
+    async with desk.transaction() as tx:
+        billing = await store.find_billing(tx, customer_id)
+        now = tx.now
+    if billing is None or billing.due_time is None or billing.due_time > now:
+        return
+    found = await facts.gather(desk, customer_id, after=corrections_since(billing), through=now, as_of=now)
+    # Asked for even when no invoice may come of it: what comes of it is decided with the rows locked.
+    seller = await clients.seller(desk) if found.periods else None
+    crashpoint(ASKED)
+    async with desk.transaction() as tx:
+        locked = await store.find_billing(tx, customer_id, lock=True)
+        assert locked is not None, "a customer once known here stays known"
+        billed = await store.already_billed(tx, [each.key for each in found.periods])
+        due = lines_due(
+            found.periods, found.prices, found.usage, billed, as_of=now, next_bill_time=found.next_bill_time
+        )
+        for bill in consolidate(due):
+            assert seller is not None
+            await _write(tx, bill, customer=found.customer, seller=seller, grace=grace)
+        marked_meanwhile = locked.revision != billing.revision
+        await store.save_billing(
+            tx,
+            customer_id,
+            # What was marked while the neighbours were asked may not have been in their answers.
+            due_time=(
+                locked.due_time
+                if marked_meanwhile
+                else next_look(found.periods, as_of=now, next_bill_time=found.next_bill_time)
+            ),
+            billed_through_time=locked.billed_through_time if marked_meanwhile else now,
+        )
+        crashpoint(DRAFTED)
+
+
+def corrections_since(billing: store.Billing | None) -> datetime | None:
+    """From when on to ask for periods: also those that are billed, as long as late usage may change them."""
+    if billing is None or billing.billed_through_time is None:
+        return None
+    return billing.billed_through_time - CORRECTION_WINDOW
+
+
+async def _write(tx: Tx, bill: Bill, *, customer: Customer, seller: Seller, grace: timedelta) -> None:
+    """Into the draft for the same moment, if there is one, or as an invoice of its own."""
+    lines = tuple(replace(line, id=tx.new_id("line")) for line in bill.lines)
+    draft = await store.lock_draft(tx, customer_id=customer.party.id, currency=bill.currency, bill_time=bill.bill_time)
+    if draft is not None:
+        await store.save_draft(tx, draft.add(lines), lines_before=len(draft.lines))
+        return
+    invoice = Invoice.draft(
+        id=InvoiceId(tx.new_id("inv")), customer=customer, bill=replace(bill, lines=lines), at=tx.now, grace=grace
+    )
+    if invoice.is_waiting_for_usage:
+        await store.add_invoice(tx, invoice)
+        return
+    number = await store.next_number(tx, seller.invoice_number_prefix)
+    invoice = invoice.finalize(number=number, at=tx.now, seller=seller, customer=customer)
+    await store.add_invoice(tx, invoice)
+    await announce_finalized(tx, invoice)

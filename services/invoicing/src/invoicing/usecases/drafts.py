@@ -1,0 +1,110 @@
+"""Finalizes drafts: recomputed one last time, numbered, owed from then on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from common.crash import crashpoint, register
+from common.db import Tx
+from common.rpc import Desk
+from invoicing import clients, store
+from invoicing.convert import invoice_for_event
+from invoicing.domain.invoice import Invoice, InvoiceId, State
+from invoicing.domain.line import Line, Usage
+from invoicing.domain.lines_due import UsageKey, recomputed
+from invoicing.domain.party import Customer, Seller
+from invoicing.domain.price import Price
+from saldo.invoicing.v1 import events_pb2 as events
+
+RECOUNTED: Final = register("invoicing.recounted", "the usage of a draft was asked for again and nothing written")
+NUMBERED: Final = register("invoicing.numbered", "an invoice has its number and nothing is committed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a draft is recomputed from and finalized with."""
+
+    customer: Customer
+    seller: Seller
+    prices: dict[str, Price]
+    usage: dict[UsageKey, Usage]
+
+
+async def finalize_due_draft(desk: Desk, invoice_id: str) -> None:
+    """Finalize a draft whose grace period is over."""
+    facts = await pull(desk, InvoiceId(invoice_id))
+    crashpoint(RECOUNTED)
+    async with desk.transaction() as tx:
+        # Somebody may have finalized it by hand while the neighbours were asked.
+        found = await store.invoice(tx, InvoiceId(invoice_id), lock=True)
+        if found.state is State.DRAFT:
+            await _finalize(tx, found, facts)
+
+
+async def pull(desk: Desk, invoice_id: InvoiceId) -> Facts | None:
+    """Ask for everything that finalizing needs; None when the invoice is no draft (any more)."""
+    async with desk.transaction() as tx:
+        draft = await store.invoice(tx, invoice_id)
+    if draft.state is not State.DRAFT:
+        return None
+    metered = [line for line in draft.lines if line.usage is not None]
+    customer = await clients.customer(desk, draft.customer_id)
+    return Facts(
+        customer=customer,
+        seller=await clients.seller(desk),
+        prices=await clients.prices(desk, (line.price_id for line in metered)),
+        usage=await clients.usages(desk, customer, [_usage_key(line) for line in metered]),
+    )
+
+
+async def finalize_draft(tx: Tx, invoice_id: InvoiceId, facts: Facts | None) -> Invoice:
+    """Freeze a draft now. Fails with INVOICE_NOT_DRAFT in any other state."""
+    return await _finalize(tx, await store.invoice(tx, invoice_id, lock=True), facts)
+
+
+async def announce_finalized(tx: Tx, invoice: Invoice) -> None:
+    """A total of nothing is paid the moment it is owed: both are said."""
+    told = invoice_for_event(invoice)
+    await tx.emit(events.InvoiceFinalized(invoice=told))
+    if invoice.state is State.PAID:
+        await tx.emit(events.InvoicePaid(invoice=told))
+
+
+async def _finalize(tx: Tx, draft: Invoice, facts: Facts | None) -> Invoice:
+    if facts is None:
+        # It was no draft when it was looked at, and what is finalized stays finalized: this raises.
+        draft = draft.with_lines(draft.lines)
+        raise AssertionError(f"{draft.id} became a draft again")
+    recomputed_draft = await _recomputed(tx, draft, facts)
+    if recomputed_draft.lines != draft.lines:
+        await store.replace_lines(tx, recomputed_draft)
+    # The number last: everyone else who finalizes waits for it from here to the commit.
+    number = await store.next_number(tx, facts.seller.invoice_number_prefix)
+    invoice = recomputed_draft.finalize(number=number, at=tx.now, seller=facts.seller, customer=facts.customer)
+    await store.save_invoice(tx, invoice)
+    await announce_finalized(tx, invoice)
+    crashpoint(NUMBERED)
+    return invoice
+
+
+async def _recomputed(tx: Tx, draft: Invoice, facts: Facts) -> Invoice:
+    draft = draft.with_lines(draft.lines)
+    corrected = [line.key for line in draft.lines if line.correction]
+    elsewhere = await store.already_billed(tx, corrected, but_on=draft.id)
+
+    def anew(line: Line) -> Line:
+        # A line that a bill run added since has been counted since.
+        usage = facts.usage.get(_usage_key(line)) if line.usage is not None else None
+        if usage is None:
+            return line
+        return recomputed(
+            line, price=facts.prices[line.price_id], usage=usage, billed_elsewhere=elsewhere.get(line.key)
+        )
+
+    return draft.with_lines([anew(line) for line in draft.lines])
+
+
+def _usage_key(line: Line) -> UsageKey:
+    assert line.usage is not None
+    return UsageKey(line.usage.meter, line.period)

@@ -1,0 +1,21 @@
+"""Takes in payments: each one once, and never more than is owed."""
+
+from __future__ import annotations
+
+from common.db import Tx
+from common.money import Money
+from invoicing import store
+from invoicing.convert import invoice_for_event
+from invoicing.domain.invoice import InvoiceId, State
+from saldo.invoicing.v1 import events_pb2 as events
+
+
+async def take_payment(tx: Tx, *, payment_id: str, invoice_id: InvoiceId, amount: Money) -> None:
+    """Settle an invoice with a payment that succeeded; a payment that is known already changes nothing."""
+    owed = await store.invoice(tx, invoice_id, lock=True)
+    if not await store.remember_payment(tx, payment_id=payment_id, invoice_id=invoice_id, amount=amount):
+        return
+    invoice = owed.pay(amount, at=tx.now)
+    await store.save_invoice(tx, invoice)
+    if invoice.state is State.PAID:
+        await tx.emit(events.InvoicePaid(invoice=invoice_for_event(invoice)))

@@ -1,0 +1,36 @@
+"""Looks ahead: what the customer's next invoice would be as of now. Nothing is stored."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from common.rpc import Desk
+from invoicing import store
+from invoicing.domain.consolidation import Bill
+from invoicing.domain.invoice import Invoice, InvoiceId
+from invoicing.domain.lines_due import lines_due
+from invoicing.usecases import facts
+from invoicing.usecases.bill_run import corrections_since
+
+
+async def upcoming_invoice(desk: Desk, customer_id: str) -> Invoice:
+    """Everything due and not billed, and what the next bill time will bring, with the usage so far."""
+    async with desk.transaction() as tx:
+        billing = await store.find_billing(tx, customer_id)
+        now = tx.now
+    after = corrections_since(billing)
+    found = await facts.gather(desk, customer_id, after=after, through=now, as_of=now)
+    if found.next_bill_time is not None:
+        found = await facts.gather(desk, customer_id, after=after, through=found.next_bill_time, as_of=now)
+    async with desk.transaction() as tx:
+        billed = await store.already_billed(tx, [each.key for each in found.periods])
+    due = lines_due(found.periods, found.prices, found.usage, billed, as_of=now, next_bill_time=found.next_bill_time)
+    currency = found.customer.currency
+    coming = [each for each in due if each.line.amount.currency == currency]
+    bill = Bill(
+        currency=currency,
+        bill_time=max((each.bill_time for each in coming), default=now),
+        lines=tuple(each.line for each in coming),
+    )
+    draft = Invoice.draft(id=InvoiceId(""), customer=found.customer, bill=bill, at=now, grace=timedelta())
+    return draft.looked_ahead()

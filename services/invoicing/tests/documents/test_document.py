@@ -1,0 +1,233 @@
+"""The document of an invoice: what is printed, and that it can be."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typst
+
+from common.money import Money
+from common.period import Period
+from invoicing.documents.document import TEMPLATE, Printer, contents
+from invoicing.domain.consolidation import Bill
+from invoicing.domain.errors import InvoiceNotFinalized
+from invoicing.domain.invoice import Invoice, InvoiceId
+from invoicing.domain.line import Line
+from invoicing.domain.party import Address, CollectionMethod, Customer, Party, Seller
+from invoicing.domain.price import Graduated, PerUnit, Price, Tier
+from invoicing.domain.rating import flat_step, rate
+
+LONDON = "Europe/London"
+MARCH = Period(datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 31, 23, tzinfo=UTC))
+SELLER = Seller(
+    party=Party(
+        id="sel_1",
+        display_name="Northern Light Ltd",
+        address=Address(
+            region_code="GB", locality="Leeds", postal_code="LS1 4AP", address_lines=("Wellington Street",)
+        ),
+        tax_id="GB 123 4567 89",
+        email="billing@example.com",
+        payment_instructions="Bank transfer\nIBAN GB33 BUKB 2020 1555 5555 55",
+    ),
+    invoice_number_prefix="NL",
+)
+CUSTOMER = Customer(
+    party=Party(
+        id="cus_1",
+        display_name="Ada Byron",
+        address=Address(region_code="DE", locality="Berlin", postal_code="10119", address_lines=("Torstraße 1",)),
+    ),
+    external_id="",
+    currency="GBP",
+    time_zone=LONDON,
+    net_terms_days=14,
+    collection_method=CollectionMethod.SEND_INVOICE,
+)
+
+
+def line(*, quantity: str = "1234.5", unit_price: str = "0.14228", currency: str = "GBP", **changes: Any) -> Line:
+    # Any: fields of the line
+    price = Price(
+        id="price_1",
+        currency=currency,
+        model=PerUnit(unit_price=Decimal(unit_price)),
+        product="Electricity",
+        unit_label="kWh",
+    )
+    rating = rate(price, Decimal(quantity))
+    made = Line(
+        id="line_1",
+        description=price.product,
+        subscription_id="sub_1",
+        item_id="subi_1",
+        price_id=price.id,
+        period=MARCH,
+        full_period=MARCH,
+        quantity=Decimal(quantity),
+        unit_label=price.unit_label,
+        amount=Money.rounded(rating.amount, currency),
+        steps=rating.steps,
+        exact_amount=rating.amount,
+        proration=Fraction(1),
+        usage=None,
+        correction=0,
+    )
+    return replace(made, **changes)
+
+
+def invoice(*lines: Line, customer: Customer = CUSTOMER) -> Invoice:
+    bill = Bill(currency=lines[0].amount.currency, bill_time=MARCH.end, lines=lines)
+    draft = Invoice.draft(id=InvoiceId("inv_1"), customer=customer, bill=bill, at=MARCH.end, grace=timedelta(hours=1))
+    return draft.finalize(number="NL-000012", at=MARCH.end + timedelta(hours=1), seller=SELLER, customer=customer)
+
+
+def named(name: str) -> Customer:
+    return replace(CUSTOMER, party=replace(CUSTOMER.party, display_name=name))
+
+
+def printed(*lines: Line) -> list[dict[str, Any]]:  # Any: JSON
+    found: list[dict[str, Any]] = json.loads(json.dumps(contents(invoice(*lines))))["lines"]
+    return found
+
+
+def test_a_line_says_what_when_how_many_and_how_much() -> None:
+    assert printed(line()) == [
+        {
+            "description": "Electricity",
+            "period": "1 Mar – 31 Mar 2026",
+            "notes": ["1,234.5 kWh at 0.14228 GBP each"],
+            "quantity": "1,234.5",
+            "unit": "kWh",
+            "amount": "175.64",
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("currency", "amount"), [("JPY", "1,201"), ("GBP", "1,201.00"), ("KWD", "1,201.000")], ids=["none", "two", "three"]
+)
+def test_amounts_have_the_decimals_of_their_currency(currency: str, amount: str) -> None:
+    assert printed(line(quantity="1", unit_price="1201", currency=currency))[0]["amount"] == amount
+
+
+def test_tiers_are_told_one_by_one() -> None:
+    tiers = (Tier(up_to=Decimal(100), unit_price=Decimal(1)), Tier(up_to=None, unit_price=Decimal("0.5")))
+    price = Price(id="p", currency="GBP", model=Graduated(tiers=tiers), product="Calls", unit_label="call")
+    steps = rate(price, Decimal(150)).steps
+    assert printed(line(steps=steps))[0]["notes"] == [
+        "The first 100 call: 100 at 1.00 GBP each = 100.00 GBP",
+        "Over 100 call: 50 at 0.50 GBP each = 25.00 GBP",
+    ]
+
+
+def test_a_part_of_a_month_is_told_in_days() -> None:
+    steps = (flat_step("Fixed price", Decimal("24.90")), flat_step("17/31 of the full period", Decimal("-11.245161")))
+    rest = Period(datetime(2026, 3, 15, tzinfo=UTC), MARCH.end)
+    [told] = printed(line(steps=steps, period=rest, proration=Fraction(17, 31)))
+    assert told["period"] == "15 Mar – 31 Mar 2026"
+    assert told["notes"] == ["Fixed price = 24.90 GBP", "17 of 31 days of 1 Mar – 31 Mar 2026"]
+
+
+def test_what_was_billed_before_is_taken_off_visibly() -> None:
+    steps = (*line().steps, flat_step("Less what was billed before", Decimal("-100.00")))
+    assert printed(line(steps=steps))[0]["notes"][-1] == "Less what was billed before = −100.00 GBP"
+
+
+def test_dates_are_those_of_the_customers_zone() -> None:
+    """Billed at midnight in London, an hour before it is in UTC."""
+    facts = contents(invoice(line()))["facts"]
+    assert facts == [["Invoice number", "NL-000012"], ["Invoice date", "1 Apr 2026"], ["Due date", "15 Apr 2026"]]
+
+
+def test_the_country_is_printed_when_it_is_another() -> None:
+    told: Any = contents(invoice(line()))  # Any: JSON
+    assert told["seller"]["address"] == ["Wellington Street", "Leeds", "LS1 4AP", "GB"]
+    assert told["customer"]["address"] == ["Torstraße 1", "10119 Berlin", "DE"]
+
+
+@pytest.mark.parametrize(
+    ("method", "unit_price", "title"),
+    [
+        (CollectionMethod.SEND_INVOICE, "1", "How to pay"),
+        (CollectionMethod.CHARGE_AUTOMATICALLY, "1", "Payment"),
+        (CollectionMethod.SEND_INVOICE, "0", "Nothing to pay"),
+    ],
+)
+def test_it_says_how_the_money_comes_in(method: CollectionMethod, unit_price: str, title: str) -> None:
+    told: Any = contents(invoice(line(unit_price=unit_price), customer=replace(CUSTOMER, collection_method=method)))
+    assert told["payment"]["title"] == title
+
+
+HOSTILE = '#strong[*x*] $1+1$ #sys.inputs `raw` \\ " ] } // -- @ref <label> #include("/etc/passwd")'
+WORLD = ["Żaneta O’Connor", "Μαρία Παπαδοπούλου", "Иван Иванов", "שרה כהן", "محمد", "A" * 200, HOSTILE]
+
+
+@pytest.mark.parametrize("name", WORLD, ids=lambda name: name[:12])
+def test_any_name_can_be_printed(name: str) -> None:
+    """Text is text, whatever it looks like; and an archive can read the file."""
+    pdf = Printer().typeset(invoice(line(description=name), customer=named(name)))
+    assert pdf.startswith(b"%PDF-")
+    assert b"pdfaid:part" in pdf
+
+
+def test_a_script_without_a_font_is_printed_with_boxes_rather_than_not_at_all() -> None:
+    """Without a folder of more fonts. It is no PDF/A then, which such a file may not call itself."""
+    pdf = Printer().typeset(invoice(line(), customer=named("株式会社サンプル")))
+    assert pdf.startswith(b"%PDF-")
+    assert b"pdfaid:part" not in pdf
+
+
+def test_markup_in_a_name_changes_nothing_but_the_name() -> None:
+    """The page of a hostile name is the page of a harmless one of the same letters, escaped by nobody."""
+    assert len(pages(invoice(line(description=HOSTILE)))) == 1
+    assert json.loads(json.dumps(contents(invoice(line(description=HOSTILE)))))["lines"][0]["description"] == HOSTILE
+
+
+def test_three_hundred_lines_fill_many_pages() -> None:
+    assert len(pages(invoice(*[line()] * 300))) > 10
+
+
+def test_the_same_invoice_gives_the_same_bytes(tmp_path: Path) -> None:
+    """In another process, later, with other fonts at hand: what was sent can be sent again."""
+    first = Printer().typeset(invoice(line()))
+    again = Printer(font_folder=tmp_path)
+    assert again.typeset(invoice(line())) == first
+    assert again.typeset(invoice(line(quantity="2"))) != first
+    assert again.typeset(invoice(line())) == first
+
+
+async def test_documents_are_set_side_by_side() -> None:
+    """Each in a thread of its own, with a compiler of its own."""
+    printer = Printer()
+    invoices = [invoice(line(quantity=str(n))) for n in range(1, 9)]
+    documents = await asyncio.gather(*(printer.print(each) for each in invoices))
+    assert [document.content for document in documents] == [printer.typeset(each) for each in invoices]
+    assert documents[0].file_name == "NL-000012.pdf"
+    await printer.close()
+
+
+async def test_a_draft_has_no_document() -> None:
+    draft = Invoice.draft(
+        id=InvoiceId("inv_1"),
+        customer=CUSTOMER,
+        bill=Bill(currency="GBP", bill_time=MARCH.end, lines=(line(),)),
+        at=MARCH.end,
+        grace=timedelta(),
+    )
+    with pytest.raises(InvoiceNotFinalized):
+        await Printer().print(draft)
+
+
+def pages(made: Invoice) -> list[bytes]:
+    told = {"invoice": json.dumps(contents(made))}
+    images = typst.compile(TEMPLATE, format="png", ppi=20, sys_inputs=told, ignore_system_fonts=True)
+    return [image for image in (images if isinstance(images, list) else [images]) if image]

@@ -1,0 +1,186 @@
+"""The life of an invoice: every verb in every state moves it or raises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+
+import pytest
+
+from common.errors import FailedPrecondition
+from common.money import Money
+from common.period import Period
+from invoicing.domain.consolidation import Bill
+from invoicing.domain.errors import (
+    InvoiceNotDraft,
+    InvoiceNotOverdue,
+    InvoiceNotOwed,
+    NegativeTotal,
+    PaymentExceedsRemaining,
+    PaymentNotPositive,
+)
+from invoicing.domain.invoice import OVERDUE_AFTER, Invoice, InvoiceId, State
+from invoicing.domain.line import Line, Usage
+from invoicing.domain.party import CollectionMethod, Customer, Party, Seller
+from invoicing.domain.rating import flat_step
+
+# Midnight of 1 April in London, an hour before it is in UTC.
+BILL_TIME = datetime(2026, 3, 31, 23, tzinfo=UTC)
+LATER = BILL_TIME + timedelta(hours=1)
+SELLER = Seller(party=Party(id="sel_1", display_name="Seller"), invoice_number_prefix="INV")
+CUSTOMER = Customer(
+    party=Party(id="cus_1", display_name="Customer"),
+    external_id="",
+    currency="GBP",
+    time_zone="Europe/London",
+    net_terms_days=14,
+    collection_method=CollectionMethod.SEND_INVOICE,
+)
+
+
+def line(pence: int, *, metered: bool = False) -> Line:
+    period = Period(datetime(2026, 3, 1, tzinfo=UTC), BILL_TIME)
+    usage = Usage(meter="kwh", quantity=Decimal(1), event_count=1, digest="d", through_position=1)
+    exact = Money(pence, "GBP").amount
+    return Line(
+        id="line_1",
+        description="Seats",
+        subscription_id="sub_1",
+        item_id="subi_1",
+        price_id="price_1",
+        period=period,
+        full_period=period,
+        quantity=Decimal(1),
+        unit_label="",
+        amount=Money(pence, "GBP"),
+        steps=(flat_step("Fixed price", exact),),
+        exact_amount=exact,
+        proration=Fraction(1),
+        usage=usage if metered else None,
+        correction=0,
+    )
+
+
+def draft(*lines: Line) -> Invoice:
+    bill = Bill(currency="GBP", bill_time=BILL_TIME, lines=lines)
+    return Invoice.draft(id=InvoiceId("inv_1"), customer=CUSTOMER, bill=bill, at=BILL_TIME, grace=timedelta(hours=1))
+
+
+def finalized(*lines: Line) -> Invoice:
+    return draft(*lines).finalize(number="INV-000001", at=LATER, seller=SELLER, customer=CUSTOMER)
+
+
+def in_state(state: State) -> Invoice:
+    if state is State.DRAFT:
+        return draft(line(10_00))
+    if state is State.PAID:
+        return finalized(line(10_00)).pay(Money(10_00, "GBP"), at=LATER)
+    return replace(finalized(line(10_00)), state=state)
+
+
+def test_an_invoice_is_dated_in_the_customers_zone() -> None:
+    """Billed for midnight in London, it is dated the first, though it is still the 31st in UTC."""
+    assert draft(line(1)).invoice_date == date(2026, 4, 1)
+
+
+def test_only_usage_is_worth_waiting_for() -> None:
+    assert draft(line(1), line(2, metered=True)).is_waiting_for_usage
+    assert not draft(line(1)).is_waiting_for_usage
+    assert not finalized(line(2, metered=True)).is_waiting_for_usage
+
+
+def test_finalizing_freezes_parties_terms_and_total() -> None:
+    invoice = finalized(line(10_00), line(2_50))
+    assert (invoice.state, invoice.number, invoice.total) == (State.OPEN, "INV-000001", Money(12_50, "GBP"))
+    assert (invoice.seller, invoice.customer) == (SELLER.party, CUSTOMER.party)
+    assert invoice.finalize_time == LATER
+    assert invoice.due_time == LATER + timedelta(days=14)
+    assert invoice.revision == 2
+
+
+def test_a_zero_invoice_is_paid_when_finalized() -> None:
+    """Nobody should be dunned for nothing."""
+    invoice = finalized(line(0))
+    assert invoice.state is State.PAID
+    assert invoice.paid_time == LATER
+    assert invoice.overdue_from is None
+
+
+def test_an_invoice_never_owes_the_customer() -> None:
+    with pytest.raises(NegativeTotal):
+        finalized(line(5), line(-6))
+
+
+def test_paying_in_parts_settles_at_the_last() -> None:
+    once = finalized(line(10_00)).pay(Money(4_00, "GBP"), at=LATER)
+    assert (once.state, once.amount_remaining, once.paid_time) == (State.OPEN, Money(6_00, "GBP"), None)
+    twice = once.pay(Money(6_00, "GBP"), at=LATER)
+    assert (twice.state, twice.amount_remaining, twice.paid_time) == (State.PAID, Money.zero("GBP"), LATER)
+
+
+@pytest.mark.parametrize("paid", [0, 10_00])
+def test_too_much_is_refused(paid: int) -> None:
+    """Money that belongs to nothing is somebody's to look at, not to be swallowed."""
+    invoice = finalized(line(10_00))
+    if paid:
+        invoice = invoice.pay(Money(paid, "GBP"), at=LATER)
+    with pytest.raises(PaymentExceedsRemaining):
+        invoice.pay(Money(10_01 - paid, "GBP"), at=LATER)
+
+
+@pytest.mark.parametrize("pence", [0, -1])
+def test_a_payment_brings_something_in(pence: int) -> None:
+    with pytest.raises(PaymentNotPositive):
+        finalized(line(10_00)).pay(Money(pence, "GBP"), at=LATER)
+
+
+def test_it_is_overdue_a_day_after_it_was_due_and_once() -> None:
+    invoice = finalized(line(10_00))
+    assert invoice.due_time is not None
+    late = invoice.due_time + OVERDUE_AFTER
+    with pytest.raises(InvoiceNotOverdue):
+        invoice.mark_overdue(at=late - timedelta(microseconds=1))
+    marked = invoice.mark_overdue(at=late)
+    assert (marked.state, marked.overdue_time) == (State.OPEN, late)
+    with pytest.raises(InvoiceNotOverdue):
+        marked.mark_overdue(at=late)
+    assert marked.pay(Money(10_00, "GBP"), at=late).state is State.PAID
+
+
+FOR_EVER = datetime(2100, 1, 1, tzinfo=UTC)
+VERBS: dict[str, Callable[[Invoice], Invoice]] = {
+    "add": lambda invoice: invoice.add([line(1)]),
+    "with_lines": lambda invoice: invoice.with_lines([line(1)]),
+    "finalize": lambda invoice: invoice.finalize(number="INV-1", at=LATER, seller=SELLER, customer=CUSTOMER),
+    "pay": lambda invoice: invoice.pay(Money(10_00, "GBP"), at=LATER),
+    "mark_overdue": lambda invoice: invoice.mark_overdue(at=FOR_EVER),
+}
+MOVES = {
+    ("add", State.DRAFT): State.DRAFT,
+    ("with_lines", State.DRAFT): State.DRAFT,
+    ("finalize", State.DRAFT): State.OPEN,
+    ("pay", State.OPEN): State.PAID,
+    ("pay", State.UNCOLLECTIBLE): State.PAID,  # given up, and paid after all
+    ("mark_overdue", State.OPEN): State.OPEN,
+}
+REFUSALS: dict[str, type[FailedPrecondition]] = {
+    "add": InvoiceNotDraft,
+    "with_lines": InvoiceNotDraft,
+    "finalize": InvoiceNotDraft,
+    "pay": InvoiceNotOwed,
+    "mark_overdue": InvoiceNotOverdue,
+}
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_moves_or_raises(verb: str, state: State) -> None:
+    if (verb, state) in MOVES:
+        assert VERBS[verb](in_state(state)).state is MOVES[verb, state]
+    else:
+        refusal = PaymentExceedsRemaining if (verb, state) == ("pay", State.PAID) else REFUSALS[verb]
+        with pytest.raises(refusal):
+            VERBS[verb](in_state(state))

@@ -1,0 +1,27 @@
+"""A running metering service, and what most of its tests begin with."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest_asyncio
+
+from common.testing import Suite
+from saldo.metering.v1 import meter_pb2
+from saldo.metering.v1 import metering_service_pb2 as pb
+from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
+
+
+@pytest_asyncio.fixture
+async def metering(suite: Suite) -> AsyncIterator[Any]:  # Any: grpc stubs are generated
+    await suite.start("metering")
+    yield suite.stub(MeteringServiceStub, "metering")
+
+
+@pytest_asyncio.fixture
+async def kwh(metering: Any) -> meter_pb2.Meter:  # Any: as above
+    meter: meter_pb2.Meter = await metering.CreateMeter(
+        pb.CreateMeterRequest(code="kwh", display_name="Electricity", aggregation=meter_pb2.Meter.SUM, unit_label="kWh")
+    )
+    return meter

@@ -1,0 +1,36 @@
+"""The facts payments listens to: invoices that are owed, and invoices that no longer are."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from common import wire
+from common.consumer import Handlers
+from common.db import Tx
+from payments import usecases
+from saldo.invoicing.v1 import events_pb2 as invoicing
+from saldo.invoicing.v1.invoice_pb2 import Invoice
+
+
+async def on_invoice_finalized(tx: Tx, event: invoicing.InvoiceFinalized) -> None:
+    invoice = event.invoice
+    amount = wire.parse_money(invoice.amount_remaining, field="invoice.amount_remaining")
+    if invoice.state == Invoice.OPEN and _collected_here(invoice) and amount.minor > 0:
+        await usecases.want_payment(tx, invoice_id=invoice.id, customer_id=invoice.customer_id, amount=amount)
+
+
+async def on_invoice_paid(tx: Tx, event: invoicing.InvoicePaid) -> None:
+    invoice = event.invoice
+    total = wire.parse_money(invoice.total, field="invoice.total")
+    if _collected_here(invoice) and total.minor > 0:
+        await usecases.settle_invoice(tx, invoice_id=invoice.id, customer_id=invoice.customer_id, amount=total)
+
+
+def _collected_here(invoice: Invoice) -> bool:
+    return invoice.collection_method == Invoice.CHARGE_AUTOMATICALLY
+
+
+HANDLERS: Final[Handlers] = {
+    invoicing.InvoiceFinalized: on_invoice_finalized,
+    invoicing.InvoicePaid: on_invoice_paid,
+}

@@ -1,0 +1,45 @@
+"""Every rule of payments that a caller can break; the class name is the reason."""
+
+from __future__ import annotations
+
+from common.errors import FailedPrecondition, InvalidArgument, NotFound
+
+
+class UnknownGateway(InvalidArgument):
+    """There is no such gateway here; one without credentials counts as not there."""
+
+
+class CardNumberRefused(InvalidArgument):
+    """What came looks like a card number. Only a gateway may hold one; it has not been stored."""
+
+
+class SimulatedGatewayInLive(FailedPrecondition):
+    """The simulated gateway moves no money, so a live seller cannot collect through it."""
+
+
+class RealMoneyInSandbox(FailedPrecondition):
+    """The gateway would move real money, which a sandbox must never do."""
+
+
+class PaymentNotFound(NotFound):
+    """There is no such payment at this seller, or none for this invoice."""
+
+
+class PaymentNotFailed(FailedPrecondition):
+    """Another try is only for a payment that failed: this one is under way, or the money is in."""
+
+
+class PaymentNotRetryable(FailedPrecondition):
+    """The payment method was refused for good, or was tried often enough; a new one has to be attached first."""
+
+
+class AttemptUnsettled(FailedPrecondition):
+    """The outcome of an attempt is not known yet, so there must not be another."""
+
+
+class AttemptSettled(FailedPrecondition):
+    """The outcome of the attempt is known already and does not change."""
+
+
+class GatewayNotConfigured(FailedPrecondition):
+    """The payment method belongs to a gateway that is no longer configured here."""

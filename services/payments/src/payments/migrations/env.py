@@ -1,0 +1,4 @@
+from common.migrate import run_env
+from payments.store import metadata
+
+run_env(metadata)

@@ -1,0 +1,237 @@
+"""What payments does, one function each.
+
+Money moves by record, call, record: an attempt is committed before its gateway is called, and what came of it after.
+Between the two the process may die, and the answer may get lost; then the gateway is asked by the attempt's id, which
+is the only key it ever sees of the attempt.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+from common import clock
+from common.crash import crashpoint, register
+from common.db import Tx
+from common.ids import is_sandbox
+from common.money import Money
+from common.rpc import Desk
+from payments import store
+from payments.convert import payment_method_to_proto, payment_to_proto
+from payments.domain.errors import GatewayNotConfigured, RealMoneyInSandbox, SimulatedGatewayInLive, UnknownGateway
+from payments.domain.payment import LOST, AttemptId, Missing, Payment, PaymentAttempt, PaymentId, State
+from payments.domain.payment_method import PaymentMethod, PaymentMethodId
+from payments.gateways import (
+    Captured,
+    CaptureOrder,
+    Declined,
+    Gateway,
+    Gateways,
+    GatewayUnavailable,
+    GatewayUnknown,
+    Outcome,
+)
+from saldo.payments.v1 import events_pb2 as events
+
+RECORDED: Final = register("gateway.recorded", "an attempt is recorded and its gateway not called")
+CALLED: Final = register("gateway.called", "a gateway was called and nothing is recorded of its answer")
+
+
+class Silence(Enum):
+    """How a gateway can fail to say what became of an attempt."""
+
+    UNKNOWN = "UNKNOWN"
+    DEFERRED = "DEFERRED"
+
+
+async def attach_payment_method(
+    tx: Tx, gateways: Gateways, *, customer_id: str, gateway: str, token: str, display_name: str
+) -> PaymentMethod:
+    """Put a token on file; from now on the customer's invoices are collected from it."""
+    _suitable_gateway(tx, gateways, gateway).check_token(token)
+    await store.lock_customer(tx, customer_id)
+    former = await store.default_method(tx, customer_id)
+    if former is not None:
+        await store.save_method(tx, former.give_way())
+    method = PaymentMethod(
+        id=PaymentMethodId(tx.new_id("pmeth")),
+        customer_id=customer_id,
+        gateway=gateway,
+        token=token,
+        display_name=display_name,
+        default=True,
+        revision=1,
+        create_time=tx.now,
+    )
+    await store.add_method(tx, method)
+    await tx.emit(events.PaymentMethodAttached(payment_method=payment_method_to_proto(method)))
+    return method
+
+
+async def want_payment(tx: Tx, *, invoice_id: str, customer_id: str, amount: Money) -> None:
+    """An invoice is owed: collect it now. There is one payment per invoice, however often this is heard."""
+    await store.add_payment(tx, _new_payment(tx, invoice_id=invoice_id, customer_id=customer_id, amount=amount))
+
+
+async def settle_invoice(tx: Tx, *, invoice_id: str, customer_id: str, amount: Money) -> None:
+    """Nothing remains to be paid on an invoice, through us or otherwise: make no further attempt."""
+    unheard_of = _new_payment(tx, invoice_id=invoice_id, customer_id=customer_id, amount=amount)
+    # The facts may come in either order: one that would have been collected is on file as settled before.
+    if not await store.add_payment(tx, unheard_of.settle_invoice(at=tx.now)):
+        payment = await store.payment_for(tx, invoice_id, lock=True)
+        settled = payment.settle_invoice(at=tx.now)
+        if settled is not payment:
+            await store.save_payment(tx, settled)
+
+
+async def retry_payment(tx: Tx, invoice_id: str) -> Payment:
+    """Another attempt at the payment of an invoice is wanted now."""
+    failed = await store.payment_for(tx, invoice_id, lock=True)
+    default = await store.default_method(tx, failed.customer_id)
+    payment = failed.retry(default_method_id=default.id if default else None, at=tx.now)
+    await store.save_payment(tx, payment)
+    return payment
+
+
+async def collect_payment(gateways: Gateways, desk: Desk, payment_id: str) -> None:
+    """Make the attempt that is wanted: record it, call the gateway, record what came of it."""
+    async with desk.transaction() as tx:
+        order = await _record_attempt(tx, gateways, PaymentId(payment_id))
+    if order is not None:
+        gateway, capture_order = order
+        await _capture(desk, gateway, capture_order)
+
+
+async def settle_attempt(gateways: Gateways, desk: Desk, attempt_id: str) -> None:
+    """Find out what became of an attempt whose outcome is not known, and call again where that is safe."""
+    async with desk.transaction() as tx:
+        payment = await store.payment_of(tx, AttemptId(attempt_id))
+        attempt = payment.attempt(AttemptId(attempt_id))
+        if attempt.ask_time is None or attempt.ask_time > tx.now:
+            return
+        gateway = _configured_gateway(gateways, attempt.gateway)
+        order = _order(tx, payment, attempt, await store.method(tx, attempt.payment_method_id))
+        age = tx.now - attempt.create_time if gateway.simulated else clock.wall() - attempt.record_time
+    answer: Outcome | Silence | None
+    try:
+        answer = await gateway.find(order)
+    except (GatewayUnknown, GatewayUnavailable):
+        answer = Silence.UNKNOWN
+    if answer is None:
+        missing = attempt.missing(
+            age=age,
+            processing_max=gateway.processing_max,
+            key_lifetime=gateway.key_lifetime,
+            wanted=not payment.invoice_settled,
+        )
+        if missing is Missing.CALL_AGAIN:
+            await _capture(desk, gateway, order)
+            return
+        answer = Declined(code=LOST, retryable=True) if missing is Missing.GIVE_UP else Silence.UNKNOWN
+    async with desk.transaction() as tx:
+        await _record_answer(tx, order.attempt_id, answer)
+
+
+async def _record_attempt(tx: Tx, gateways: Gateways, payment_id: PaymentId) -> tuple[Gateway, CaptureOrder] | None:
+    """Record the attempt that is wanted; None when there is nothing to call a gateway for."""
+    payment = await store.payment(tx, payment_id, lock=True)
+    if not payment.is_due:
+        return None
+    method = await store.default_method(tx, payment.customer_id)
+    if method is None:
+        await _save_and_announce(tx, payment.fail_without_method(at=tx.now))
+        return None
+    gateway = _configured_gateway(gateways, method.gateway)
+    attempt_id = AttemptId(tx.new_id("att"))
+    begun = payment.begin_attempt(attempt_id, method, at=tx.now, recorded=clock.wall())
+    await store.save_payment(tx, begun)
+    return gateway, _order(tx, begun, begun.attempt(attempt_id), method)
+
+
+async def _capture(desk: Desk, gateway: Gateway, order: CaptureOrder) -> None:
+    """Call the gateway about an attempt that is on record, and record what it says."""
+    crashpoint(RECORDED)
+    answer: Outcome | Silence
+    try:
+        answer = await gateway.capture(order)
+    except GatewayUnknown:
+        answer = Silence.UNKNOWN
+    except GatewayUnavailable:
+        answer = Silence.DEFERRED
+    crashpoint(CALLED)
+    async with desk.transaction() as tx:
+        await _record_answer(tx, order.attempt_id, answer)
+
+
+async def _record_answer(tx: Tx, attempt_id: AttemptId, answer: Outcome | Silence) -> None:
+    """The first to know the outcome records it; whoever comes later finds the attempt settled."""
+    payment = await store.payment_of(tx, attempt_id, lock=True)
+    if not payment.attempt(attempt_id).is_open:
+        return
+    match answer:
+        case Captured(reference):
+            changed = payment.succeed(attempt_id, gateway_reference=reference, at=tx.now)
+        case Declined(code=code, retryable=retryable):
+            changed = payment.fail(attempt_id, code=code, retryable=retryable, at=tx.now)
+        case Silence.DEFERRED:
+            changed = payment.defer(attempt_id, at=tx.now)
+        case _:
+            changed = payment.ask_later(attempt_id, at=tx.now)
+    await _save_and_announce(tx, changed)
+
+
+async def _save_and_announce(tx: Tx, payment: Payment) -> None:
+    await store.save_payment(tx, payment)
+    if payment.state is State.SUCCEEDED:
+        await tx.emit(events.PaymentSucceeded(payment=payment_to_proto(payment)))
+    elif payment.state is State.FAILED:
+        await tx.emit(events.PaymentFailed(payment=payment_to_proto(payment)))
+
+
+def _new_payment(tx: Tx, *, invoice_id: str, customer_id: str, amount: Money) -> Payment:
+    return Payment(
+        id=PaymentId(tx.new_id("pay")),
+        invoice_id=invoice_id,
+        customer_id=customer_id,
+        amount=amount,
+        state=State.PROCESSING,
+        attempts=(),
+        failure_code="",
+        retryable=False,
+        collect_time=tx.now,
+        invoice_settled=False,
+        revision=1,
+        create_time=tx.now,
+        update_time=tx.now,
+    )
+
+
+def _order(tx: Tx, payment: Payment, attempt: PaymentAttempt, method: PaymentMethod) -> CaptureOrder:
+    return CaptureOrder(
+        attempt_id=attempt.id,
+        seller_id=tx.seller_id,
+        invoice_id=payment.invoice_id,
+        token=method.token,
+        amount=payment.amount,
+        record_time=attempt.record_time,
+    )
+
+
+def _suitable_gateway(tx: Tx, gateways: Gateways, name: str) -> Gateway:
+    """One that this seller may use: play money in a sandbox, real money in life."""
+    gateway = gateways.get(name)
+    if gateway is None:
+        known = ", ".join(sorted(gateways)) or "none"
+        raise UnknownGateway(f"must be a gateway configured here, which are: {known}", field="gateway")
+    if gateway.moves_real_money and is_sandbox(tx.seller_id):
+        raise RealMoneyInSandbox(f"{name} would move real money for a sandbox", gateway=name)
+    if gateway.simulated and not is_sandbox(tx.seller_id):
+        raise SimulatedGatewayInLive(f"{name} moves no money, and the seller is live", gateway=name)
+    return gateway
+
+
+def _configured_gateway(gateways: Gateways, name: str) -> Gateway:
+    gateway = gateways.get(name)
+    if gateway is None:
+        raise GatewayNotConfigured(f"there is no gateway {name} any more", gateway=name)
+    return gateway

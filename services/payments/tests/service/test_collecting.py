@@ -1,0 +1,383 @@
+"""Money is collected once: what was asked for, what was refused, and what nobody knew for a while."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+from google.type import money_pb2
+from opentelemetry.trace import SpanKind
+
+from common import ids, wire
+from common.caller import service_caller
+from common.rpc import Desk
+from common.telemetry import Telemetry
+from common.testing import SANDBOX_START, Suite, refused
+from payments import usecases
+from payments.gateways.simulated import SimulatedGateway
+from saldo.invoicing.v1 import events_pb2 as invoicing
+from saldo.invoicing.v1.invoice_pb2 import Invoice
+from saldo.payments.v1.payment_pb2 import Payment, PaymentAttempt
+
+from .conftest import GBP_64_16, Collecting
+
+SETTLED = timedelta(days=3)
+
+
+async def test_an_invoice_is_collected_when_it_is_final(collecting: Collecting) -> None:
+    """The main job: owed, captured once, told once, and the gateway's record agrees to the penny."""
+    method = await collecting.attach("sim:ok")
+    payment = await collecting.payment(await collecting.owe())
+    assert (payment.state, payment.amount, payment.failure_code) == (Payment.SUCCEEDED, GBP_64_16, "")
+    [attempt] = payment.attempts
+    assert (attempt.state, attempt.payment_method_id) == (PaymentAttempt.SUCCEEDED, method.id)
+    assert attempt.settle_time == wire.timestamp(SANDBOX_START)
+    assert collecting.succeeded() == [payment]
+    [row] = await collecting.captures()
+    assert (row["attempt_id"], row["amount_minor"], row["currency"]) == (attempt.id, 6416, "GBP")
+    assert (row["invoice_id"], row["seller_id"]) == (payment.invoice_id, collecting.suite.seller)
+    assert attempt.gateway_reference == f"sim_{row['capture_number']:06}"
+
+
+async def test_the_same_invoice_twice_is_collected_once(collecting: Collecting) -> None:
+    """A fact may come again, also as another event; an invoice has one payment."""
+    await collecting.attach("sim:ok")
+    invoice = collecting.invoice()
+    await collecting.owe(invoice)
+    await collecting.owe(invoice)
+    assert len(await collecting.captured()) == len(collecting.succeeded()) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"collection_method": Invoice.SEND_INVOICE},
+        {"state": Invoice.PAID},
+        {"amount_remaining": money_pb2.Money(currency_code="GBP")},
+    ],
+)
+async def test_what_is_not_to_be_collected_is_not(collecting: Collecting, changes: dict[str, Any]) -> None:
+    """Invoices that are paid by hand, or already, or come to nothing."""
+    await collecting.attach("sim:ok")
+    invoice = collecting.invoice(**changes)
+    await collecting.owe(invoice)
+    with refused("PAYMENT_NOT_FOUND"):
+        await collecting.payment(invoice.id)
+    assert not await collecting.captures()
+
+
+async def test_without_a_payment_method_the_payment_fails_and_can_be_retried(collecting: Collecting) -> None:
+    """Nothing to collect from is not the end: a method may come."""
+    invoice_id = await collecting.owe()
+    failed = await collecting.payment(invoice_id)
+    assert (failed.state, failed.failure_code, failed.retryable) == (Payment.FAILED, "NO_PAYMENT_METHOD", True)
+    assert (list(failed.attempts), collecting.failed()) == ([], [failed])
+    await collecting.retry(invoice_id)
+    assert len(collecting.failed()) == 2
+    await collecting.attach("sim:ok")
+    assert (await collecting.retry(invoice_id)).state == Payment.PROCESSING
+    assert (await collecting.payment(invoice_id)).state == Payment.SUCCEEDED
+
+
+async def test_declines_and_then_success(collecting: Collecting) -> None:
+    """Each try is an attempt of its own, told as it ends; only the last one captured."""
+    await collecting.attach("sim:decline,decline=do_not_honor,ok")
+    invoice_id = await collecting.owe()
+    first = await collecting.payment(invoice_id)
+    assert (first.state, first.failure_code, first.retryable) == (Payment.FAILED, "insufficient_funds", True)
+    await collecting.retry(invoice_id)
+    await collecting.retry(invoice_id)
+    payment = await collecting.payment(invoice_id)
+    assert [attempt.failure_code for attempt in payment.attempts] == ["insufficient_funds", "do_not_honor", ""]
+    assert (payment.state, payment.retryable) == (Payment.SUCCEEDED, False)
+    assert [event.failure_code for event in collecting.failed()] == ["insufficient_funds", "do_not_honor"]
+    assert await collecting.captured() == [(payment.attempts[2].id, 6416)]
+    revisions = [event.revision for event in (*collecting.failed(), *collecting.succeeded())]
+    assert revisions == sorted(set(revisions))
+    with refused("PAYMENT_NOT_FAILED"):
+        await collecting.retry(invoice_id)
+
+
+async def test_a_hard_decline_needs_another_payment_method(collecting: Collecting) -> None:
+    """Asking a stolen card again is rude to everyone; asking another card is not."""
+    await collecting.attach("sim:decline=stolen_card")
+    invoice_id = await collecting.owe()
+    assert not (await collecting.payment(invoice_id)).retryable
+    with refused("PAYMENT_NOT_RETRYABLE") as refusal:
+        await collecting.retry(invoice_id)
+    assert refusal.metadata["failure_code"] == "stolen_card"
+    await collecting.attach("sim:ok")
+    await collecting.retry(invoice_id)
+    assert (await collecting.payment(invoice_id)).state == Payment.SUCCEEDED
+
+
+async def test_a_lost_answer_is_settled_without_a_second_capture(collecting: Collecting) -> None:
+    """The gateway captured and nobody heard: asked by our id, it says so; meanwhile nobody may try again."""
+    await collecting.attach("sim:lost,ok")
+    invoice_id = await collecting.owe()
+    unknown = await collecting.payment(invoice_id)
+    assert (unknown.state, unknown.attempts[0].state) == (Payment.PROCESSING, PaymentAttempt.UNKNOWN)
+    assert not collecting.succeeded()
+    with refused("PAYMENT_NOT_FAILED"):
+        await collecting.retry(invoice_id)
+    await collecting.suite.travel(SANDBOX_START + timedelta(minutes=5))
+    payment = await collecting.payment(invoice_id)
+    assert (payment.state, len(payment.attempts)) == (Payment.SUCCEEDED, 1)
+    assert payment.attempts[0].settle_time == wire.timestamp(SANDBOX_START + timedelta(minutes=5))
+    assert await collecting.captured() == [(payment.attempts[0].id, 6416)]
+    assert len(collecting.succeeded()) == 1
+
+
+async def test_what_never_reached_the_gateway_is_called_again_under_the_same_key(collecting: Collecting) -> None:
+    """The call itself was lost: once the gateway cannot be at work on it any more, the same attempt is sent again."""
+    await collecting.attach("sim:timeout,ok")
+    invoice_id = await collecting.owe()
+    await collecting.suite.travel(SANDBOX_START + timedelta(minutes=9))
+    assert (await collecting.payment(invoice_id)).attempts[0].state == PaymentAttempt.UNKNOWN
+    assert not await collecting.captures()
+    await collecting.suite.travel(SANDBOX_START + timedelta(hours=1))
+    payment = await collecting.payment(invoice_id)
+    [attempt] = payment.attempts
+    assert payment.state == Payment.SUCCEEDED
+    assert await collecting.captured() == [(attempt.id, 6416)]
+
+
+async def test_what_the_gateway_never_hears_of_is_lost_in_the_end(collecting: Collecting) -> None:
+    """Past the life of the key nothing was captured and nothing will be: failed, and a new attempt is allowed."""
+    await collecting.attach("sim:timeout")
+    invoice_id = await collecting.owe()
+    await collecting.suite.travel(SANDBOX_START + SETTLED)
+    lost = await collecting.payment(invoice_id)
+    assert (lost.state, lost.failure_code, lost.retryable) == (Payment.FAILED, "lost", True)
+    assert collecting.failed() == [lost]
+    await collecting.attach("sim:ok")
+    await collecting.retry(invoice_id)
+    payment = await collecting.payment(invoice_id)
+    assert len(payment.attempts) == 2
+    assert await collecting.captured() == [(payment.attempts[1].id, 6416)]
+
+
+async def test_a_slow_gateway_captures_after_its_caller_has_hung_up(suite: Suite) -> None:
+    """A deadline ends our waiting and not their work: unknown until asked, then found, captured once."""
+    collecting = await Collecting(suite).start(gateway_timeout_seconds=0.2)
+    await collecting.attach("sim:delay=600+ok")
+    invoice_id = await collecting.owe()
+    assert (await collecting.payment(invoice_id)).attempts[0].state == PaymentAttempt.UNKNOWN
+    assert not await collecting.captures()
+    await asyncio.sleep(0.6)
+    await suite.travel(SANDBOX_START + timedelta(minutes=5))
+    payment = await collecting.payment(invoice_id)
+    assert payment.state == Payment.SUCCEEDED
+    assert await collecting.captured() == [(payment.attempts[0].id, 6416)]
+
+
+async def test_an_attempt_that_is_under_way_is_never_called_lost(suite: Suite) -> None:
+    """A sandbox's days pass in milliseconds; the gateway says that it is still at work, and that is believed."""
+    collecting = await Collecting(suite).start(gateway_timeout_seconds=0.2)
+    await collecting.attach("sim:delay=1500+ok")
+    invoice_id = await collecting.owe()
+    await suite.travel(SANDBOX_START + SETTLED)
+    assert (await collecting.payment(invoice_id)).attempts[0].state == PaymentAttempt.UNKNOWN
+    await asyncio.sleep(1.5)
+    await suite.travel(SANDBOX_START + SETTLED + timedelta(days=2))
+    payment = await collecting.payment(invoice_id)
+    assert (payment.state, len(payment.attempts)) == (Payment.SUCCEEDED, 1)
+    assert len(await collecting.captured()) == 1
+
+
+class Died(Exception):
+    """Stands in for the end of the process: what has been committed stays, and nothing else happens."""
+
+
+@pytest.mark.parametrize("point", [usecases.RECORDED, usecases.CALLED])
+async def test_a_process_that_dies_between_record_and_record(
+    collecting: Collecting, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    """Before the call nothing was captured, after it everything was; either way it is captured once in the end."""
+    await collecting.attach("sim:ok")
+    deaths: list[str] = []
+
+    def die(name: str) -> None:
+        if name == point and not deaths:
+            deaths.append(name)
+            raise Died
+
+    monkeypatch.setattr(usecases, "crashpoint", die)
+    invoice_id = await collecting.owe()
+    assert deaths == [point]
+    pending = await collecting.payment(invoice_id)
+    assert (pending.state, pending.attempts[0].state) == (Payment.PROCESSING, PaymentAttempt.PENDING)
+    assert len(await collecting.captured()) == (1 if point == usecases.CALLED else 0)
+    await collecting.suite.travel(SANDBOX_START + timedelta(hours=1))
+    payment = await collecting.payment(invoice_id)
+    assert payment.state == Payment.SUCCEEDED
+    assert await collecting.captured() == [(payment.attempts[0].id, 6416)]
+    assert len(collecting.succeeded()) == 1
+
+
+async def test_settling_while_the_call_is_still_under_way_doubles_nothing(suite: Suite) -> None:
+    """The settling job may overtake the call it doubts: one key, one row lock, the first outcome stands."""
+    collecting = await Collecting(suite).start(jobs_poll_seconds=60)
+    await collecting.attach("sim:delay=400+ok")
+    service = suite.running["payments"]
+    gateway = SimulatedGateway(suite.urls["simulated_gateway"])
+    desk = Desk(service.database, service_caller("payments", suite.seller), service.neighbours)
+    invoice = collecting.invoice()
+    owing = asyncio.create_task(collecting.owe(invoice))
+    attempt_id = ""
+    for _ in range(100):
+        await asyncio.sleep(0.01)
+        async with desk.transaction() as tx:
+            attempt_id = await tx.driver.fetchval("SELECT id FROM payment_attempts") or ""
+            if attempt_id:
+                await tx.driver.execute("UPDATE payment_attempts SET ask_time = create_time")
+                break
+    await asyncio.gather(*(usecases.settle_attempt({"simulated": gateway}, desk, attempt_id) for _ in range(3)))
+    await owing
+    await gateway.close()
+    await suite.travel(SANDBOX_START + timedelta(minutes=5))
+    payment = await collecting.payment(invoice.id)
+    assert (payment.state, len(payment.attempts)) == (Payment.SUCCEEDED, 1)
+    assert len(await collecting.captured()) == len(collecting.succeeded()) == 1
+
+
+async def test_many_retries_at_once_make_one_attempt(collecting: Collecting) -> None:
+    """Dunning, an operator and a customer may all press the button."""
+    await collecting.attach("sim:decline,ok")
+    invoice_id = await collecting.owe()
+    answers = await asyncio.gather(*(collecting.retry(invoice_id) for _ in range(10)), return_exceptions=True)
+    assert sum(isinstance(answer, Payment) for answer in answers) == 1
+    await collecting.suite.quiet()
+    payment = await collecting.payment(invoice_id)
+    assert (payment.state, len(payment.attempts)) == (Payment.SUCCEEDED, 2)
+    assert len(await collecting.captured()) == 1
+
+
+async def test_retries_at_a_standing_clock_are_not_taken_for_a_loop(collecting: Collecting) -> None:
+    """A sandbox's time stands still between two tries; neither may fail as a job that never ends."""
+    await collecting.attach("sim:decline")
+    invoice_id = await collecting.owe()
+    for _ in range(3):
+        await collecting.retry(invoice_id)
+    assert len((await collecting.payment(invoice_id)).attempts) == 4
+    connection = await asyncpg.connect(collecting.suite.urls["payments"].replace("+asyncpg", ""))
+    try:
+        await connection.execute(f"SELECT set_config('saldo.seller', '{collecting.suite.seller}', false)")
+        assert await connection.fetchval("SELECT count(*) FROM job_failures") == 0
+    finally:
+        await connection.close()
+
+
+async def test_the_database_itself_refuses_a_second_open_attempt(collecting: Collecting) -> None:
+    """Whatever code runs: the rule that matters most does not rest on code."""
+    await collecting.attach("sim:lost")
+    await collecting.owe()
+    connection = await asyncpg.connect(collecting.suite.urls["payments"].replace("+asyncpg", ""))
+    try:
+        await connection.execute(f"SELECT set_config('saldo.seller', '{collecting.suite.seller}', false)")
+        for change in ("'PENDING', NULL, now(), ''", "'UNKNOWN', NULL, now(), ''"):
+            with pytest.raises(asyncpg.UniqueViolationError, match="one_open"):
+                await connection.execute(
+                    "INSERT INTO payment_attempts (seller_id, id, payment_id, number, state, settle_time, ask_time,"
+                    " gateway_reference, payment_method_id, gateway, failure_code, create_time, record_time,"
+                    " asked_count, deferred, traceparent)"
+                    f" SELECT seller_id, 'att_other', payment_id, 2, {change}, payment_method_id, gateway, '',"
+                    " create_time, record_time, 0, false, '' FROM payment_attempts"
+                )
+    finally:
+        await connection.close()
+
+
+async def test_an_invoice_paid_otherwise_is_not_collected(collecting: Collecting) -> None:
+    """A transfer came in after the decline: no button makes us collect it again."""
+    await collecting.attach("sim:decline,ok")
+    invoice = collecting.invoice()
+    await collecting.owe(invoice)
+    await collecting.pay_otherwise(invoice)
+    with refused("PAYMENT_NOT_FAILED"):
+        await collecting.retry(invoice.id)
+    assert not await collecting.captured()
+
+
+async def test_an_invoice_heard_of_as_paid_before_it_was_final_is_not_collected(collecting: Collecting) -> None:
+    """Facts can overtake one another."""
+    await collecting.attach("sim:ok")
+    invoice = collecting.invoice()
+    await collecting.pay_otherwise(invoice)
+    await collecting.owe(invoice)
+    assert not (await collecting.payment(invoice.id)).attempts
+    assert not await collecting.captures()
+
+
+async def test_an_unknown_attempt_of_an_invoice_paid_otherwise_is_not_sent_again(collecting: Collecting) -> None:
+    """It is followed to its end, but nobody wants the money twice."""
+    await collecting.attach("sim:timeout,ok")
+    invoice = collecting.invoice()
+    await collecting.owe(invoice)
+    await collecting.pay_otherwise(invoice)
+    await collecting.suite.travel(SANDBOX_START + SETTLED)
+    payment = await collecting.payment(invoice.id)
+    assert (payment.state, payment.failure_code) == (Payment.FAILED, "lost")
+    assert not await collecting.captured()
+
+
+async def test_our_own_success_comes_back_as_a_paid_invoice(collecting: Collecting) -> None:
+    """Invoicing tells everyone, us too; nothing changes."""
+    await collecting.attach("sim:ok")
+    invoice = collecting.invoice()
+    await collecting.owe(invoice)
+    before = await collecting.payment(invoice.id)
+    await collecting.pay_otherwise(invoice)
+    assert await collecting.payment(invoice.id) == before
+
+
+async def test_a_gateway_that_is_gone_leaves_a_dead_letter_and_no_attempt(suite: Suite) -> None:
+    """A configuration mistake is for people: nothing is recorded as tried, and it can be requeued."""
+    collecting = await Collecting(suite).start()
+    await collecting.attach("sim:ok")
+    await suite.stop("payments")
+    await collecting.start(simulated_gateway_url="")
+    invoice = collecting.invoice()
+    await suite.announce(invoicing.InvoiceFinalized(invoice=invoice), source="invoicing")
+    connection = await asyncpg.connect(suite.urls["payments"].replace("+asyncpg", ""))
+    try:
+        await connection.execute(f"SELECT set_config('saldo.seller', '{suite.seller}', false)")
+        error = None
+        for _ in range(100):
+            error = await connection.fetchval("SELECT error FROM job_failures")
+            if error:
+                break
+            await asyncio.sleep(0.05)
+        assert error is not None
+        assert "GatewayNotConfigured" in error
+        assert await connection.fetchval("SELECT count(*) FROM payment_attempts") == 0
+    finally:
+        await connection.close()
+
+
+async def test_one_trace_from_the_invoice_to_the_money(collecting: Collecting) -> None:
+    """Also when the answer came later: who looks for where a payment came from finds one trace."""
+    await collecting.attach("sim:lost")
+    invoice = collecting.invoice()
+    tracing = Telemetry("test")
+    with tracing.span("finalize", SpanKind.INTERNAL) as span:
+        await collecting.suite.announce(invoicing.InvoiceFinalized(invoice=invoice), source="invoicing")
+    await collecting.suite.quiet()
+    await collecting.suite.travel(SANDBOX_START + timedelta(minutes=5))
+    [told] = [
+        message for message in collecting.suite.bus.published("PAYMENTS") if message.subject.endswith("Succeeded")
+    ]
+    assert told.headers["traceparent"].split("-")[1] == f"{span.get_span_context().trace_id:032x}"
+    tracing.shutdown()
+
+
+async def test_payments_of_other_customers_go_on(collecting: Collecting) -> None:
+    """One customer's unknown is nobody else's."""
+    await collecting.attach("sim:lost")
+    await collecting.owe()
+    other = Collecting(collecting.suite, stub=collecting.stub, customer=ids.mint("cus", SANDBOX_START))
+    await other.attach("sim:ok")
+    assert (await other.payment(await other.owe())).state == Payment.SUCCEEDED

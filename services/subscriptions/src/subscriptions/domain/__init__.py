@@ -1,0 +1,1 @@
+"""The rules of customers and subscriptions: values in, values out."""

@@ -1,0 +1,266 @@
+"""Knows the life of a subscription: what was agreed, the states it goes through, and when it is served.
+
+             ┌──────────────┐  mark_past_due    ┌──────────┐
+    PENDING ─┤ACTIVE        │ ────────────────▸ │ PAST_DUE │
+  activate   └──────────────┘ ◂──────────────── └──────────┘
+              ▴ │ pause        recover            │ pause
+       resume │ ▾                                 │
+             ┌──────────────┐                     │
+             │PAUSED        │ ◂───────────────────┘
+             └──────────────┘        cancel, from everywhere ──▸ CANCELLED
+
+Service is given in stretches: from the start or a resumption to a pause or the end. When and what is billed follows
+from the stretches alone, not from the state, so a job that is late changes nothing about money.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Final, NewType
+
+from common.errors import InvalidArgument
+from common.period import EARLIEST, LATEST, Interval, TimeOutOfRange, period_at
+from subscriptions.domain.billing_anchor import billing_anchor
+from subscriptions.domain.customer import CustomerId
+from subscriptions.domain.errors import (
+    SubscriptionCancelled,
+    SubscriptionNotActive,
+    SubscriptionNotPastDue,
+    SubscriptionNotPaused,
+    SubscriptionNotPending,
+    TooManyPauses,
+)
+
+SubscriptionId = NewType("SubscriptionId", str)
+ItemId = NewType("ItemId", str)
+PlanId = NewType("PlanId", str)
+PriceId = NewType("PriceId", str)
+
+PAUSES_MAX: Final = 1_000
+
+
+class State(Enum):
+    PENDING = "PENDING"
+    ACTIVE = "ACTIVE"
+    PAST_DUE = "PAST_DUE"
+    PAUSED = "PAUSED"
+    CANCELLED = "CANCELLED"
+
+
+class BillingTiming(Enum):
+    IN_ADVANCE = "IN_ADVANCE"
+    IN_ARREARS = "IN_ARREARS"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One price of a subscription, with all that was agreed about it: prices never change once they are published.
+
+    A licensed item has a quantity and no meter, a metered one a meter and no quantity.
+    """
+
+    id: ItemId
+    price_id: PriceId
+    interval: Interval
+    timing: BillingTiming
+    meter: str
+    quantity: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Time without service, half-open; `end` is None while it lasts."""
+
+    start: datetime
+    end: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """The decision to cancel later: when it was taken, and when it takes effect."""
+
+    given: datetime
+    cancel_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Service without interruption, half-open; `end` is None when no end is in sight.
+
+    It is empty when service began and stopped at one instant. `foreseen` says that the end was known before it came.
+    """
+
+    start: datetime
+    end: datetime | None
+    foreseen: bool
+
+    def reaches(self, instant: datetime) -> bool:
+        """Whether service had not ended before the instant came.
+
+        An end that nobody foresaw comes after whatever else happened at its instant: a period that begins then has
+        begun, and is billed.
+        """
+        return self.end is None or instant < self.end or (instant == self.end and not self.foreseen)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription:
+    id: SubscriptionId
+    customer_id: CustomerId
+    plan_id: PlanId
+    state: State
+    items: tuple[Item, ...]
+    currency: str
+    time_zone: str
+    start_time: datetime
+    billing_anchor: datetime
+    notice: Notice | None
+    end_time: datetime | None
+    pauses: tuple[Pause, ...]
+    periods_ended_through: datetime
+    """Every period that ended up to here has been announced."""
+    revision: int
+    create_time: datetime
+    update_time: datetime
+
+    @classmethod
+    def agree(
+        cls,
+        *,
+        id: SubscriptionId,  # noqa: A002 - named like the field
+        customer_id: CustomerId,
+        plan_id: PlanId,
+        items: tuple[Item, ...],
+        currency: str,
+        time_zone: str,
+        start_time: datetime,
+        billing_day: int,
+        at: datetime,
+    ) -> Subscription:
+        """A new subscription: PENDING until a start that lies ahead, ACTIVE at once otherwise."""
+        intervals = [item.interval for item in items]
+        anchor = billing_anchor(start_time, time_zone, billing_day=billing_day, intervals=intervals)
+        for interval in intervals:
+            _check_in_calendar(anchor, time_zone, interval, start_time)
+        return cls(
+            id=id,
+            customer_id=customer_id,
+            plan_id=plan_id,
+            state=State.PENDING if start_time > at else State.ACTIVE,
+            items=items,
+            currency=currency,
+            time_zone=time_zone,
+            start_time=start_time,
+            billing_anchor=anchor,
+            notice=None,
+            end_time=None,
+            pauses=(),
+            periods_ended_through=start_time,
+            revision=1,
+            create_time=at,
+            update_time=at,
+        )
+
+    @property
+    def cancel_time(self) -> datetime | None:
+        """When it ends or ended because that was decided before; None if it was cancelled sooner than that."""
+        if self.notice is None or self.end_time not in (None, self.notice.cancel_time):
+            return None
+        return self.notice.cancel_time
+
+    @property
+    def end(self) -> datetime | None:
+        """When it ended or will end, as things stand."""
+        return self.end_time or self.cancel_time
+
+    @property
+    def pause_time(self) -> datetime | None:
+        return self.pauses[-1].start if self.state is State.PAUSED else None
+
+    @property
+    def stretches(self) -> tuple[Stretch, ...]:
+        """All service that was given and, as things stand, will be given, in order."""
+        starts = [self.start_time, *(pause.end for pause in self.pauses if pause.end is not None)]
+        stops = [*(pause.start for pause in self.pauses), self.end]
+        foreseen = self.cancel_time is not None
+        stretches = [
+            # Nobody foresees a pause, and a stretch that a pause ends has a stop before the last.
+            Stretch(start, stop, foreseen and n == len(self.pauses))
+            for n, (start, stop) in enumerate(zip(starts, stops, strict=False))
+        ]
+        return tuple(each for each in stretches if each.end is None or each.start <= each.end)
+
+    @property
+    def served(self) -> tuple[Stretch, ...]:
+        """The stretches that took time; between two of them lies a pause."""
+        return tuple(stretch for stretch in self.stretches if stretch.start != stretch.end)
+
+    def activate(self, *, at: datetime) -> Subscription:
+        """Begin, the start having come."""
+        if self.state is not State.PENDING:
+            raise SubscriptionNotPending(f"subscription {self.id} is {self.state.name}", subscription=self.id)
+        return self._moved(State.ACTIVE, at=at)
+
+    def mark_past_due(self, *, at: datetime) -> Subscription:
+        """An invoice is overdue and being followed up. Service and billing go on."""
+        if self.state is not State.ACTIVE:
+            raise SubscriptionNotActive(f"subscription {self.id} is {self.state.name}", subscription=self.id)
+        return self._moved(State.PAST_DUE, at=at)
+
+    def recover(self, *, at: datetime) -> Subscription:
+        """No invoice is being followed up any more."""
+        if self.state is not State.PAST_DUE:
+            raise SubscriptionNotPastDue(f"subscription {self.id} is {self.state.name}", subscription=self.id)
+        return self._moved(State.ACTIVE, at=at)
+
+    def pause(self, *, at: datetime) -> Subscription:
+        """Stop service and billing until resumed."""
+        if self.state not in (State.ACTIVE, State.PAST_DUE) or self._is_over(at):
+            raise SubscriptionNotActive(f"subscription {self.id} is {self.state.name}", subscription=self.id)
+        if len(self.pauses) >= PAUSES_MAX:
+            raise TooManyPauses(f"subscription {self.id} was paused {PAUSES_MAX} times", subscription=self.id)
+        return replace(self._moved(State.PAUSED, at=at), pauses=(*self.pauses, Pause(at, None)))
+
+    def resume(self, *, at: datetime, past_due: bool) -> Subscription:
+        """Take service and billing up again. A pause that took no time has not been."""
+        if self.state is not State.PAUSED or self._is_over(at):
+            raise SubscriptionNotPaused(f"subscription {self.id} is {self.state.name}", subscription=self.id)
+        *before, last = self.pauses
+        pauses = (*before, Pause(last.start, at)) if last.start < at else tuple(before)
+        return replace(self._moved(State.PAST_DUE if past_due else State.ACTIVE, at=at), pauses=pauses)
+
+    def cancel(self, *, at: datetime) -> Subscription:
+        """End now, or at the time that was decided before if that has come already."""
+        if self.state is State.CANCELLED:
+            raise SubscriptionCancelled(f"subscription {self.id} has ended", subscription=self.id)
+        return replace(self._moved(State.CANCELLED, at=at), end_time=at)
+
+    def cancel_at_period_end(self, *, at: datetime) -> Subscription:
+        """Decide that it ends with the period under way of its first item; before the start there is none to wait for.
+
+        Deciding it again changes nothing.
+        """
+        if self.state is State.CANCELLED or at < self.start_time:
+            return self.cancel(at=at)
+        if self.notice is not None:
+            return self
+        period = period_at(self.billing_anchor, self.time_zone, self.items[0].interval, at)
+        return replace(self._moved(self.state, at=at), notice=Notice(at, period.end))
+
+    def _moved(self, state: State, *, at: datetime) -> Subscription:
+        return replace(self, state=state, revision=self.revision + 1, update_time=at)
+
+    def _is_over(self, at: datetime) -> bool:
+        """Whether the end has come, even if the job that carries it out is late."""
+        return self.end is not None and self.end <= at
+
+
+def _check_in_calendar(anchor: datetime, zone: str, interval: Interval, start: datetime) -> None:
+    try:
+        period_at(anchor, zone, interval, start)
+    except TimeOutOfRange:
+        message = f"must leave room for a period of {interval} in the years {EARLIEST.year} to {LATEST.year - 1}"
+        raise InvalidArgument(message, field="start_time") from None

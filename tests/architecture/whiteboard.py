@@ -1,0 +1,72 @@
+"""Knows the whiteboard: who may call whom, and what each `main.py` declares about it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from tests.architecture.sources import service_source, tree
+
+# Runtime, gRPC: docs/architecture.md draws it.
+CALLS: dict[str, set[str]] = {
+    "catalog": set(),
+    "subscriptions": {"catalog"},
+    "metering": set(),
+    "invoicing": {"catalog", "subscriptions", "metering"},
+    "payments": set(),
+    "dunning": {"subscriptions", "payments"},
+}
+
+
+def declared_callers(service: str) -> set[str]:
+    """`callers=` of `Service(…)` in a service's main.py."""
+    found: ast.expr | None = _argument(service, "callers")
+    return set(ast.literal_eval(found)) if found is not None else set()
+
+
+def declared_neighbours(service: str) -> set[str]:
+    """The services whose stubs are the keys of `neighbours=` in a service's main.py."""
+    found = _argument(service, "neighbours")
+    if found is None:
+        return set()
+    if isinstance(found, ast.Name):
+        found = _assigned(service, found.id)
+    assert isinstance(found, ast.Dict), f"neighbours of {service} must be written as a dictionary"
+    names = [key.id for key in found.keys if isinstance(key, ast.Name)]
+    assert len(names) == len(found.keys)
+    return {name.removesuffix("ServiceStub").lower() for name in names}
+
+
+def _argument(service: str, name: str) -> ast.expr | None:
+    calls = [
+        node
+        for node in ast.walk(tree(service_source(service) / "main.py"))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Service"
+    ]
+    assert len(calls) == 1, f"main.py of {service} must compose one Service"
+    return next((keyword.value for keyword in calls[0].keywords if keyword.arg == name), None)
+
+
+def _assigned(service: str, name: str) -> ast.expr:
+    """What a local name of main.py stands for."""
+    values = [
+        node.value
+        for node in ast.walk(tree(service_source(service) / "main.py"))
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == name
+    ]
+    assert len(values) == 1, f"{name} in main.py of {service} must have one value"
+    return values[0]
+
+
+def cycles(graph: dict[str, set[str]]) -> Iterator[list[str]]:
+    """Every way that leads back to where it began."""
+
+    def walk(node: str, way: list[str]) -> Iterator[list[str]]:
+        if node in way:
+            yield [*way[way.index(node) :], node]
+            return
+        for following in sorted(graph[node]):
+            yield from walk(following, [*way, node])
+
+    for start in sorted(graph):
+        yield from walk(start, [])

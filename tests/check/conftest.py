@@ -1,0 +1,89 @@
+"""A small world in which everything has happened that the checker looks at, and copies of it to be corrupted."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest_asyncio
+
+from common.bus import MemoryBus
+from common.caller import Role
+from common.ids import SellerId
+from common.testing import SERVICES, Databases, Keys, Suite
+from tools.check.journal import Journal
+from tools.check.records import GATEWAY, Sources
+from tools.client import Client
+from tools.demo import requests
+from tools.demo.folder import read_folder
+from tools.demo.loading import load
+from tools.demo.timeline import play
+
+STORY = Path(__file__).parent / "story"
+
+
+class World:
+    """The databases after the story, with no service running any more."""
+
+    def __init__(self, urls: dict[str, str], admin_url: str, journal: Path, seller_id: str) -> None:
+        self.urls = urls
+        self.seller_id = seller_id
+        self.journal = journal
+        self._admin_url = admin_url
+        self._copies = 0
+
+    @property
+    def sources(self) -> Sources:
+        return Sources(databases=self.urls, journals=[self.journal])
+
+    async def corrupted(self, service: str, *statements: str) -> Sources:
+        """A copy in which one thing has been done to the data of one service, as no service would."""
+        self._copies += 1
+        parts = urlsplit(self.urls[service])
+        name = f"{parts.path[1:]}_copy_{self._copies}"
+        admin = await asyncpg.connect(self._admin_url)
+        try:
+            await admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{parts.path[1:]}" STRATEGY FILE_COPY')
+        finally:
+            await admin.close()
+        # The administrator's connection is above row-level security, and triggers and keys are looked away from.
+        copy = urlsplit(self._admin_url)._replace(path=f"/{name}").geturl()
+        connection = await asyncpg.connect(copy)
+        try:
+            await connection.execute("SET session_replication_role = replica")
+            for statement in statements:
+                outcome = await connection.execute(statement)
+                assert not outcome.endswith(" 0"), f"nothing was corrupted by {statement}"
+        finally:
+            await connection.close()
+        return Sources(databases={**self.urls, service: copy}, journals=[self.journal])
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def world(databases: Databases, keys: Keys, tmp_path_factory: object) -> AsyncIterator[World]:
+    """Played once: what tests corrupt are copies."""
+    import os
+    import tempfile
+
+    suite = Suite(databases, keys, MemoryBus())
+    journal_path = Path(tempfile.mkdtemp()) / "journal.jsonl"
+    try:
+        await suite.start(*SERVICES)
+        example = read_folder(STORY).example
+        addresses = {name: service.address for name, service in suite.running.items()}
+        platform = Client(addresses, keys.token(role=Role.PLATFORM, seller_id=None))
+        seller = await platform.catalog.CreateSeller(
+            requests.create_seller(example.seller, start=example.story.start, key="seller")
+        )
+        await platform.close()
+        with Journal(journal_path, seller_id=seller.id) as journal:
+            token = keys.token(role=Role.OWNER, seller_id=SellerId(seller.id))
+            async with Client(addresses, token, record=journal.record) as client:
+                loaded = await load(client, example, lambda _: None)
+                await play(client, example, loaded, lambda _time, _sent: None)
+        await suite.stop(*SERVICES)
+        yield World(dict(suite.urls), os.environ["SALDO_POSTGRES_URL"], journal_path, seller.id)
+    finally:
+        await suite.close()

@@ -1,0 +1,292 @@
+"""The checker is content with a true story, and names exactly what was corrupted in a copy of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+
+import pytest
+from rich.console import Console
+
+from tests.check.conftest import World
+from tools.check.records import GATEWAY, Sources
+from tools.check.verification import INVARIANTS, verify
+
+PERIODS = "every period of every item is invoiced exactly once"
+OVERLAP = "no two lines of an item overlap"
+AMOUNTS = "every amount agrees with the independent rater"
+CORRECTIONS = "corrections of a period add up"
+STEPS = "rating steps explain every amount"
+TOTALS = "lines sum to totals"
+NUMBERS = "invoice numbers are gapless and unique"
+STORED = "every acknowledged usage event is stored exactly once"
+POSITIONS = "positions account for every usage event"
+COUNTED = "every billed quantity is counted anew"
+BILLED = "every usage event of a billed period is billed"
+ONE_PERIOD = "every usage event is in one period of an item"
+PAID = "paid and remaining make the total"
+PAYMENTS = "payments agree with invoices"
+ATTEMPTS = "attempts agree with payments"
+RECORD = "the gateway's record agrees one to one"
+CAPTURES = "captures never exceed what is due"
+FOLLOWED = "every overdue invoice is followed up"
+CANCELLED = "what dunning gave up on was cancelled"
+ANNOUNCED = "every change of a resource is announced"
+GAPLESS = "events of a resource are numbered without a gap"
+TAKEN_IN = "every event is taken in once by all who listen"
+PUBLISHED = "no event waits to be published"
+GIVEN_UP = "no dead letter and no failing job"
+OPEN = "no payment attempt is left open"
+DUE = "nothing is due in the past"
+SELLERS = "every row belongs to a seller that exists"
+CARDS = "no card number is stored"
+ANSWERED = "every answered command is on record"
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """Something that no service would do, and what must be named because of it."""
+
+    service: str
+    statements: tuple[str, ...]
+    breaks: tuple[str, ...]
+
+
+def one(table: str, change: str, where: str = "true", *, of: str = "ctid") -> str:
+    """Change a single row."""
+    return f"UPDATE {table} SET {change} WHERE {of} = (SELECT {of} FROM {table} WHERE {where} ORDER BY {of} LIMIT 1)"
+
+
+CORRUPTIONS = {
+    "a period was never billed": Corruption(
+        "subscriptions",
+        (
+            "UPDATE subscriptions SET start_time = start_time - interval '1 month'"
+            " WHERE customer_id = (SELECT id FROM customers WHERE external_id = 'unpaid')",
+        ),
+        (PERIODS,),
+    ),
+    "a period was billed that nobody agreed to": Corruption(
+        "subscriptions",
+        (
+            "DELETE FROM subscription_items WHERE subscription_id = (SELECT s.id FROM subscriptions s"
+            " JOIN customers c ON c.id = s.customer_id WHERE c.external_id = 'unpaid')",
+        ),
+        (PERIODS,),
+    ),
+    "two lines overlap": Corruption(
+        "invoicing",
+        (
+            one(
+                "invoice_lines",
+                "period_end = period_end + interval '3 days'",
+                "meter = '' AND period_start = '2026-02-01T00:00:00+01' AND description = 'Seats'",
+            ),
+        ),
+        (PERIODS, OVERLAP),
+    ),
+    "a price is another than was billed": Corruption(
+        "catalog",
+        (
+            "UPDATE prices SET model = jsonb_set(model, '{amount}', '\"49.01\"') WHERE model->>'model' = 'FLAT'",
+        ),
+        (AMOUNTS,),
+    ),
+    "a share is another than was billed": Corruption(
+        "invoicing", (one("invoice_lines", "proration_denominator = 30", "proration_denominator <> 1"),), (AMOUNTS,)
+    ),
+    "a correction is of another quantity": Corruption(
+        "invoicing", (one("invoice_lines", "quantity = quantity + 1", "correction = 1"),), (CORRECTIONS,)
+    ),
+    "a rating step is not explained": Corruption(
+        "invoicing",
+        (one("invoice_lines", "rating_steps = jsonb_set(rating_steps, '{0,amount}', '\"1\"')", "meter <> ''"),),
+        (STEPS,),
+    ),
+    "a line is missing from a total": Corruption(
+        "invoicing", (one("invoices", "line_count = line_count + 1"),), (TOTALS,)
+    ),
+    "a number was lost": Corruption(
+        "invoicing", (one("invoices", "number = 'CHK-000099'", "number = 'CHK-000003'"),), (NUMBERS,)
+    ),
+    "a number series went on without an invoice": Corruption(
+        "invoicing", ("UPDATE number_series SET last = last + 1",), (NUMBERS,)
+    ),
+    "a usage event was moved": Corruption(
+        "metering", (one("usage_events", "time = time + interval '1 second'"),), (STORED,)
+    ),
+    "a usage event was deleted": Corruption(
+        "metering", ("DELETE FROM usage_events WHERE event_id = 'p-2026-02-02'",), (STORED, POSITIONS, COUNTED, BILLED)
+    ),
+    "a position counts nothing": Corruption("metering", ("UPDATE positions SET last = last + 1",), (POSITIONS,)),
+    "a digest is of other usage events": Corruption(
+        "invoicing", (one("invoice_lines", "usage_digest = repeat('0', 64)", "usage_digest IS NOT NULL"),), (COUNTED,)
+    ),
+    "a usage event that was there in time was not billed": Corruption(
+        "metering",
+        (
+            "INSERT INTO usage_events SELECT seller_id, source, 'forgotten', customer, meter, time, 50, 999999"
+            " FROM usage_events WHERE event_id = 'p-2026-01-20'",
+            "UPDATE positions SET last = last + 1",
+            "INSERT INTO ingests (seller_id, id, position, traceparent, create_time)"
+            " SELECT seller_id, 999999, last, '', '2026-01-21T00:00:00Z' FROM positions",
+        ),
+        (BILLED,),
+    ),
+    "a usage event is in two periods": Corruption(
+        "invoicing",
+        (
+            "UPDATE invoice_lines SET period_start = period_start - interval '3 days'"
+            " WHERE description = 'Power' AND period_start = '2026-03-01T00:00:00+01' AND correction = 0",
+        ),
+        (PERIODS, OVERLAP, AMOUNTS, COUNTED, BILLED, ONE_PERIOD),
+    ),
+    "a payment was forgotten": Corruption(
+        "invoicing", (one("invoices", "amount_paid_minor = amount_paid_minor - 1", "state = 'PAID'"),), (PAID,)
+    ),
+    "a payment is of another customer": Corruption(
+        "payments", (one("payments", "customer_id = 'cus_x'"),), (PAYMENTS,)
+    ),
+    "an attempt is numbered wrongly": Corruption(
+        "payments", (one("payment_attempts", "number = number + 5"),), (ATTEMPTS,)
+    ),
+    "the gateway captured another amount": Corruption(
+        GATEWAY, (one("captures", "amount_minor = amount_minor - 1", "outcome = 'CAPTURED'"),), (RECORD,)
+    ),
+    "the gateway captured twice": Corruption(
+        GATEWAY,
+        (
+            "INSERT INTO captures (attempt_id, seller_id, invoice_id, token, amount_minor, currency, outcome, code,"
+            " capture_number) SELECT 'att_twice', seller_id, invoice_id, token, amount_minor, currency, outcome, code, 99"
+            " FROM captures WHERE outcome = 'CAPTURED' LIMIT 1",
+        ),
+        (RECORD, CAPTURES),
+    ),
+    "an overdue invoice is not followed up": Corruption(
+        "dunning", ("DELETE FROM campaigns WHERE state = 'EXHAUSTED'",), (FOLLOWED,)
+    ),
+    "dunning gave up and service goes on": Corruption(
+        "dunning",
+        ("UPDATE campaigns SET subscription_ids = subscription_ids || 'sub_x'::text WHERE state = 'EXHAUSTED'",),
+        (CANCELLED,),
+    ),
+    "a change was not announced": Corruption(
+        "subscriptions", (one("customers", "revision = revision + 1"),), (ANNOUNCED,)
+    ),
+    "a state was not announced": Corruption(
+        "catalog", (one("plans", "state = 'ARCHIVED'"),), (ANNOUNCED,)
+    ),
+    "an event was lost": Corruption(
+        "subscriptions",
+        (
+            "DELETE FROM outbox WHERE position = (SELECT max(position) FROM outbox"
+            " WHERE subject LIKE '%BillingPeriodEnded')",
+        ),
+        (GAPLESS, TAKEN_IN),
+    ),
+    "a count of events is wrong": Corruption(
+        "invoicing", (one("aggregate_sequences", "last = last + 1"),), (GAPLESS,)
+    ),
+    "an event was never taken in": Corruption(
+        "payments",
+        ("DELETE FROM inbox WHERE event_id = (SELECT min(event_id) FROM inbox WHERE subject LIKE '%InvoiceFinalized')",),
+        (TAKEN_IN,),
+    ),
+    "an event was taken in that was never announced": Corruption(
+        "payments",
+        (
+            "INSERT INTO inbox (event_id, seller_id, subject)"
+            " SELECT 'evt_x', seller_id, subject FROM inbox WHERE subject LIKE '%InvoicePaid' LIMIT 1",
+        ),
+        (TAKEN_IN,),
+    ),
+    "an event waits": Corruption("invoicing", (one("outbox", "publish_time = NULL"),), (PUBLISHED,)),
+    "a job fails": Corruption(
+        "dunning",
+        (
+            "INSERT INTO job_failures (job, id, seller_id, attempts, next_try_time, error)"
+            " SELECT 'follow up', id, seller_id, 3, now(), 'ValueError()' FROM campaigns LIMIT 1",
+        ),
+        (GIVEN_UP,),
+    ),
+    "a message was given up": Corruption(
+        "payments",
+        (
+            "INSERT INTO dead_letters (id, seller_id, subject, headers, payload, error, attempts)"
+            " SELECT 'evt_x', seller_id, subject, '{}', '', 'ValueError()', 8 FROM inbox LIMIT 1",
+        ),
+        (GIVEN_UP,),
+    ),
+    "a payment is under way": Corruption(
+        "payments", (one("payments", "state = 'PROCESSING'", "state = 'FAILED'"),), (OPEN,)
+    ),
+    "a customer was not billed in time": Corruption(
+        "invoicing", ("UPDATE billing SET due_time = '2026-01-02' WHERE due_time IS NOT NULL",), (DUE,)
+    ),
+    "a card number was stored": Corruption(
+        "subscriptions", (one("customers", "display_name = 'Visa 4242 4242-4242 4242'"),), (CARDS,)
+    ),
+    "a card number was stored in bytes": Corruption(
+        "payments", (one("requests", "response = 'token 378282246310005'::bytea", of="request_id"),), (CARDS,)
+    ),
+    "a seller is gone": Corruption("catalog", ("DELETE FROM sellers",), (SELLERS,)),
+    "an answer was forgotten": Corruption(
+        "catalog", (one("requests", "digest = '\\x00'", "method = 'CreateProduct'", of="request_id"),), (ANSWERED,)
+    ),
+}
+
+
+async def test_a_true_story_holds(world: World) -> None:
+    """And every invariant has something to look at, so that none holds for want of data."""
+    report = await verify(world.sources)
+    assert report.content, str(report)
+    assert [finding.name for finding in report.findings if not finding.checked] == []
+
+
+async def test_one_seller_alone_holds(world: World) -> None:
+    """Of a suite with many sellers, the demo verifies its own."""
+    report = await verify(replace(world.sources, seller_id=world.seller_id))
+    assert report.content, str(report)
+
+
+@pytest.mark.parametrize("corruption", CORRUPTIONS.values(), ids=[name.replace(" ", "-") for name in CORRUPTIONS])
+async def test_a_corruption_is_named(world: World, corruption: Corruption) -> None:
+    """Exactly what was corrupted is named, and nothing else."""
+    report = await verify(await world.corrupted(corruption.service, *corruption.statements))
+    assert report.broken == corruption.breaks, str(report)
+    for finding in report.findings:
+        assert finding.holds or finding.offenders
+
+
+async def test_an_event_that_was_acknowledged_and_lost_is_named(world: World) -> None:
+    """Only the client can know of it."""
+    journal = world.journal.with_name("other.jsonl")
+    sent = {"outcome": "DUPLICATE", "source": "usage", "id": "lost", "seller_id": world.seller_id, "method": "Ingest"}
+    journal.write_text(world.journal.read_text() + json.dumps(sent) + "\n")
+    report = await verify(replace(world.sources, journals=[journal]))
+    assert report.broken == (STORED,)
+    assert "lost" in report.findings[[each.name for each in report.findings].index(STORED)].offenders[0]
+
+
+def test_every_invariant_is_seen_to_bite() -> None:
+    """Whoever adds an invariant corrupts something for it."""
+    bitten = {name for corruption in CORRUPTIONS.values() for name in corruption.breaks}
+    assert {invariant.name for invariant in INVARIANTS} == bitten
+
+
+async def test_data_that_is_missing_is_not_called_sound(world: World) -> None:
+    """A suite without dunning is checked as far as it goes, and says how far that is."""
+    databases = {name: url for name, url in world.urls.items() if name in ("catalog", "metering")}
+    report = await verify(Sources(databases=databases))
+    assert report.content, str(report)
+    assert {finding.name for finding in report.findings if finding.checked is None} >= {PERIODS, PAID, RECORD}
+
+
+async def test_the_table_names_the_first_offenders(world: World) -> None:
+    """What a person sees, with markup in a name taken literally."""
+    report = await verify(await world.corrupted("catalog", "UPDATE prices SET currency = '[b]'"))
+    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    report.print(console)
+    text = console.export_text()
+    assert f"✗ {AMOUNTS}" in text
+    assert "rated anew" in text

@@ -1,0 +1,69 @@
+"""Devices repeat themselves and are late: every reading counts once, in the period in which it happened."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from saldo.metering.v1.usage_event_pb2 import EventResult
+from tests.support.sandbox import Sandbox, per_unit, text, usage
+
+JANUARY_20 = datetime(2026, 1, 20, tzinfo=UTC)
+
+
+async def test_a_reading_sent_twice_is_billed_once(sandbox: Sandbox) -> None:
+    """In one batch, in another, and with another value: the first one is the one."""
+    await sandbox.meter("water")
+    plan = await sandbox.plan("water", per_unit("m3", "2.00", meter="water"))
+    ann = await sandbox.customer("ann", token="sim:ok")
+    await sandbox.subscribe(ann, plan)
+    await sandbox.travel(JANUARY_20)
+
+    first, other = (usage(ann, "water", JANUARY_20, "3", event_id=name) for name in ("a", "b"))
+    answer = await sandbox.use(first, first, other)
+    accepted, duplicate = EventResult.ACCEPTED, EventResult.DUPLICATE
+    assert [result.outcome for result in answer.results] == [accepted, duplicate, accepted]
+    again = await sandbox.use(usage(ann, "water", JANUARY_20, "1000", event_id="a"))
+    assert [result.outcome for result in again.results] == [duplicate]
+
+    await sandbox.travel(datetime(2026, 2, 2, tzinfo=UTC))
+    (invoice,) = await sandbox.invoices(ann)
+    assert text(invoice.total) == "12.00 EUR"
+    assert invoice.line_items[0].usage.event_count == 2
+
+
+async def test_a_reading_that_comes_after_the_invoice_is_billed_with_the_next(sandbox: Sandbox) -> None:
+    """Only the difference, for the true period, and it says that it is a correction."""
+    await sandbox.meter("water")
+    plan = await sandbox.plan("water", per_unit("m3", "2.00", meter="water"))
+    ann = await sandbox.customer("ann", token="sim:ok")
+    await sandbox.subscribe(ann, plan)
+    await sandbox.travel(JANUARY_20)
+    await sandbox.use(usage(ann, "water", JANUARY_20, "3", event_id="in-time"))
+    await sandbox.travel(datetime(2026, 2, 10, tzinfo=UTC))
+    await sandbox.use(
+        usage(ann, "water", JANUARY_20, "4", event_id="late"),
+        usage(ann, "water", datetime(2026, 2, 10, tzinfo=UTC), "5", event_id="february"),
+    )
+    await sandbox.travel(datetime(2026, 3, 2, tzinfo=UTC))
+
+    january, february = await sandbox.invoices(ann)
+    assert text(january.total) == "6.00 EUR"
+    assert text(february.total) == "18.00 EUR"
+    (correction,) = [line for line in february.line_items if line.correction]
+    assert text(correction.amount) == "8.00 EUR"
+    assert correction.usage.quantity.value == "7"
+    assert correction.period == january.line_items[0].period
+
+
+async def test_a_reading_just_after_the_month_still_counts_within_the_grace_period(sandbox: Sandbox) -> None:
+    """A draft waits an hour for what is on its way, so that few customers ever see a correction."""
+    await sandbox.meter("water")
+    plan = await sandbox.plan("water", per_unit("m3", "2.00", meter="water"))
+    ann = await sandbox.customer("ann", token="sim:ok")
+    await sandbox.subscribe(ann, plan)
+    await sandbox.travel(datetime(2026, 2, 1, 0, 30, tzinfo=UTC))
+    await sandbox.use(usage(ann, "water", datetime(2026, 1, 31, 23, 59, tzinfo=UTC), "3", event_id="on-its-way"))
+    await sandbox.travel(datetime(2026, 2, 2, tzinfo=UTC))
+    (invoice,) = await sandbox.invoices(ann)
+    assert text(invoice.total) == "6.00 EUR"
+    assert not invoice.line_items[0].correction

@@ -1,0 +1,222 @@
+"""Who has no business here, and what makes no sense, is refused with the right word, told once, and leaves nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import secrets
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from itertools import groupby
+from typing import Any, Final
+
+import grpc.aio
+import pytest
+import pytest_asyncio
+from google.protobuf.message import Message
+
+from common.auth import READING_VERBS
+from common.caller import Role
+from common.ids import SellerId
+from common.rpc import error_info
+from saldo.metering.v1.metering_service_pb2 import IngestEventsResponse
+from tests.support.contents import Contents
+from tests.support.contracts import Rpc, garbled, requests_for, rpcs
+from tests.support.sandbox import Sandbox
+from tools.client import Client
+from tools.suite import Suite
+
+REFUSALS: Final = {
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.ALREADY_EXISTS,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.PERMISSION_DENIED,
+}
+ID: Final = re.compile(r"\b(?:[a-z]+_)+[0-7][0-9a-z]{25}\b")
+KNOW_NO_CUSTOMERS: Final = ("IngestEvents", "AttachPaymentMethod")
+"""Their services keep whatever the caller says of a customer, for the caller's own seller."""
+
+LOG_SECONDS: Final = 10.0
+
+
+class Caller:
+    """Calls any RPC once, without patience, in a trace of its own."""
+
+    def __init__(self, processes: Suite, token: str) -> None:
+        self._client = Client(processes.addresses(), token, patience_seconds=0)
+        self.traces: dict[str, Counter[str]] = {}
+
+    async def call(self, rpc: Rpc, request: Message) -> Message | grpc.aio.AioRpcError:
+        stub = (
+            self._client.operations["catalog"] if "operations" in rpc.contract else getattr(self._client, rpc.service)
+        )
+        trace_id = secrets.token_hex(16)
+        method: Callable[..., Any] = getattr(stub, rpc.name)  # Any: generated
+        metadata = (("traceparent", f"00-{trace_id}-{secrets.token_hex(8)}-01"),)
+        try:
+            answer: Message = await method(request, timeout=20, metadata=metadata)
+        except grpc.aio.AioRpcError as error:
+            self.traces.setdefault(rpc.service, Counter())[trace_id] = 1
+            return error
+        return answer
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+@pytest.fixture(scope="module", params=rpcs(), ids=str)
+def rpc(request: pytest.FixtureRequest) -> Rpc:
+    found: Rpc = request.param
+    return found
+
+
+@pytest_asyncio.fixture(scope="module")
+async def world(
+    processes: Suite, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[Sandbox, dict[str, Message]]]:
+    """One seller who has a little of everything, and a valid request for every RPC."""
+    async with await _open(processes, tmp_path_factory) as opened:
+        yield opened, await requests_for(opened)
+        await opened.verify(processes.database_urls())
+
+
+async def _open(processes: Suite, folders: pytest.TempPathFactory) -> Sandbox:
+    def token(role: Role, seller_id: SellerId | None) -> str:
+        return processes.keys.token(role=role, seller_id=seller_id)
+
+    return await Sandbox.open(processes.addresses(), token, journals=folders.mktemp("journal"))
+
+
+@pytest_asyncio.fixture(scope="module")
+async def stranger(processes: Suite, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sandbox]:
+    """Another seller, who has nothing."""
+    async with await _open(processes, tmp_path_factory) as opened:
+        yield opened
+        await opened.verify(processes.database_urls())
+
+
+@pytest_asyncio.fixture(scope="module")
+async def contents(processes: Suite) -> AsyncIterator[Contents]:
+    found = await Contents.open(processes.database_urls())
+    yield found
+    await found.close()
+
+
+World = tuple[Sandbox, dict[str, Message]]
+
+
+async def test_without_a_token_nothing_is_answered(rpc: Rpc, processes: Suite, world: World) -> None:
+    """Health and reflection are open; every other door is not."""
+    _, requests = world
+    caller = Caller(processes, "")
+    answer = await caller.call(rpc, requests[rpc.path])
+    await caller.close()
+    assert isinstance(answer, grpc.aio.AioRpcError)
+    assert answer.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert "seller" not in (answer.details() or "")
+
+
+async def test_a_viewer_changes_nothing(rpc: Rpc, processes: Suite, world: World) -> None:
+    """Whoever may look may look, and not more."""
+    sandbox, requests = world
+    caller = Caller(processes, processes.keys.token(role=Role.VIEWER, seller_id=sandbox.seller_id))
+    answer = await caller.call(rpc, requests[rpc.path])
+    await caller.close()
+    if "operations" in rpc.contract or not rpc.name.startswith(READING_VERBS):
+        assert isinstance(answer, grpc.aio.AioRpcError)
+        assert answer.code() is grpc.StatusCode.PERMISSION_DENIED
+    else:
+        assert isinstance(answer, Message)
+
+
+async def test_a_platform_that_speaks_for_one_seller_makes_no_other(processes: Suite, world: World) -> None:
+    """Its token was made narrow on purpose."""
+    sandbox, requests = world
+    (rpc,) = [rpc for rpc in rpcs() if rpc.name == "CreateSeller"]
+    caller = Caller(processes, processes.keys.token(role=Role.PLATFORM, seller_id=sandbox.seller_id))
+    answer = await caller.call(rpc, requests[rpc.path])
+    await caller.close()
+    assert isinstance(answer, grpc.aio.AioRpcError)
+    assert answer.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_the_ids_of_another_seller_open_nothing(
+    rpc: Rpc, processes: Suite, world: World, stranger: Sandbox, contents: Contents
+) -> None:
+    """They are not found, as if they did not exist: not even that they do is told."""
+    owner, requests = world
+    request = requests[rpc.path]
+    named = set(ID.findall(str(request)))
+    if not named or "operations" in rpc.contract:
+        pytest.skip("names nobody's resources")
+    before = {service: await contents.of(service, owner.seller_id) for service in processes.addresses()}
+    caller = Caller(processes, stranger.client.token)
+    answer = await caller.call(rpc, request)
+    await caller.close()
+    assert {service: await contents.of(service, owner.seller_id) for service in processes.addresses()} == before
+    if isinstance(answer, grpc.aio.AioRpcError):
+        assert answer.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.PERMISSION_DENIED)
+    else:
+        assert rpc.name.startswith("List") or rpc.name in KNOW_NO_CUSTOMERS, str(answer)
+        of_owner = {found for each in requests.values() for found in ID.findall(str(each))}
+        assert not set(ID.findall(str(answer))) & (of_owner - named), "tells more than it was told"
+
+
+async def test_garbage_in_any_field_is_refused_and_leaves_nothing(
+    rpc: Rpc, processes: Suite, world: World, contents: Contents
+) -> None:
+    """Never INTERNAL, never UNKNOWN; always a reason; INVALID_ARGUMENT names the field; one log event; no row."""
+    sandbox, requests = world
+    token = sandbox.client.token
+    if _is_for_platforms(rpc):
+        token = processes.keys.token(role=Role.PLATFORM, seller_id=None)
+    caller = Caller(processes, token)
+    before = await contents.of(rpc.service, sandbox.seller_id)
+    for field, group in groupby(garbled(requests[rpc.path]), key=lambda each: each.field):
+        accepted = False
+        for each in group:
+            answer = await caller.call(rpc, each.request)
+            if isinstance(answer, grpc.aio.AioRpcError):
+                _check_refusal(answer, rpc, each.request)
+            elif not isinstance(answer, IngestEventsResponse) or answer.accepted_count:
+                accepted = True
+        if accepted:
+            await sandbox.quiet()
+        now = await contents.of(rpc.service, sandbox.seller_id)
+        assert accepted or now == before, f"garbage in {field} was refused and something was stored"
+        before = now
+    await caller.close()
+    for service, traces in caller.traces.items():
+        await _check_told_once(processes, service, traces)
+
+
+def _is_for_platforms(rpc: Rpc) -> bool:
+    return rpc.name == "CreateSeller" or ("operations" in rpc.contract and "Clock" not in rpc.name)
+
+
+def _check_refusal(error: grpc.aio.AioRpcError, rpc: Rpc, request: Message) -> None:
+    told = f"{rpc} answered {error.code().name} {error.details()} to {str(request)[:500]}"
+    assert error.code() in REFUSALS, told
+    info = error_info(error)
+    assert info is not None, told
+    assert re.fullmatch(r"[A-Z][A-Z0-9_]+", info.reason), told
+    assert info.domain == f"saldo.{rpc.service}", told
+    assert "Traceback" not in (error.details() or ""), told
+
+
+async def _check_told_once(processes: Suite, service: str, traces: Counter[str]) -> None:
+    """Each refusal is one event in the log of its service, under its own trace."""
+    give_up = time.monotonic() + LOG_SECONDS
+    while True:
+        told: Counter[str] = Counter()
+        for line in processes.log_of(service).splitlines():
+            if '"request"' in line and line.startswith("{"):
+                told[json.loads(line).get("trace_id", "")] += 1
+        found = {trace_id: told[trace_id] for trace_id in traces}
+        if found == dict(traces) or time.monotonic() > give_up:
+            assert found == dict(traces)
+            return
+        await asyncio.sleep(0.1)

@@ -1,0 +1,248 @@
+"""Knows every RPC there is, from the descriptors, and one request for each that its service would take seriously."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from google.type.decimal_pb2 import Decimal
+from google.type.interval_pb2 import Interval
+
+from common import wire
+from saldo.catalog.v1 import catalog_service_pb2 as catalog
+from saldo.catalog.v1.seller_pb2 import Seller
+from saldo.dunning.v1 import dunning_service_pb2 as dunning
+from saldo.dunning.v1.dunning_policy_pb2 import DunningPolicy
+from saldo.invoicing.v1 import invoicing_service_pb2 as invoicing
+from saldo.metering.v1 import metering_service_pb2 as metering
+from saldo.metering.v1.meter_pb2 import Meter
+from saldo.operations.v1 import operations_service_pb2 as operations
+from saldo.payments.v1 import payments_service_pb2 as payments
+from saldo.subscriptions.v1 import subscriptions_service_pb2 as subscriptions
+from saldo.subscriptions.v1.customer_pb2 import BillingProfile, Contact
+from tests.support.sandbox import ADDRESS, Sandbox, flat, graduated, per_unit, usage
+
+SERVICES: Final = ("catalog", "subscriptions", "metering", "invoicing", "payments", "dunning")
+JANUARY: Final = datetime(2026, 1, 1, tzinfo=UTC)
+FEBRUARY: Final = datetime(2026, 2, 1, tzinfo=UTC)
+
+NOTHING: Final = (
+    "", "\x00", "a\x00b", "\x1b[31m", " ", "é" * 40, "💥", "\u202eevil", "x" * 5_000, "' OR '1'='1", "cus_0", "-1",
+    "9" * 400, "NaN",
+)  # fmt: skip
+GARBAGE: Final[Mapping[int, tuple[Any, ...]]] = {  # Any: a value of the field's type
+    FieldDescriptor.CPPTYPE_STRING: NOTHING,
+    FieldDescriptor.CPPTYPE_INT32: (-1, 367, 2**31 - 1, -(2**31)),
+    FieldDescriptor.CPPTYPE_INT64: (-1, 2**63 - 1, -(2**63)),
+    FieldDescriptor.CPPTYPE_UINT32: (2**32 - 1,),
+    FieldDescriptor.CPPTYPE_UINT64: (2**64 - 1,),
+    FieldDescriptor.CPPTYPE_BOOL: (True, False),
+    FieldDescriptor.CPPTYPE_ENUM: (0, 999, -1),
+}
+BYTES: Final = (b"", b"\x00\xff", b"x" * 5_000)
+DECIMALS: Final = ("", "NaN", "sNaN", "Infinity", "-1", "1e999999999", "1e-400", "0x10", "1_000", "٣", "9" * 400, " 1")
+AMOUNTLIKE: Final = "google.type.Decimal"
+DEPTH_MAX: Final = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Rpc:
+    """One method of a service: `catalog`, `CreatePlan`, and what it takes."""
+
+    service: str
+    name: str
+    contract: str
+    request_class: type[Message]
+
+    @property
+    def path(self) -> str:
+        return f"/{self.contract}/{self.name}"
+
+    def __str__(self) -> str:
+        return f"{self.service}.{self.name}"
+
+
+def rpcs() -> list[Rpc]:
+    """Every RPC of the six contracts, and the operations of one service: the chassis answers them alike in all."""
+    modules = {name: f"saldo.{name}.v1.{name}_service_pb2" for name in SERVICES}
+    found = [rpc for name, module in modules.items() for rpc in _rpcs(name, module)]
+    return found + list(_rpcs("catalog", "saldo.operations.v1.operations_service_pb2"))
+
+
+async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
+    """By the RPC's path: a request that names only things which exist, in a sandbox that has a little of everything."""
+    await sandbox.meter("water")
+    plan = await sandbox.plan("basic", flat("fee", "20.00"), per_unit("m3", "2.00", meter="water"))
+    product_id = plan.prices[0].product_id
+    await sandbox.policy(3, final_action=DunningPolicy.NONE)
+    payer = await sandbox.customer("payer", token="sim:decline")
+    subscription = await sandbox.subscribe(payer, plan)
+    await sandbox.travel(datetime(2026, 1, 3, tzinfo=UTC))
+    (invoice,) = await sandbox.invoices(payer)
+    (payment,) = await sandbox.payments(payer)
+    (campaign,) = await sandbox.campaigns(payer)
+    fresh = graduated("calls", ("10", "1"), ("", "0.5"), meter="water")
+    fresh.product_id = product_id
+    more = flat("more", "1.00")
+    more.product_id = product_id
+    draft = await sandbox.client.catalog.CreatePlan(
+        catalog.CreatePlanRequest(code="draft", display_name="Draft", prices=[fresh])
+    )
+    profile = BillingProfile(currency="EUR", time_zone="Europe/Berlin", language_code="de", net_terms_days=14)
+    contact = Contact(display_name="Somebody", email="somebody@example.com", address=ADDRESS)
+    period = Interval(start_time=wire.timestamp(JANUARY), end_time=wire.timestamp(FEBRUARY))
+    query = metering.UsageQuery(customer_id=payer.id, external_id="payer", meter="water", period=period)
+    event = usage(payer, "water", JANUARY, "3", event_id="fuzzed")
+    requests: list[Message] = [
+        catalog.CreateSellerRequest(
+            mode=Seller.SANDBOX,
+            display_name="Another",
+            address=ADDRESS,
+            tax_id="GB123",
+            email="another@example.com",
+            payment_instructions="By bank transfer",
+            invoice_number_prefix="ANO",
+            sandbox_start_time=wire.timestamp(JANUARY),
+        ),
+        catalog.GetSellerRequest(id=sandbox.seller_id),
+        catalog.UpdateSellerRequest(display_name="Renamed", address=ADDRESS),
+        catalog.CreateProductRequest(code="fuzzed", display_name="Fuzzed", description="…", unit_label="piece"),
+        catalog.GetProductRequest(id=product_id),
+        catalog.ListProductsRequest(page_size=10),
+        catalog.CreatePlanRequest(code="fuzzed", display_name="Fuzzed", prices=[fresh]),
+        catalog.CreatePriceRequest(plan_id=draft.id, price=more),
+        catalog.PublishPlanRequest(id=draft.id),
+        catalog.ArchivePlanRequest(id=plan.id),
+        catalog.GetPlanRequest(id=plan.id),
+        catalog.ListPlansRequest(page_size=10),
+        catalog.BatchGetPricesRequest(ids=[price.id for price in plan.prices]),
+        subscriptions.CreateCustomerRequest(external_id="fuzzed", contact=contact, billing_profile=profile),
+        subscriptions.GetCustomerRequest(id=payer.id),
+        subscriptions.UpdateCustomerRequest(id=payer.id, contact=contact, billing_profile=profile),
+        subscriptions.BatchGetCustomersRequest(ids=[payer.id]),
+        subscriptions.ListCustomersRequest(page_size=10),
+        subscriptions.CreateSubscriptionRequest(
+            customer_id=payer.id,
+            plan_id=plan.id,
+            items=[subscriptions.ItemSpec(price_id=plan.prices[0].id, quantity=Decimal(value="2"))],
+            start_time=wire.timestamp(JANUARY),
+            billing_day=1,
+        ),
+        subscriptions.GetSubscriptionRequest(id=subscription.id),
+        subscriptions.ListSubscriptionsRequest(customer_id=payer.id, page_size=10),
+        subscriptions.CancelSubscriptionRequest(
+            id=subscription.id, timing=subscriptions.CancelSubscriptionRequest.PERIOD_END
+        ),
+        subscriptions.PauseSubscriptionRequest(id=subscription.id),
+        subscriptions.ResumeSubscriptionRequest(id=subscription.id),
+        subscriptions.ListBillablePeriodsRequest(
+            customer_ids=[payer.id], after_time=wire.timestamp(JANUARY), through_time=wire.timestamp(FEBRUARY)
+        ),
+        metering.CreateMeterRequest(code="fuzzed", display_name="Fuzzed", aggregation=Meter.COUNT, unit_label="x"),
+        metering.GetMeterRequest(code="water"),
+        metering.ListMetersRequest(page_size=10),
+        metering.IngestEventsRequest(events=[event]),
+        metering.QueryUsageRequest(query=query),
+        metering.BatchQueryUsageRequest(queries=[query]),
+        metering.ListEventsRequest(query=query, page_size=10),
+        invoicing.GetInvoiceRequest(id=invoice.id),
+        invoicing.ListInvoicesRequest(customer_id=payer.id, page_size=10),
+        invoicing.GetUpcomingInvoiceRequest(customer_id=payer.id),
+        invoicing.FinalizeInvoiceRequest(id=invoice.id),
+        invoicing.GetInvoiceDocumentRequest(id=invoice.id),
+        payments.AttachPaymentMethodRequest(
+            customer_id=payer.id, gateway="simulated", token="sim:ok", display_name="Visa"
+        ),
+        payments.ListPaymentMethodsRequest(customer_id=payer.id, page_size=10),
+        payments.GetPaymentRequest(id=payment.id),
+        payments.ListPaymentsRequest(customer_id=payer.id, page_size=10),
+        payments.RetryPaymentRequest(invoice_id=invoice.id),
+        dunning.CreateDunningPolicyRequest(
+            display_name="Fuzzed", retry_wait_days=[1, 2], final_wait_days=3, final_action=DunningPolicy.NONE
+        ),
+        dunning.ListDunningPoliciesRequest(page_size=10),
+        dunning.GetDunningCampaignRequest(id=campaign.id),
+        dunning.ListDunningCampaignsRequest(customer_id=payer.id, page_size=10),
+        operations.GetServiceStateRequest(),
+        operations.GetClockRequest(),
+        operations.AdvanceClockRequest(time=wire.timestamp(datetime(2026, 1, 3, tzinfo=UTC))),
+        operations.ListDeadLettersRequest(page_size=10),
+        operations.RequeueDeadLetterRequest(id="evt_01h455vb4pex5vsknk084sn02q"),
+        operations.DiscardDeadLetterRequest(id="evt_01h455vb4pex5vsknk084sn02q", reason="a test"),
+        operations.ReplayEventsRequest(from_position=1, through_position=1),
+        operations.GetRequestRecordRequest(method="/saldo.catalog.v1.CatalogService/CreatePlan", request_id="x"),
+    ]
+    by_class = {type(request): request for request in requests}
+    return {rpc.path: by_class[rpc.request_class] for rpc in rpcs()}
+
+
+@dataclass(frozen=True, slots=True)
+class Garbled:
+    """A request in which one field holds something that nobody expects."""
+
+    field: str
+    request: Message
+
+
+def garbled(request: Message) -> Iterator[Garbled]:
+    """One after the other, every field there is, at any depth, with every kind of garbage for its type."""
+    for path in _paths(request.DESCRIPTOR, ()):
+        for value in _garbage(path):
+            copy = type(request)()
+            copy.CopyFrom(request)
+            _put(copy, path, value)
+            yield Garbled(".".join(field.name for field in path), copy)
+
+
+Path = tuple[FieldDescriptor, ...]
+
+
+def _paths(descriptor: Any, above: Path) -> Iterator[Path]:  # Any: a message descriptor, untyped in older stubs
+    for field in descriptor.fields:
+        path = (*above, field)
+        if field.cpp_type != FieldDescriptor.CPPTYPE_MESSAGE:
+            yield path
+        elif len(path) < DEPTH_MAX:
+            yield from _paths(field.message_type, path)
+
+
+def _garbage(path: Path) -> tuple[Any, ...]:  # Any: as in GARBAGE
+    field = path[-1]
+    if field.containing_type is not None and field.containing_type.full_name == AMOUNTLIKE:
+        return DECIMALS
+    if field.type == FieldDescriptor.TYPE_BYTES:
+        return BYTES
+    return GARBAGE[field.cpp_type]
+
+
+def _put(message: Message, path: Path, value: Any) -> None:  # Any: as in GARBAGE
+    """In the first element of whatever is repeated."""
+    target: Any = message  # Any: reached by names that are only known at run time
+    for field in path[:-1]:
+        target = getattr(target, field.name)
+        if field.is_repeated:
+            target = target[0] if target else target.add()
+    leaf = path[-1]
+    if leaf.is_repeated:
+        values = getattr(target, leaf.name)
+        del values[:]
+        values.append(value)
+    else:
+        setattr(target, leaf.name, value)
+
+
+def _rpcs(service: str, module: str) -> Iterator[Rpc]:
+    for contract in importlib.import_module(module).DESCRIPTOR.services_by_name.values():
+        for method in contract.methods:
+            yield Rpc(service, method.name, contract.full_name, _class_of(method.input_type))
+
+
+def _class_of(descriptor: Any) -> type[Message]:  # Any: as in _paths
+    module = importlib.import_module(descriptor.file.name.removesuffix(".proto").replace("/", ".") + "_pb2")
+    found: type[Message] = getattr(module, descriptor.name)
+    return found

@@ -1,0 +1,231 @@
+"""Invariants of what is billed: every period once, every amount as an independent rater has it, every number used."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from decimal import Decimal
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any, Final
+
+from tools.check import rater
+from tools.check.calendar import Span
+from tools.check.rater import Step, Tariff
+from tools.check.records import Records, Row
+from tools.check.report import Invariant, Tally
+from tools.check.schedule import Agreement, Billable, BilledKey, Terms, billables
+
+
+def every_period_once(records: Records, tally: Tally) -> None:
+    """What subscriptions agreed to, computed anew, is what stands on invoices: nothing missing, nothing twice."""
+    firsts: dict[BilledKey, list[Row]] = defaultdict(list)
+    for line in _standing_lines(records):
+        if line["correction"] == 0:
+            firsts[key_of(line)].append(line)
+    for billable in expected(records):
+        lines = firsts.pop(billable.key, [])
+        where = f"{billable.terms.item_id} {billable.period}"
+        tally.check(len(lines) == 1, f"{where} is on {len(lines)} invoices")
+        for line in lines[:1]:
+            same = (line["period_end"], line["full_period_start"], line["full_period_end"], line["subscription_id"])
+            due = (billable.period.end, billable.full.start, billable.full.end, billable.agreement.id)
+            tally.check(same == due, f"{line['id']} covers another period than {where}")
+    for key, lines in firsts.items():
+        tally.check(False, f"{lines[0]['id']} bills {key.item_id} from {key.period_start} for no reason")
+
+
+def no_overlap(records: Records, tally: Tally) -> None:
+    """Two lines of one item and price never cover the same instant, unless one corrects the other."""
+    periods: dict[tuple[str, str], dict[datetime, Row]] = defaultdict(dict)
+    for line in _standing_lines(records):
+        periods[line["item_id"], line["price_id"]].setdefault(line["period_start"], line)
+    for lines in periods.values():
+        ordered = [lines[start] for start in sorted(lines)]
+        for before, after in pairwise(ordered):
+            tally.check(before["period_end"] <= after["period_start"], f"{before['id']} and {after['id']}")
+
+
+def amounts_rated_anew(records: Records, tally: Tally) -> None:
+    """Every line costs what the price says for its quantity and share; corrections are the difference, to the cent."""
+    prices = tariffs(records)
+    shares = {billable.key: billable for billable in expected(records)}
+    for key, lines in lines_by_key(records).items():
+        billed = 0
+        for line in lines:
+            with tally.checking(line["id"]):
+                billable = shares.get(key)
+                currency, tariff = prices[line["price_id"]]
+                quantity = _rated_quantity(line, billable)
+                share = billable.share if billable is not None else Fraction(1)
+                due = rater.minor(rater.cost(tariff, quantity) * share, currency) - billed
+                tally.check(
+                    line["amount_minor"] == due and line["currency"] == currency,
+                    f"{line['id']} is {line['amount_minor']} {line['currency']}, rated anew {due} {currency}",
+                )
+                told = Fraction(line["proration_numerator"], line["proration_denominator"])
+                tally.check(told == share, f"{line['id']} says {told} of the period, not {share}")
+                billed += line["amount_minor"]
+
+
+def corrections_add_up(records: Records, tally: Tally) -> None:
+    """Corrections of a period are numbered from 1, and their quantities add up to what was counted last."""
+    for lines in lines_by_key(records).values():
+        for number, line in enumerate(lines):
+            tally.check(line["correction"] == number, f"{line['id']} is correction {line['correction']}, not {number}")
+        last = lines[-1]
+        if last["usage_quantity"] is not None:
+            total = sum((Fraction(line["quantity"]) for line in lines), Fraction(0))
+            tally.check(total == Fraction(last["usage_quantity"]), f"{last['id']}: the quantities add up to {total}")
+
+
+def steps_explain_amounts(records: Records, tally: Tally) -> None:
+    """The rating steps that a customer can read add up to the line."""
+    for line in records.rows("invoicing", "invoice_lines"):
+        with tally.checking(line["id"]):
+            steps = json.loads(line["rating_steps"])
+            told = sum((Fraction(step["amount"]) for step in steps), Fraction(0))
+            exact = Fraction(line["exact_amount"])
+            rounded = rater.minor(exact, line["currency"])
+            # What was billed before is taken off after rounding, which at half a cent below zero is another rounding.
+            near = abs(rounded - line["amount_minor"]) <= (1 if line["correction"] else 0)
+            tally.check(told == exact and near, f"{line['id']}: its steps add up to {told}")
+
+
+def lines_sum_to_totals(records: Records, tally: Tally) -> None:
+    """An invoice is the sum of its lines, all of them in its currency."""
+    lines = records.by("invoicing", "invoice_lines", "invoice_id")
+    for invoice in records.rows("invoicing", "invoices"):
+        own = lines.get(invoice["id"], ())
+        total = sum(line["amount_minor"] for line in own)
+        alike = {line["currency"] for line in own} <= {invoice["currency"]}
+        holds = total == invoice["total_minor"] and len(own) == invoice["line_count"] and alike
+        tally.check(holds, f"{invoice['id']}: {invoice['total_minor']}, its {len(own)} lines {total}")
+
+
+def numbers_gapless(records: Records, tally: Tally) -> None:
+    """Every number of every series from 1 to the last is on exactly one invoice; a draft has none."""
+    used: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for invoice in records.rows("invoicing", "invoices"):
+        number = invoice["number"] or ""
+        tally.check(
+            (invoice["state"] == "DRAFT") == (not number), f"{invoice['id']} is {invoice['state']} with {number!r}"
+        )
+        if number:
+            prefix, _, digits = number.rpartition("-")
+            used[invoice["seller_id"], prefix].append(int(digits))
+    for series in records.rows("invoicing", "number_series"):
+        numbers = sorted(used.pop((series["seller_id"], series["prefix"]), []))
+        missing = sorted(set(range(1, series["last"] + 1)) - set(numbers))
+        extra = len(numbers) - len(set(numbers)) or max(numbers, default=0) > series["last"]
+        fault = f"{missing[0]} is missing" if missing else "a number too many"
+        tally.check(not missing and not extra, f"{series['seller_id']} {series['prefix']}: {fault}")
+    for seller_id, prefix in used:
+        tally.check(False, f"{seller_id} has numbers {prefix}- of no series")
+
+
+def expected(records: Records) -> Iterator[Billable]:
+    """Everything that has to be billed by now, computed anew."""
+    pauses = records.by("subscriptions", "pauses", "subscription_id")
+    items = records.by("subscriptions", "subscription_items", "subscription_id")
+    for row in records.rows("subscriptions", "subscriptions"):
+        agreement = _agreement(row, pauses.get(row["id"], ()))
+        now = records.now("invoicing", row["seller_id"])
+        for item in items.get(row["id"], ()):
+            yield from billables(agreement, _terms(item), through=now)
+
+
+def lines_by_key(records: Records) -> dict[BilledKey, list[Row]]:
+    """The lines of each billed period, the first billing before its corrections."""
+    found: dict[BilledKey, list[Row]] = defaultdict(list)
+    for line in _standing_lines(records):
+        found[key_of(line)].append(line)
+    return {key: sorted(lines, key=lambda line: line["correction"]) for key, lines in found.items()}
+
+
+def key_of(line: Row) -> BilledKey:
+    return BilledKey(line["item_id"], line["price_id"], line["period_start"])
+
+
+def span_of(line: Row) -> Span:
+    return Span(line["period_start"], line["period_end"])
+
+
+def _standing_lines(records: Records) -> Iterator[Row]:
+    """Of invoices that count: what is annulled was never billed."""
+    void = {row["id"] for row in records.rows("invoicing", "invoices") if row["state"] == "VOID"}
+    return (line for line in records.rows("invoicing", "invoice_lines") if line["invoice_id"] not in void)
+
+
+def _rated_quantity(line: Row, billable: Billable | None) -> Fraction:
+    if line["usage_quantity"] is not None:
+        return Fraction(line["usage_quantity"])
+    if billable is not None and billable.terms.quantity is not None:
+        return billable.terms.quantity
+    return Fraction(line["quantity"])
+
+
+def _agreement(row: Row, pauses: Any) -> Agreement:  # Any: rows of `pauses`
+    return Agreement(
+        id=row["id"],
+        customer_id=row["customer_id"],
+        zone=row["time_zone"],
+        anchor=row["billing_anchor"],
+        start=row["start_time"],
+        pauses=tuple(sorted((pause["start_time"], pause["end_time"]) for pause in pauses)),
+        end=row["end_time"] or row["cancel_time"],
+        # A notice only tells the end while it is the end: a cancellation before it comes unforeseen.
+        notice_given=row["notice_time"],
+        cancel_time=row["cancel_time"],
+    )
+
+
+def _terms(row: Row) -> Terms:
+    return Terms(
+        item_id=row["id"],
+        price_id=row["price_id"],
+        unit=row["interval_unit"],
+        count=row["interval_count"],
+        in_advance=row["billing_timing"] == "IN_ADVANCE",
+        meter=row["meter"],
+        quantity=None if row["quantity"] is None else Fraction(row["quantity"]),
+    )
+
+
+def tariffs(records: Records) -> Mapping[str, tuple[str, Tariff]]:
+    return {
+        row["id"]: (row["currency"], _tariff(json.loads(row["model"]))) for row in records.rows("catalog", "prices")
+    }
+
+
+def _tariff(model: Mapping[str, Any]) -> Tariff:  # Any: JSON as the catalog stores a model
+    if model["model"] == "FLAT":
+        return Tariff(flat=Fraction(model["amount"]))
+    if model["model"] == "PER_UNIT":
+        return Tariff(unit_price=Fraction(model["unit_price"]))
+    steps = [
+        Step(
+            up_to=None if tier.get("up_to") is None else Fraction(tier["up_to"]),
+            unit_price=Fraction(tier["unit_price"]),
+            flat_amount=Fraction(tier.get("flat_amount") or Decimal(0)),
+        )
+        for tier in model["tiers"]
+    ]
+    return Tariff(steps=steps)
+
+
+_BILLING: Final = ("subscriptions", "invoicing")
+
+INVARIANTS: Final = (
+    Invariant(name="every period of every item is invoiced exactly once", needs=_BILLING, verify=every_period_once),
+    Invariant(name="no two lines of an item overlap", needs=("invoicing",), verify=no_overlap),
+    Invariant(
+        name="every amount agrees with the independent rater", needs=("catalog", *_BILLING), verify=amounts_rated_anew
+    ),
+    Invariant(name="corrections of a period add up", needs=("invoicing",), verify=corrections_add_up),
+    Invariant(name="rating steps explain every amount", needs=("invoicing",), verify=steps_explain_amounts),
+    Invariant(name="lines sum to totals", needs=("invoicing",), verify=lines_sum_to_totals),
+    Invariant(name="invoice numbers are gapless and unique", needs=("invoicing",), verify=numbers_gapless),
+)

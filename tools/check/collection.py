@@ -1,0 +1,165 @@
+"""Invariants of what is collected: never more than is owed, each attempt once, as the gateway itself records it."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from typing import Final
+
+from tools.check.records import GATEWAY, Records
+from tools.check.report import Invariant, Tally
+
+LOST: Final = "lost"
+"""The failure of an attempt that the gateway has never heard of."""
+
+FINAL: Final = ("OPEN", "PAID", "UNCOLLECTIBLE")
+
+
+def paid_and_remaining(records: Records, tally: Tally) -> None:
+    """What was paid is the sum of the payments taken in, never more than the total; PAID means that nothing remains."""
+    taken: dict[str, int] = defaultdict(int)
+    for row in records.rows("invoicing", "invoice_payments"):
+        taken[row["invoice_id"]] += row["amount_minor"]
+    for row in records.rows("invoicing", "invoices"):
+        paid, total = row["amount_paid_minor"], row["total_minor"]
+        settled = row["state"] in FINAL and paid == total
+        holds = (
+            paid == taken.pop(row["id"], 0)
+            and 0 <= paid <= max(total, 0)
+            and (row["state"] == "PAID") == settled
+            and (row["state"] == "PAID") == (row["paid_time"] is not None)
+        )
+        tally.check(holds, f"{row['id']} is {row['state']} with {paid} of {total}")
+    for invoice_id in taken:
+        tally.check(False, f"{invoice_id} has payments and does not exist")
+
+
+def payments_agree_with_invoices(records: Records, tally: Tally) -> None:
+    """One payment per invoice that is collected, of its total; the money that is in is on the invoice."""
+    payments = records.by("payments", "payments", "invoice_id")
+    taken = {row["payment_id"]: row for row in records.rows("invoicing", "invoice_payments")}
+    for invoice in records.rows("invoicing", "invoices"):
+        own = payments.get(invoice["id"], ())
+        collected = (
+            invoice["state"] in FINAL
+            and invoice["collection_method"] == "CHARGE_AUTOMATICALLY"
+            and invoice["total_minor"] > 0
+        )
+        tally.check(len(own) == int(collected), f"{invoice['id']} has {len(own)} payments")
+        for payment in own:
+            same = (payment["amount_minor"], payment["currency"], payment["customer_id"])
+            due = (invoice["total_minor"], invoice["currency"], invoice["customer_id"])
+            tally.check(same == due, f"{payment['id']} is of {same[0]} {same[1]}, {invoice['id']} of {due[0]} {due[1]}")
+    for payment in records.rows("payments", "payments"):
+        settled = taken.pop(payment["id"], None)
+        holds = (payment["state"] == "SUCCEEDED") == (settled is not None) and (
+            settled is None
+            or (settled["amount_minor"], settled["invoice_id"]) == (payment["amount_minor"], payment["invoice_id"])
+        )
+        tally.check(holds, f"{payment['id']} is {payment['state']}, {'not ' if settled is None else ''}on its invoice")
+    for payment_id in taken:
+        tally.check(False, f"{payment_id} is on an invoice and does not exist")
+
+
+def attempts_agree_with_payments(records: Records, tally: Tally) -> None:
+    """A payment that succeeded has exactly one attempt that did, its last; no other has any."""
+    attempts = records.by("payments", "payment_attempts", "payment_id")
+    for payment in records.rows("payments", "payments"):
+        own = sorted(attempts.get(payment["id"], ()), key=lambda row: row["number"])
+        states = [row["state"] for row in own]
+        due = ["SUCCEEDED"] if payment["state"] == "SUCCEEDED" else []
+        holds = [state for state in states if state == "SUCCEEDED"] == due and "SUCCEEDED" not in states[:-1]
+        numbered = [row["number"] for row in own] == list(range(1, len(own) + 1))
+        tally.check(holds and numbered, f"{payment['id']} is {payment['state']} with attempts {', '.join(states)}")
+
+
+def captures_agree_with_attempts(records: Records, tally: Tally) -> None:
+    """The gateway's own record and ours are one to one, amounts included; an attempt is captured at most once."""
+    captures = {row["attempt_id"]: row for row in records.rows(GATEWAY, "captures")}
+    payments = {row["id"]: row for row in records.rows("payments", "payments")}
+    for attempt in records.rows("payments", "payment_attempts"):
+        if attempt["gateway"] != "simulated":
+            continue
+        capture = captures.pop(attempt["id"], None)
+        payment = payments[attempt["payment_id"]]
+        if capture is None:
+            never_came = attempt["state"] == "FAILED" and attempt["failure_code"] == LOST
+            tally.check(never_came, f"{attempt['id']} is {attempt['state']} and the gateway has no record of it")
+            continue
+        same = (capture["seller_id"], capture["invoice_id"], capture["amount_minor"], capture["currency"])
+        due = (attempt["seller_id"], payment["invoice_id"], payment["amount_minor"], payment["currency"])
+        if capture["outcome"] == "CAPTURED":
+            reference = f"sim_{capture['capture_number']:06}"
+            holds = attempt["state"] == "SUCCEEDED" and attempt["gateway_reference"] == reference
+        else:
+            holds = attempt["state"] == "FAILED" and attempt["failure_code"] == capture["code"]
+        tally.check(
+            holds and same == due,
+            f"{attempt['id']} is {attempt['state']} of {due[2]}, the gateway has {capture['outcome']} {same[2]}",
+        )
+    for attempt_id, capture in captures.items():
+        tally.check(False, f"{attempt_id} is {capture['outcome']} at the gateway and unknown here")
+
+
+def captures_within_due(records: Records, tally: Tally) -> None:
+    """What the gateway captured for an invoice is never more than its total."""
+    captured: dict[str, int] = defaultdict(int)
+    for row in records.rows(GATEWAY, "captures"):
+        if row["outcome"] == "CAPTURED":
+            captured[row["invoice_id"]] += row["amount_minor"]
+    for invoice in records.rows("invoicing", "invoices"):
+        amount = captured.pop(invoice["id"], 0)
+        tally.check(amount <= max(invoice["total_minor"], 0), f"{invoice['id']}: {amount} of {invoice['total_minor']}")
+    for invoice_id, amount in captured.items():
+        tally.check(False, f"{invoice_id}: {amount} were captured and there is no such invoice")
+
+
+def campaigns_agree_with_invoices(records: Records, tally: Tally) -> None:
+    """An overdue invoice is followed up, once, until it is paid; a campaign has recovered only what was paid.
+
+    One that was paid at the moment it became overdue may need no campaign.
+    """
+    campaigns = records.by("dunning", "campaigns", "invoice_id")
+    for invoice in records.rows("invoicing", "invoices"):
+        own = campaigns.get(invoice["id"], ())
+        paid, overdue = invoice["state"] == "PAID", invoice["overdue_time"] is not None
+        holds = len(own) <= 1 if overdue and paid else len(own) == int(overdue)
+        tally.check(holds, f"{invoice['id']} has {len(own)} campaigns")
+        for campaign in own:
+            holds = campaign["state"] != "ACTIVE" if paid else campaign["state"] != "RECOVERED"
+            tally.check(holds, f"{campaign['id']} is {campaign['state']}, its invoice {invoice['state']}")
+
+
+def exhausted_campaigns_acted(records: Records, tally: Tally) -> None:
+    """A campaign that was exhausted did to the subscriptions what its policy says."""
+    subscriptions = {row["id"]: row for row in records.rows("subscriptions", "subscriptions")}
+    for campaign in records.rows("dunning", "campaigns"):
+        if campaign["state"] != "EXHAUSTED" or json.loads(campaign["policy"])["final_action"] != "CANCEL_SUBSCRIPTION":
+            continue
+        for subscription_id in campaign["subscription_ids"]:
+            row = subscriptions.get(subscription_id)
+            holds = row is not None and row["state"] == "CANCELLED"
+            tally.check(holds, f"{subscription_id} goes on after {campaign['id']}")
+
+
+INVARIANTS: Final = (
+    Invariant(name="paid and remaining make the total", needs=("invoicing",), verify=paid_and_remaining),
+    Invariant(
+        name="payments agree with invoices", needs=("invoicing", "payments"), verify=payments_agree_with_invoices
+    ),
+    Invariant(name="attempts agree with payments", needs=("payments",), verify=attempts_agree_with_payments),
+    Invariant(
+        name="the gateway's record agrees one to one", needs=("payments", GATEWAY), verify=captures_agree_with_attempts
+    ),
+    Invariant(name="captures never exceed what is due", needs=("invoicing", GATEWAY), verify=captures_within_due),
+    Invariant(
+        name="every overdue invoice is followed up",
+        needs=("invoicing", "dunning"),
+        verify=campaigns_agree_with_invoices,
+    ),
+    Invariant(
+        name="what dunning gave up on was cancelled",
+        needs=("subscriptions", "dunning"),
+        verify=exhausted_campaigns_acted,
+    ),
+)

@@ -1,0 +1,50 @@
+"""Knows the command `saldo check`: verify everything in the data of the suite, whether it runs or not."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+
+from tools.check.records import Sources
+from tools.check.report import Report
+from tools.check.verification import verify
+from tools.stack import FOLDER
+from tools.suite import Suite
+
+PATIENCE_SECONDS: Final = 10.0
+"""How long a suite that is running may take to come to rest."""
+
+
+def check(
+    seller: Annotated[str, typer.Option(help="only the data of this seller")] = "",
+    journal: Annotated[
+        list[Path] | None, typer.Option(help="what a client wrote down; more than one may be given")
+    ] = None,
+) -> None:
+    """Verify every invariant in the data of all services; names the first that offend, and exits with 1 if any do."""
+    console = Console()
+    suite = Suite(FOLDER)
+    was_up = suite.stack.servers() is not None
+    if not was_up:
+        suite.stack.start()
+    try:
+        found = asyncio.run(_verify(suite, seller, journal))
+    finally:
+        if not was_up:
+            suite.stack.stop()
+    found.print(console)
+    if not found.content:
+        console.print("\n[red]Something that must hold does not.[/]")
+        raise typer.Exit(1)
+    console.print("\n[green]Everything that must hold does.[/]")
+
+
+async def _verify(suite: Suite, seller: str, journals: list[Path] | None) -> Report:
+    supervisor = suite.roster.supervisor
+    runs = supervisor is not None and supervisor.runs()
+    sources = Sources(databases=suite.database_urls(), journals=journals or (), seller_id=seller)
+    return await verify(sources, patience_seconds=PATIENCE_SECONDS if runs else 0.0)

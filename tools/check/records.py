@@ -1,0 +1,119 @@
+"""Knows where the data of every service is, and reads all of it: tables as they are, one snapshot per database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+
+from common import clock, ids
+from tools.check.journal import Entry, read_journal
+
+SERVICES: Final = ("catalog", "subscriptions", "metering", "invoicing", "payments", "dunning")
+GATEWAY: Final = "simulated_gateway"
+CONNECT_SECONDS: Final = 10
+STATEMENT_SECONDS: Final = 120
+
+Row = Mapping[str, Any]  # Any: whatever the columns of the tables hold
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where to read."""
+
+    databases: Mapping[str, str]
+    """The URL of each service's database, and of the simulated gateway's, by name."""
+    journals: Sequence[Path] = ()
+    """What clients wrote down of what they sent and what was acknowledged."""
+    seller_id: str = ""
+    """Only this seller's rows; empty means everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Everything that was read."""
+
+    tables: Mapping[str, Mapping[str, Sequence[Row]]]
+    entries: Sequence[Entry]
+    at: datetime
+    """Wall time of the reading: what time it is for a live seller."""
+    _indexes: dict[tuple[str, str, str], dict[Any, list[Row]]] = field(default_factory=dict)  # Any: values of a column
+
+    def has(self, service: str) -> bool:
+        return service in self.tables
+
+    def rows(self, service: str, table: str) -> Sequence[Row]:
+        return self.tables[service].get(table, ())
+
+    def by(self, service: str, table: str, column: str) -> Mapping[Any, Sequence[Row]]:  # Any: values of the column
+        """The rows of a table by the value of a column."""
+        key = (service, table, column)
+        if key not in self._indexes:
+            index: dict[Any, list[Row]] = defaultdict(list)  # Any: as above
+            for row in self.rows(service, table):
+                index[row[column]].append(row)
+            self._indexes[key] = dict(index)
+        return self._indexes[key]
+
+    def now(self, service: str, seller_id: str) -> datetime:
+        """What time it is for a seller in a service."""
+        if not ids.is_sandbox(seller_id):
+            return self.at
+        told = self.by(service, "clocks", "seller_id").get(seller_id)
+        time: datetime = told[0]["time"] if told else ids.instant_of(seller_id)
+        return time
+
+
+async def read_records(sources: Sources) -> Records:
+    """All tables of all databases that are given."""
+    names = [name for name in (*SERVICES, GATEWAY) if name in sources.databases]
+    read = await asyncio.gather(*(_read(sources.databases[name], sources.seller_id) for name in names))
+    entries = [
+        entry for path in sources.journals for entry in read_journal(path) if sources.seller_id in ("", entry.seller_id)
+    ]
+    return Records(tables=dict(zip(names, read, strict=True)), entries=entries, at=clock.wall())
+
+
+async def _read(url: str, seller_id: str) -> dict[str, Sequence[Row]]:
+    connection = await asyncpg.connect(
+        url.replace("postgresql+asyncpg://", "postgresql://", 1),
+        timeout=CONNECT_SECONDS,
+        command_timeout=STATEMENT_SECONDS,
+        server_settings={"application_name": "saldo check", "timezone": "UTC"},
+    )
+    try:
+        # Row-level security shows nothing without a seller, and everything to this one.
+        await connection.execute("SELECT set_config('saldo.seller', '*', false)")
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            tables = await connection.fetch(_TABLES)
+            return {
+                row["name"]: await _rows(connection, row["name"], seller_id if row["of_sellers"] else "")
+                for row in tables
+            }
+    finally:
+        await connection.close(timeout=CONNECT_SECONDS)
+
+
+async def _rows(connection: asyncpg.Connection, table: str, seller_id: str) -> Sequence[Row]:
+    query = f'SELECT * FROM "{table}"'  # a name from the catalog of the server itself
+    found: Any = await (  # Any: asyncpg's rows are mappings that do not say so
+        connection.fetch(f"{query} WHERE seller_id = $1", seller_id) if seller_id else connection.fetch(query)
+    )
+    rows: Sequence[Row] = found
+    return rows
+
+
+_TABLES: Final = """
+SELECT t.table_name AS name,
+       EXISTS (SELECT FROM information_schema.columns c
+               WHERE c.table_schema = t.table_schema AND c.table_name = t.table_name AND c.column_name = 'seller_id')
+       AS of_sellers
+FROM information_schema.tables t
+WHERE t.table_schema = 'public' AND t.table_type = 'BASE TABLE' AND t.table_name <> 'alembic_version'
+"""

@@ -1,0 +1,234 @@
+"""Invariants of what is counted: every acknowledged usage event once, every billed quantity counted anew."""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Final
+
+from tools.check import rater
+from tools.check.billing import lines_by_key, span_of, tariffs
+from tools.check.calendar import Span
+from tools.check.records import Records, Row
+from tools.check.report import Invariant, Tally
+
+CORRECTION_WINDOW: Final = timedelta(days=62)
+"""How long after its end a period is still corrected, as the invoicing service promises."""
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A usage event, and at which position it was ingested."""
+
+    time: datetime
+    source: str
+    id: str
+    value: Decimal
+    position: int
+    ingest_time: datetime
+
+
+def acknowledged_stored_once(records: Records, tally: Tally) -> None:
+    """What a client was told is accepted is there, once, as it was sent; what is a duplicate is there too."""
+    stored = {
+        (row["seller_id"], row["source"], row["event_id"]): row for row in records.rows("metering", "usage_events")
+    }
+    accepted: Counter[tuple[str, str, str]] = Counter()
+    for entry in records.entries:
+        if entry.outcome not in ("ACCEPTED", "DUPLICATE"):
+            continue
+        identity = (entry.seller_id, entry.source, entry.id)
+        row = stored.get(identity)
+        tally.check(row is not None, f"{entry.source} {entry.id} was acknowledged and is gone")
+        if row is None or entry.outcome != "ACCEPTED":
+            continue
+        accepted[identity] += 1
+        sent = (entry.meter, EPOCH + timedelta(microseconds=entry.time_ns // 1_000), Fraction(entry.value))
+        kept = (row["meter"], row["time"], Fraction(row["value"]))
+        once = accepted[identity] == 1
+        tally.check(kept == sent and once, f"{entry.source} {entry.id} was accepted as something else, or twice")
+
+
+def positions_account_for_events(records: Records, tally: Tally) -> None:
+    """Every ingest ends at the position that counts all usage events up to it."""
+    sizes = Counter((row["seller_id"], row["ingest_id"]) for row in records.rows("metering", "usage_events"))
+    reached: dict[str, int] = defaultdict(int)
+    for ingest in sorted(records.rows("metering", "ingests"), key=lambda row: row["position"]):
+        seller_id = ingest["seller_id"]
+        reached[seller_id] += sizes.pop((seller_id, ingest["id"]), 0)
+        tally.check(reached[seller_id] == ingest["position"], f"ingest {ingest['id']} of {seller_id}")
+    for seller_id, ingest_id in sizes:
+        tally.check(False, f"ingest {ingest_id} of {seller_id} is not on record")
+    for row in records.rows("metering", "positions"):
+        tally.check(reached[row["seller_id"]] == row["last"], f"{row['seller_id']} has {row['last']} positions")
+
+
+def quantities_counted_anew(records: Records, tally: Tally) -> None:
+    """The quantity, the number and the digest of every metered line are those of the usage events themselves."""
+    events = _events(records)
+    aggregations = {(row["seller_id"], row["code"]): row["aggregation"] for row in records.rows("metering", "meters")}
+    for lines in lines_by_key(records).values():
+        for line in lines:
+            if line["usage_digest"] is None:
+                tally.check(not line["meter"], f"{line['id']} has a meter and no usage")
+                continue
+            with tally.checking(line["id"]):
+                found = [
+                    event
+                    for event in _within(events.of(line), span_of(line))
+                    if event.position <= line["usage_through_position"]
+                ]
+                told = (Fraction(line["usage_quantity"]), line["usage_event_count"], line["usage_digest"])
+                due = (
+                    _quantity(found, aggregations[line["seller_id"], line["meter"]]),
+                    len(found),
+                    digest(found),
+                )
+                tally.check(
+                    told == due, f"{line['id']}: {told[0]} of {told[1]} events; counted anew {due[0]} of {due[1]}"
+                )
+
+
+def events_of_billed_periods_billed(records: Records, tally: Tally) -> None:
+    """A usage event of a billed period is on the line, or on a correction once the customer got another bill."""
+    events = _events(records)
+    prices = tariffs(records)
+    aggregations = {(row["seller_id"], row["code"]): row["aggregation"] for row in records.rows("metering", "meters")}
+    bills = _bill_times(records)
+    invoices = {row["id"]: row for row in records.rows("invoicing", "invoices")}
+    for lines in lines_by_key(records).values():
+        last = lines[-1]
+        if last["usage_digest"] is None:
+            continue
+        with tally.checking(last["id"]):
+            span = span_of(last)
+            inside = _within(events.of(last), span)
+            late = [event for event in inside if event.position > last["usage_through_position"]]
+            tally.checked += len(inside) - len(late)
+            currency, tariff = prices[last["price_id"]]
+            whole = rater.minor(
+                rater.cost(tariff, _quantity(inside, aggregations[last["seller_id"], last["meter"]])), currency
+            )
+            settled = whole == sum(line["amount_minor"] for line in lines)
+            invoice = invoices[lines[0]["invoice_id"]]
+            chances = [
+                time
+                for time in bills.get((invoice["customer_id"], invoice["currency"]), ())
+                if span.end < time <= span.end + CORRECTION_WINDOW
+            ]
+            for event in late:
+                missed = event.ingest_time < invoice["bill_time"] or any(time > event.ingest_time for time in chances)
+                tally.check(settled or not missed, f"{event.source} {event.id} is not billed by {last['id']}")
+
+
+def each_event_in_one_period(records: Records, tally: Tally) -> None:
+    """No usage event is counted in two periods of one item."""
+    events = _events(records)
+    spans: dict[tuple[str, str], dict[Span, Row]] = defaultdict(dict)
+    for lines in lines_by_key(records).values():
+        if lines[0]["usage_digest"] is not None:
+            spans[lines[0]["item_id"], lines[0]["price_id"]][span_of(lines[0])] = lines[0]
+    for periods in spans.values():
+        seen: Counter[tuple[str, str]] = Counter()
+        for span, line in periods.items():
+            seen.update((event.source, event.id) for event in _within(events.of(line), span))
+        for (source, event_id), times in seen.items():
+            tally.check(times == 1, f"{source} {event_id} is counted {times} times")
+
+
+def digest(events: Iterable[Counted]) -> str:
+    """SHA-256 over source, id and value of the events in order of source and id."""
+    ordered = sorted(events, key=lambda event: (event.source, event.id))
+    text = "\n".join(f"{event.source}\x1f{event.id}\x1f{_plain(event.value)}" for event in ordered)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class _Events:
+    """Usage events by whose they are, in order of time."""
+
+    def __init__(self, records: Records) -> None:
+        ingests = {(row["seller_id"], row["id"]): row for row in records.rows("metering", "ingests")}
+        customers: dict[tuple[str, str], str] = {
+            (row["seller_id"], row["external_id"]): row["id"]
+            for row in records.rows("subscriptions", "customers")
+            if row["external_id"]
+        }
+        self._customers = {row["id"]: row["customer_id"] for row in records.rows("subscriptions", "subscriptions")}
+        self._found: dict[tuple[str, str, str], list[Counted]] = defaultdict(list)
+        for row in records.rows("metering", "usage_events"):
+            ingest = ingests.get((row["seller_id"], row["ingest_id"]))
+            named = (row["seller_id"], row["customer"])
+            customer = customers[named] if named in customers else row["customer"]
+            self._found[row["seller_id"], customer, row["meter"]].append(
+                Counted(
+                    row["time"],
+                    row["source"],
+                    row["event_id"],
+                    row["value"],
+                    # Without its ingest it was never considered; the invariant of positions names it.
+                    ingest["position"] if ingest else 1 << 62,
+                    ingest["create_time"] if ingest else row["time"],
+                )
+            )
+        for events in self._found.values():
+            events.sort(key=lambda event: event.time)
+
+    def of(self, line: Row) -> Sequence[Counted]:
+        customer = self._customers.get(line["subscription_id"], "")
+        return self._found.get((line["seller_id"], customer, line["meter"]), ())
+
+
+def _events(records: Records) -> _Events:
+    return _Events(records)
+
+
+def _within(events: Sequence[Counted], span: Span) -> Sequence[Counted]:
+    first = bisect_left(events, span.start, key=lambda event: event.time)
+    return events[first : bisect_left(events, span.end, key=lambda event: event.time)]
+
+
+def _quantity(events: Sequence[Counted], aggregation: str) -> Fraction:
+    if aggregation == "COUNT":
+        return Fraction(len(events))
+    return sum((Fraction(event.value) for event in events), Fraction(0))
+
+
+def _bill_times(records: Records) -> Mapping[tuple[str, str], list[datetime]]:
+    """When each customer was billed in each currency for good."""
+    found: dict[tuple[str, str], list[datetime]] = defaultdict(list)
+    for row in records.rows("invoicing", "invoices"):
+        if row["state"] not in ("DRAFT", "VOID"):
+            found[row["customer_id"], row["currency"]].append(row["bill_time"])
+    return found
+
+
+def _plain(value: Decimal) -> str:
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+_COUNTING: Final = ("subscriptions", "metering", "invoicing")
+
+INVARIANTS: Final = (
+    Invariant(
+        name="every acknowledged usage event is stored exactly once",
+        needs=("metering",),
+        verify=acknowledged_stored_once,
+    ),
+    Invariant(name="positions account for every usage event", needs=("metering",), verify=positions_account_for_events),
+    Invariant(name="every billed quantity is counted anew", needs=_COUNTING, verify=quantities_counted_anew),
+    Invariant(
+        name="every usage event of a billed period is billed",
+        needs=("catalog", *_COUNTING),
+        verify=events_of_billed_periods_billed,
+    ),
+    Invariant(name="every usage event is in one period of an item", needs=_COUNTING, verify=each_event_in_one_period),
+)

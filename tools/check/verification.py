@@ -1,0 +1,32 @@
+"""Knows the list of everything that must hold, and reads the data of all services to see whether it does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+from tools.check import announcements, billing, collection, hygiene, rest, usage
+from tools.check.records import Sources, read_records
+from tools.check.report import Invariant, Report, examine
+
+INVARIANTS: Final[tuple[Invariant, ...]] = (
+    *billing.INVARIANTS,
+    *usage.INVARIANTS,
+    *collection.INVARIANTS,
+    *announcements.INVARIANTS,
+    *rest.INVARIANTS,
+    *hygiene.INVARIANTS,
+)
+PAUSE_SECONDS: Final = 0.5
+
+
+async def verify(sources: Sources, *, patience_seconds: float = 0.0) -> Report:
+    """The verdict on the data as it is. With patience, data that is still in motion is looked at again for a while."""
+    give_up = time.monotonic() + patience_seconds
+    while True:
+        records = await read_records(sources)
+        report = Report([examine(invariant, records) for invariant in INVARIANTS])
+        if report.content or time.monotonic() >= give_up:
+            return report
+        await asyncio.sleep(PAUSE_SECONDS)

@@ -1,0 +1,31 @@
+"""Composes the `saldo` command: what there is to type, and nothing of how it is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tools.commands import calls, clocks, deadletters, processes, tokens
+from tools.stack import FOLDER
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def saldo(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Option(help="where the suite keeps its data, keys and logs")] = FOLDER,
+) -> None:
+    """Run Saldo on this machine, call it, let its sandboxes' time pass, and check its books."""
+    context.obj = folder
+
+
+app.command()(processes.up)
+app.command()(processes.down)
+app.command()(processes.status)
+app.command()(tokens.token)
+app.command()(calls.call)
+app.add_typer(clocks.app, name="clock")
+app.add_typer(deadletters.app, name="deadletters")

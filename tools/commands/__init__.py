@@ -1,0 +1,1 @@
+"""What the `saldo` command can do, one module per noun."""

@@ -1,0 +1,60 @@
+"""Knows `saldo call`: one RPC by hand, with JSON in and JSON out."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Annotated, Any
+
+import typer
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from common.caller import Role
+from tools.client import Client
+from tools.commands import console
+from tools.commands.tokens import ROLES
+from tools.stack import SERVICES
+
+
+def call(
+    context: typer.Context,
+    method: Annotated[str, typer.Argument(help="service and RPC, for example invoicing.ListInvoices")],
+    request: Annotated[str, typer.Argument(help="the request as JSON")] = "{}",
+    seller: Annotated[str, typer.Option(help="on whose behalf; only a platform may leave it out")] = "",
+    role: Annotated[str, typer.Option(help="by default owner with --seller, platform without")] = "",
+) -> None:
+    """Call an RPC of a service of this checkout."""
+    service, _, name = method.partition(".")
+    if service not in SERVICES:
+        console.fail(f"there is no service {service!r}: {', '.join(SERVICES)}", code=console.MISUSED)
+    contract = _contract(service)
+    if name not in contract.methods_by_name:
+        console.fail(f"{service} has no {name or 'RPC without a name'}: {', '.join(contract.methods_by_name)}", code=2)
+    chosen = role or (Role.OWNER if seller else Role.PLATFORM).value
+    if chosen not in ROLES:
+        console.fail(f"--role must be one of {', '.join(ROLES)}", code=console.MISUSED)
+    message = _message(contract.methods_by_name[name].input_type)
+    try:
+        json_format.Parse(request, message)
+    except json_format.ParseError as error:
+        console.fail(f"the request: {error}", code=console.MISUSED)
+    on_behalf_of = console.seller_id(seller) if seller else None
+    client = console.client(console.suite(context), role=Role(chosen), seller=on_behalf_of)
+    console.run(_call(client, service, name, message))
+
+
+async def _call(client: Client, service: str, name: str, request: Message) -> None:
+    async with client:
+        answer = await getattr(getattr(client, service), name)(request)
+    print(json_format.MessageToJson(answer, preserving_proto_field_name=True, ensure_ascii=False))
+
+
+def _contract(service: str) -> Any:  # Any: a descriptor
+    module = importlib.import_module(f"saldo.{service}.v1.{service}_service_pb2")
+    return module.DESCRIPTOR.services_by_name[f"{service.capitalize()}Service"]
+
+
+def _message(descriptor: Any) -> Message:  # Any: as above
+    module = importlib.import_module(descriptor.file.name.removesuffix(".proto").replace("/", ".") + "_pb2")
+    found: Message = getattr(module, descriptor.name)()
+    return found

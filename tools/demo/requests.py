@@ -1,0 +1,202 @@
+"""Knows how what a folder says is said to the services: one request each, with a key that is the same every time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+
+from google.type import postal_address_pb2
+
+from common import wire
+from common.rpc import REQUEST_ID_LENGTH_MAX
+from saldo.catalog.v1 import catalog_service_pb2, plan_pb2, price_pb2, seller_pb2
+from saldo.dunning.v1 import dunning_policy_pb2, dunning_service_pb2
+from saldo.metering.v1 import meter_pb2, metering_service_pb2, usage_event_pb2
+from saldo.payments.v1 import payments_service_pb2
+from saldo.subscriptions.v1 import customer_pb2, subscriptions_service_pb2
+from tools.demo.example import (
+    Address,
+    Customer,
+    DunningPolicy,
+    Meter,
+    PaymentMethod,
+    Plan,
+    Price,
+    Product,
+    Seller,
+    Subscription,
+    UsageRow,
+)
+
+TIMING: Final = price_pb2.Price.BillingTiming
+UNIT: Final = price_pb2.BillingInterval.Unit
+AGGREGATION: Final = meter_pb2.Meter.Aggregation
+COLLECTION: Final = customer_pb2.BillingProfile.CollectionMethod
+FINAL_ACTION: Final = dunning_policy_pb2.DunningPolicy.FinalAction
+
+
+def request_id(*parts: object) -> str:
+    """The key of a command: the same command has the same key, whenever and however often it is sent."""
+    key = ":".join(str(part) for part in parts)
+    if len(key) <= REQUEST_ID_LENGTH_MAX and key.isprintable():
+        return key
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def create_seller(seller: Seller, *, start: datetime, key: str) -> catalog_service_pb2.CreateSellerRequest:
+    return catalog_service_pb2.CreateSellerRequest(
+        mode=seller_pb2.Seller.SANDBOX,
+        display_name=seller.display_name,
+        address=_address(seller.address),
+        tax_id=seller.tax_id,
+        email=seller.email,
+        payment_instructions=seller.payment_instructions,
+        invoice_number_prefix=seller.invoice_number_prefix,
+        sandbox_start_time=wire.timestamp(start),
+        request_id=key,
+    )
+
+
+def create_product(product: Product) -> catalog_service_pb2.CreateProductRequest:
+    return catalog_service_pb2.CreateProductRequest(
+        code=product.code,
+        display_name=product.display_name,
+        description=product.description,
+        unit_label=product.unit_label,
+        request_id=request_id("product", product.code),
+    )
+
+
+def create_meter(meter: Meter) -> metering_service_pb2.CreateMeterRequest:
+    return metering_service_pb2.CreateMeterRequest(
+        code=meter.code,
+        display_name=meter.display_name,
+        aggregation=AGGREGATION.Value(meter.aggregation),
+        unit_label=meter.unit_label,
+        request_id=request_id("meter", meter.code),
+    )
+
+
+def create_plan(plan: Plan, *, products: Mapping[str, str]) -> catalog_service_pb2.CreatePlanRequest:
+    return catalog_service_pb2.CreatePlanRequest(
+        code=plan.code,
+        display_name=plan.display_name,
+        prices=[_price(price, products[price.product]) for price in plan.prices],
+        request_id=request_id("plan", plan.code),
+    )
+
+
+def publish_plan(plan: plan_pb2.Plan) -> catalog_service_pb2.PublishPlanRequest:
+    return catalog_service_pb2.PublishPlanRequest(id=plan.id, request_id=request_id("publish", plan.code))
+
+
+def create_policy(policy: DunningPolicy) -> dunning_service_pb2.CreateDunningPolicyRequest:
+    return dunning_service_pb2.CreateDunningPolicyRequest(
+        display_name=policy.display_name,
+        retry_wait_days=policy.retry_wait_days,
+        final_wait_days=policy.final_wait_days,
+        final_action=FINAL_ACTION.Value(policy.final_action),
+        request_id=request_id("dunning-policy"),
+    )
+
+
+def create_customer(customer: Customer) -> subscriptions_service_pb2.CreateCustomerRequest:
+    return subscriptions_service_pb2.CreateCustomerRequest(
+        external_id=customer.id,
+        contact=customer_pb2.Contact(
+            display_name=customer.display_name, email=customer.email, address=_address(customer.address)
+        ),
+        billing_profile=customer_pb2.BillingProfile(
+            currency=customer.currency,
+            time_zone=customer.time_zone,
+            language_code=customer.language_code,
+            net_terms_days=customer.net_terms_days,
+            collection_method=COLLECTION.Value(customer.collection_method),
+        ),
+        request_id=request_id("customer", customer.id),
+    )
+
+
+def attach_payment_method(
+    method: PaymentMethod, *, number: int, customer_id: str
+) -> payments_service_pb2.AttachPaymentMethodRequest:
+    return payments_service_pb2.AttachPaymentMethodRequest(
+        customer_id=customer_id,
+        gateway=method.gateway,
+        token=method.token,
+        display_name=method.display_name,
+        request_id=request_id("payment-method", customer_id, number),
+    )
+
+
+def create_subscription(
+    subscription: Subscription, *, number: int, customer_id: str, plan: plan_pb2.Plan
+) -> subscriptions_service_pb2.CreateSubscriptionRequest:
+    prices = {price.code: price.id for price in plan.prices}
+    request = subscriptions_service_pb2.CreateSubscriptionRequest(
+        customer_id=customer_id,
+        plan_id=plan.id,
+        start_time=wire.timestamp(subscription.start),
+        billing_day=subscription.billing_day,
+        request_id=request_id("subscription", customer_id, number),
+    )
+    for item in subscription.items:
+        spec = request.items.add(price_id=prices[item.price])
+        if item.quantity is not None:
+            spec.quantity.CopyFrom(wire.decimal(item.quantity))
+    return request
+
+
+def cancel_subscription(subscription_id: str, timing: str) -> subscriptions_service_pb2.CancelSubscriptionRequest:
+    return subscriptions_service_pb2.CancelSubscriptionRequest(
+        id=subscription_id,
+        timing=subscriptions_service_pb2.CancelSubscriptionRequest.Timing.Value(timing),
+        request_id=request_id("cancel", subscription_id),
+    )
+
+
+def usage_event(row: UsageRow) -> usage_event_pb2.UsageEvent:
+    return usage_event_pb2.UsageEvent(
+        id=row.id,
+        source=row.source,
+        customer=row.customer,
+        meter=row.meter,
+        time=wire.timestamp(row.time),
+        value=wire.decimal(row.value),
+    )
+
+
+def _price(price: Price, product_id: str) -> price_pb2.Price:
+    message = price_pb2.Price(
+        code=price.code,
+        product_id=product_id,
+        currency=price.currency,
+        billing_interval=price_pb2.BillingInterval(unit=UNIT.Value(price.interval_unit), count=price.interval_count),
+        billing_timing=TIMING.Value(price.timing),
+        meter=price.meter,
+    )
+    if price.flat is not None:
+        message.flat.amount.CopyFrom(wire.decimal(price.flat))
+    elif price.unit_price is not None:
+        message.per_unit.unit_price.CopyFrom(wire.decimal(price.unit_price))
+    for tier in price.tiers:
+        step = message.graduated.tiers.add(unit_price=wire.decimal(tier.unit_price))
+        if tier.up_to is not None:
+            step.up_to.CopyFrom(wire.decimal(tier.up_to))
+        if tier.flat_amount:
+            step.flat_amount.CopyFrom(wire.decimal(tier.flat_amount))
+    return message
+
+
+def _address(address: Address | None) -> postal_address_pb2.PostalAddress | None:
+    if address is None:
+        return None
+    return postal_address_pb2.PostalAddress(
+        region_code=address.region_code,
+        postal_code=address.postal_code,
+        locality=address.locality,
+        administrative_area=address.administrative_area,
+        address_lines=address.address_lines,
+    )
