@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -51,7 +52,7 @@ class Stage:
 
     def start(self, arguments: Sequence[str], environment: Mapping[str, str], *, core: int | None) -> str:
         """Run a Python module until the stage is cleared; its address, once it is ready."""
-        ready = self.folder / f"ready-{len(self.processes)}.json"
+        ready = self.folder / f"ready-{uuid.uuid4().hex}.json"
         process = subprocess.Popen(
             [sys.executable, "-m", *arguments],
             cwd=ROOT,
@@ -109,6 +110,7 @@ class Stage:
         return used
 
     def clear(self) -> None:
+        """End the processes; the servers go on."""
         for process in self.processes:
             process.terminate()
         for process in self.processes:
@@ -117,6 +119,7 @@ class Stage:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        self.processes.clear()
 
 
 @asynccontextmanager

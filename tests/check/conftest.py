@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
+import pytest
 import pytest_asyncio
 
 from common.bus import MemoryBus
@@ -14,13 +16,14 @@ from common.caller import Role
 from common.ids import SellerId
 from common.testing import SERVICES, Databases, Keys, Suite
 from tools.check.journal import Journal
-from tools.check.records import GATEWAY, Sources
+from tools.check.records import Sources
 from tools.client import Client
 from tools.demo import requests
 from tools.demo.folder import read_folder
 from tools.demo.loading import load
 from tools.demo.timeline import play
 
+CHECKS = "SELECT conrelid::regclass::text, conname FROM pg_constraint WHERE contype = 'c' AND conrelid <> 0"
 STORY = Path(__file__).parent / "story"
 
 
@@ -48,11 +51,13 @@ class World:
             await admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{parts.path[1:]}" STRATEGY FILE_COPY')
         finally:
             await admin.close()
-        # The administrator's connection is above row-level security, and triggers and keys are looked away from.
+        # The administrator is above row-level security, and whatever else would forbid it is taken away.
         copy = urlsplit(self._admin_url)._replace(path=f"/{name}").geturl()
         connection = await asyncpg.connect(copy)
         try:
             await connection.execute("SET session_replication_role = replica")
+            for table, constraint in await connection.fetch(CHECKS):
+                await connection.execute(f'ALTER TABLE {table} DROP CONSTRAINT "{constraint}"')
             for statement in statements:
                 outcome = await connection.execute(statement)
                 assert not outcome.endswith(" 0"), f"nothing was corrupted by {statement}"
@@ -62,13 +67,10 @@ class World:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def world(databases: Databases, keys: Keys, tmp_path_factory: object) -> AsyncIterator[World]:
+async def world(databases: Databases, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     """Played once: what tests corrupt are copies."""
-    import os
-    import tempfile
-
     suite = Suite(databases, keys, MemoryBus())
-    journal_path = Path(tempfile.mkdtemp()) / "journal.jsonl"
+    journal_path = tmp_path_factory.mktemp("check") / "journal.jsonl"
     try:
         await suite.start(*SERVICES)
         example = read_folder(STORY).example

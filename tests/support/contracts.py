@@ -76,7 +76,7 @@ def rpcs() -> list[Rpc]:
 
 async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
     """By the RPC's path: a request that names only things which exist, in a sandbox that has a little of everything."""
-    await sandbox.meter("water")
+    meter_id = await sandbox.meter("water")
     plan = await sandbox.plan("basic", flat("fee", "20.00"), per_unit("m3", "2.00", meter="water"))
     product_id = plan.prices[0].product_id
     await sandbox.policy(3, final_action=DunningPolicy.NONE)
@@ -98,6 +98,7 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
     period = Interval(start_time=wire.timestamp(JANUARY), end_time=wire.timestamp(FEBRUARY))
     query = metering.UsageQuery(customer_id=payer.id, external_id="payer", meter="water", period=period)
     event = usage(payer, "water", JANUARY, "3", event_id="fuzzed")
+    event.customer = payer.id
     requests: list[Message] = [
         catalog.CreateSellerRequest(
             mode=Seller.SANDBOX,
@@ -144,7 +145,7 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
             customer_ids=[payer.id], after_time=wire.timestamp(JANUARY), through_time=wire.timestamp(FEBRUARY)
         ),
         metering.CreateMeterRequest(code="fuzzed", display_name="Fuzzed", aggregation=Meter.COUNT, unit_label="x"),
-        metering.GetMeterRequest(code="water"),
+        metering.GetMeterRequest(id=meter_id),
         metering.ListMetersRequest(page_size=10),
         metering.IngestEventsRequest(events=[event]),
         metering.QueryUsageRequest(query=query),
@@ -179,6 +180,18 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
     ]
     by_class = {type(request): request for request in requests}
     return {rpc.path: by_class[rpc.request_class] for rpc in rpcs()}
+
+
+def names_resources(rpc: Rpc) -> bool:
+    """Whether its request has a place for the id of something that belongs to a seller."""
+    names = {path[-1].name for path in _paths(rpc.request_class.DESCRIPTOR, ())} - {
+        "request_id",
+        "tax_id",
+        "external_id",
+    }
+    return "operations" not in rpc.contract and any(
+        name in ("id", "ids") or name.endswith(("_id", "_ids")) for name in names
+    )
 
 
 @dataclass(frozen=True, slots=True)

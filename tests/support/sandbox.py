@@ -113,10 +113,11 @@ class Sandbox:
         )
         return product.id
 
-    async def meter(self, code: str, aggregation: Meter.Aggregation.ValueType = Meter.SUM) -> None:
-        await self.client.metering.CreateMeter(
+    async def meter(self, code: str, aggregation: Meter.Aggregation.ValueType = Meter.SUM) -> str:
+        meter = await self.client.metering.CreateMeter(
             metering.CreateMeterRequest(code=code, display_name=code, aggregation=aggregation)
         )
+        return meter.id
 
     async def plan(self, code: str, *prices: Price) -> Plan:
         """Published; a price without a product gets one that is named like it."""

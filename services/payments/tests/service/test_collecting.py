@@ -1,4 +1,4 @@
-"""Money is collected once: what was asked for, what was refused, and what nobody knew for a while."""
+"""Money is collected once: what is owed, what was refused, and what is settled otherwise."""
 
 from __future__ import annotations
 
@@ -12,19 +12,13 @@ from google.type import money_pb2
 from opentelemetry.trace import SpanKind
 
 from common import ids, wire
-from common.caller import service_caller
-from common.rpc import Desk
 from common.telemetry import Telemetry
 from common.testing import SANDBOX_START, Suite, refused
-from payments import usecases
-from payments.gateways.simulated import SimulatedGateway
 from saldo.invoicing.v1 import events_pb2 as invoicing
 from saldo.invoicing.v1.invoice_pb2 import Invoice
 from saldo.payments.v1.payment_pb2 import Payment, PaymentAttempt
 
 from .conftest import GBP_64_16, Collecting
-
-SETTLED = timedelta(days=3)
 
 
 async def test_an_invoice_is_collected_when_it_is_final(collecting: Collecting) -> None:
@@ -114,136 +108,6 @@ async def test_a_hard_decline_needs_another_payment_method(collecting: Collectin
     assert (await collecting.payment(invoice_id)).state == Payment.SUCCEEDED
 
 
-async def test_a_lost_answer_is_settled_without_a_second_capture(collecting: Collecting) -> None:
-    """The gateway captured and nobody heard: asked by our id, it says so; meanwhile nobody may try again."""
-    await collecting.attach("sim:lost,ok")
-    invoice_id = await collecting.owe()
-    unknown = await collecting.payment(invoice_id)
-    assert (unknown.state, unknown.attempts[0].state) == (Payment.PROCESSING, PaymentAttempt.UNKNOWN)
-    assert not collecting.succeeded()
-    with refused("PAYMENT_NOT_FAILED"):
-        await collecting.retry(invoice_id)
-    await collecting.suite.travel(SANDBOX_START + timedelta(minutes=5))
-    payment = await collecting.payment(invoice_id)
-    assert (payment.state, len(payment.attempts)) == (Payment.SUCCEEDED, 1)
-    assert payment.attempts[0].settle_time == wire.timestamp(SANDBOX_START + timedelta(minutes=5))
-    assert await collecting.captured() == [(payment.attempts[0].id, 6416)]
-    assert len(collecting.succeeded()) == 1
-
-
-async def test_what_never_reached_the_gateway_is_called_again_under_the_same_key(collecting: Collecting) -> None:
-    """The call itself was lost: once the gateway cannot be at work on it any more, the same attempt is sent again."""
-    await collecting.attach("sim:timeout,ok")
-    invoice_id = await collecting.owe()
-    await collecting.suite.travel(SANDBOX_START + timedelta(minutes=9))
-    assert (await collecting.payment(invoice_id)).attempts[0].state == PaymentAttempt.UNKNOWN
-    assert not await collecting.captures()
-    await collecting.suite.travel(SANDBOX_START + timedelta(hours=1))
-    payment = await collecting.payment(invoice_id)
-    [attempt] = payment.attempts
-    assert payment.state == Payment.SUCCEEDED
-    assert await collecting.captured() == [(attempt.id, 6416)]
-
-
-async def test_what_the_gateway_never_hears_of_is_lost_in_the_end(collecting: Collecting) -> None:
-    """Past the life of the key nothing was captured and nothing will be: failed, and a new attempt is allowed."""
-    await collecting.attach("sim:timeout")
-    invoice_id = await collecting.owe()
-    await collecting.suite.travel(SANDBOX_START + SETTLED)
-    lost = await collecting.payment(invoice_id)
-    assert (lost.state, lost.failure_code, lost.retryable) == (Payment.FAILED, "lost", True)
-    assert collecting.failed() == [lost]
-    await collecting.attach("sim:ok")
-    await collecting.retry(invoice_id)
-    payment = await collecting.payment(invoice_id)
-    assert len(payment.attempts) == 2
-    assert await collecting.captured() == [(payment.attempts[1].id, 6416)]
-
-
-async def test_a_slow_gateway_captures_after_its_caller_has_hung_up(suite: Suite) -> None:
-    """A deadline ends our waiting and not their work: unknown until asked, then found, captured once."""
-    collecting = await Collecting(suite).start(gateway_timeout_seconds=0.2)
-    await collecting.attach("sim:delay=600+ok")
-    invoice_id = await collecting.owe()
-    assert (await collecting.payment(invoice_id)).attempts[0].state == PaymentAttempt.UNKNOWN
-    assert not await collecting.captures()
-    await asyncio.sleep(0.6)
-    await suite.travel(SANDBOX_START + timedelta(minutes=5))
-    payment = await collecting.payment(invoice_id)
-    assert payment.state == Payment.SUCCEEDED
-    assert await collecting.captured() == [(payment.attempts[0].id, 6416)]
-
-
-async def test_an_attempt_that_is_under_way_is_never_called_lost(suite: Suite) -> None:
-    """A sandbox's days pass in milliseconds; the gateway says that it is still at work, and that is believed."""
-    collecting = await Collecting(suite).start(gateway_timeout_seconds=0.2)
-    await collecting.attach("sim:delay=1500+ok")
-    invoice_id = await collecting.owe()
-    await suite.travel(SANDBOX_START + SETTLED)
-    assert (await collecting.payment(invoice_id)).attempts[0].state == PaymentAttempt.UNKNOWN
-    await asyncio.sleep(1.5)
-    await suite.travel(SANDBOX_START + SETTLED + timedelta(days=2))
-    payment = await collecting.payment(invoice_id)
-    assert (payment.state, len(payment.attempts)) == (Payment.SUCCEEDED, 1)
-    assert len(await collecting.captured()) == 1
-
-
-class Died(Exception):
-    """Stands in for the end of the process: what has been committed stays, and nothing else happens."""
-
-
-@pytest.mark.parametrize("point", [usecases.RECORDED, usecases.CALLED])
-async def test_a_process_that_dies_between_record_and_record(
-    collecting: Collecting, monkeypatch: pytest.MonkeyPatch, point: str
-) -> None:
-    """Before the call nothing was captured, after it everything was; either way it is captured once in the end."""
-    await collecting.attach("sim:ok")
-    deaths: list[str] = []
-
-    def die(name: str) -> None:
-        if name == point and not deaths:
-            deaths.append(name)
-            raise Died
-
-    monkeypatch.setattr(usecases, "crashpoint", die)
-    invoice_id = await collecting.owe()
-    assert deaths == [point]
-    pending = await collecting.payment(invoice_id)
-    assert (pending.state, pending.attempts[0].state) == (Payment.PROCESSING, PaymentAttempt.PENDING)
-    assert len(await collecting.captured()) == (1 if point == usecases.CALLED else 0)
-    await collecting.suite.travel(SANDBOX_START + timedelta(hours=1))
-    payment = await collecting.payment(invoice_id)
-    assert payment.state == Payment.SUCCEEDED
-    assert await collecting.captured() == [(payment.attempts[0].id, 6416)]
-    assert len(collecting.succeeded()) == 1
-
-
-async def test_settling_while_the_call_is_still_under_way_doubles_nothing(suite: Suite) -> None:
-    """The settling job may overtake the call it doubts: one key, one row lock, the first outcome stands."""
-    collecting = await Collecting(suite).start(jobs_poll_seconds=60)
-    await collecting.attach("sim:delay=400+ok")
-    service = suite.running["payments"]
-    gateway = SimulatedGateway(suite.urls["simulated_gateway"])
-    desk = Desk(service.database, service_caller("payments", suite.seller), service.neighbours)
-    invoice = collecting.invoice()
-    owing = asyncio.create_task(collecting.owe(invoice))
-    attempt_id = ""
-    for _ in range(100):
-        await asyncio.sleep(0.01)
-        async with desk.transaction() as tx:
-            attempt_id = await tx.driver.fetchval("SELECT id FROM payment_attempts") or ""
-            if attempt_id:
-                await tx.driver.execute("UPDATE payment_attempts SET ask_time = create_time")
-                break
-    await asyncio.gather(*(usecases.settle_attempt({"simulated": gateway}, desk, attempt_id) for _ in range(3)))
-    await owing
-    await gateway.close()
-    await suite.travel(SANDBOX_START + timedelta(minutes=5))
-    payment = await collecting.payment(invoice.id)
-    assert (payment.state, len(payment.attempts)) == (Payment.SUCCEEDED, 1)
-    assert len(await collecting.captured()) == len(collecting.succeeded()) == 1
-
-
 async def test_many_retries_at_once_make_one_attempt(collecting: Collecting) -> None:
     """Dunning, an operator and a customer may all press the button."""
     await collecting.attach("sim:decline,ok")
@@ -310,18 +174,6 @@ async def test_an_invoice_heard_of_as_paid_before_it_was_final_is_not_collected(
     await collecting.owe(invoice)
     assert not (await collecting.payment(invoice.id)).attempts
     assert not await collecting.captures()
-
-
-async def test_an_unknown_attempt_of_an_invoice_paid_otherwise_is_not_sent_again(collecting: Collecting) -> None:
-    """It is followed to its end, but nobody wants the money twice."""
-    await collecting.attach("sim:timeout,ok")
-    invoice = collecting.invoice()
-    await collecting.owe(invoice)
-    await collecting.pay_otherwise(invoice)
-    await collecting.suite.travel(SANDBOX_START + SETTLED)
-    payment = await collecting.payment(invoice.id)
-    assert (payment.state, payment.failure_code) == (Payment.FAILED, "lost")
-    assert not await collecting.captured()
 
 
 async def test_our_own_success_comes_back_as_a_paid_invoice(collecting: Collecting) -> None:

@@ -50,9 +50,9 @@ def agree(*intervals: Interval, start: datetime | None = None) -> Subscription:
     )
 
 
-def ends(subscription: Subscription, *, through: datetime) -> list[tuple[datetime, tuple[str, ...]]]:
+def ends(subscription: Subscription, *, through: datetime) -> list[tuple[datetime, tuple[ItemId, ...]]]:
     """All that would be announced, one job run after the other."""
-    told = []
+    told: list[tuple[datetime, tuple[ItemId, ...]]] = []
     for _ in range(1_000):
         upcoming = [ended for ended in next_ends(subscription) if ended.period.end <= through]
         if not upcoming:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import pytest_asyncio
@@ -99,8 +99,3 @@ class Shop:
 async def shop(suite: Suite) -> AsyncIterator[Shop]:
     await suite.start("catalog", "subscriptions")
     yield Shop(suite)
-
-
-def day(month: int, number: int = 1) -> datetime:
-    """Of 2026, in which the sandbox begins."""
-    return datetime(2026, month, number, tzinfo=UTC)

@@ -79,7 +79,12 @@ ON CONFLICT (attempt_id) DO NOTHING
 _FINISH: Final = "UPDATE arrivals SET busy_until = '-infinity' WHERE attempt_id = $1 AND step_number = $2"
 
 _Connection = asyncpg.pool.PoolConnectionProxy
-_LOST: Final = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError, OSError)
+_LOST: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    OSError,
+)
 
 
 class SimulatedGateway:

@@ -103,11 +103,8 @@ def _in_arrears(subscription: Subscription, item: Item, after: datetime) -> Iter
     """The time that was served in a full period, in as many parts as pauses have left of it."""
     end = subscription.end
     for served in subscription.served:
-        # The first full period that ends no earlier than `after` and has an instant of this stretch.
-        since = max(served.start, after - INSTANT)
-        if served.end is not None:
-            since = min(since, served.end - INSTANT)
-        for full in full_periods(subscription, item, since=since):
+        # A full period that ends at `after` is billed then.
+        for full in full_periods(subscription, item, since=max(served.start, after - INSTANT)):
             if served.end is not None and served.end <= full.start:
                 break
             part = Period(max(full.start, served.start), full.end if served.end is None else min(full.end, served.end))

@@ -236,7 +236,7 @@ class Subscription:
         """End now, or at the time that was decided before if that has come already."""
         if self.state is State.CANCELLED:
             raise SubscriptionCancelled(f"subscription {self.id} has ended", subscription=self.id)
-        return replace(self._moved(State.CANCELLED, at=at), end_time=at)
+        return replace(self._moved(State.CANCELLED, at=at), end_time=self.end if self._is_over(at) else at)
 
     def cancel_at_period_end(self, *, at: datetime) -> Subscription:
         """Decide that it ends with the period under way of its first item; before the start there is none to wait for.
