@@ -187,7 +187,18 @@ async def verify_travelling(here: Stage, urls: dict[str, str], full: Journal, ha
     sequences: dict[str, list[int]] = defaultdict(list)
     for message in stream:
         sequences[message.headers["ce-subject"]].append(int(message.headers["ce-sequence"]))
-    print(len(marks), len(set(marks)), inbox, total, waiting, len(stream), set(marks)==expected, {message.headers["ce-id"] for message in stream} == announced, all(found == list(range(1, len(found) + 1)) for found in sequences.values()), file=sys.stderr)
+    print(
+        len(marks),
+        len(set(marks)),
+        inbox,
+        total,
+        waiting,
+        len(stream),
+        set(marks) == expected,
+        {message.headers["ce-id"] for message in stream} == announced,
+        all(found == list(range(1, len(found) + 1)) for found in sequences.values()),
+        file=sys.stderr,
+    )
     return (
         len(marks) == len(set(marks)) == inbox == total
         and set(marks) == expected

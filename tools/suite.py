@@ -180,7 +180,7 @@ class Suite:
         self.stack.kill(name)
 
     def restart(self, name: str, environment: Mapping[str, str]) -> None:
-        """Stop one service and start it once with more in its environment; only in a suite that is held by a tether."""
+        """Kill one service and start it once with more in its environment; only in a suite that is held by a tether."""
         assert self._tether is not None, "a suite in the background takes no commands"
         assert self._tether.stdin is not None
         before = self.roster.services[name].process
@@ -275,18 +275,23 @@ class Suite:
 
 @contextmanager
 def running_suite(
-    folder: Path | None = None, *, volatile: bool = True, otlp_endpoint: str = "", services: tuple[str, ...] = SERVICES
+    folder: Path | None = None,
+    *,
+    volatile: bool = True,
+    otlp_endpoint: str = "",
+    services: tuple[str, ...] = SERVICES,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Suite]:
     """A suite for as long as the body runs; without a folder, in a temporary one with servers of its own.
 
-    It ends with this process, whichever way that ends.
+    It ends with this process, whichever way that ends. `settings` are environment variables for the services.
     """
     without_servers = {name: value for name, value in os.environ.items() if name not in OWN.values()}
     suite = Suite(
         folder or temporary_folder(),
         volatile=volatile,
         otlp_endpoint=otlp_endpoint,
-        environment=without_servers if folder is None else os.environ,
+        environment={**(without_servers if folder is None else os.environ), **(settings or {})},
     )
     suite.hold(services)
     try:

@@ -45,6 +45,8 @@ SERVING: Final = "serving"
 
 # What the services must not be told: the administrator's password, and what was meant for one start of one of them.
 WITHHELD: Final = ("SALDO_POSTGRES_URL", "SALDO_CRASHPOINT")
+# On one machine a service that died is back at once, and need not wait as long for what it had in hand.
+ACK_WAIT_SECONDS: Final = "10"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -215,6 +217,7 @@ class Supervisor:
     def _environment(self, name: str) -> dict[str, str]:
         keys = self._folder / "keys"
         told = {key: value for key, value in os.environ.items() if key not in WITHHELD}
+        told.setdefault("SALDO_ACK_WAIT_SECONDS", ACK_WAIT_SECONDS)
         told |= {
             f"SALDO_{other.upper()}_ADDRESS": f"{HOST}:{entry.port}" for other, entry in self._roster.services.items()
         }
@@ -254,7 +257,7 @@ class Supervisor:
         charge.next_environment = environment
         if charge.pid is not None:
             charge.told_to_restart = True
-            os.kill(charge.pid, signal.SIGTERM)
+            os.kill(charge.pid, signal.SIGKILL)
 
     def _drain(self) -> None:
         """End the services together, then the servers."""

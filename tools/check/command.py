@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
 
 from tools.check.records import Sources
 from tools.check.report import Report
 from tools.check.verification import verify
-from tools.stack import FOLDER
+from tools.commands import console
 from tools.suite import Suite
 
 PATIENCE_SECONDS: Final = 10.0
@@ -20,14 +19,14 @@ PATIENCE_SECONDS: Final = 10.0
 
 
 def check(
+    context: typer.Context,
     seller: Annotated[str, typer.Option(help="only the data of this seller")] = "",
     journal: Annotated[
         list[Path] | None, typer.Option(help="what a client wrote down; more than one may be given")
     ] = None,
 ) -> None:
     """Verify every invariant in the data of all services; names the first that offend, and exits with 1 if any do."""
-    console = Console()
-    suite = Suite(FOLDER)
+    suite = console.suite(context)
     was_up = suite.stack.servers() is not None
     if not was_up:
         suite.stack.start()
@@ -36,11 +35,11 @@ def check(
     finally:
         if not was_up:
             suite.stack.stop()
-    found.print(console)
+    found.print(console.out)
+    console.out.print()
     if not found.content:
-        console.print("\n[red]Something that must hold does not.[/]")
-        raise typer.Exit(1)
-    console.print("\n[green]Everything that must hold does.[/]")
+        console.fail("Something that must hold does not.")
+    console.out.print("[green]Everything that must hold does.[/]")
 
 
 async def _verify(suite: Suite, seller: str, journals: list[Path] | None) -> Report:

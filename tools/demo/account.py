@@ -14,6 +14,8 @@ from common.money import Money as Amount
 from common.money import sum_money
 from saldo.dunning.v1 import dunning_campaign_pb2, dunning_service_pb2
 from saldo.invoicing.v1 import invoice_pb2, invoicing_service_pb2
+from saldo.metering.v1 import metering_service_pb2
+from saldo.metering.v1.usage_event_pb2 import UsageEvent
 from saldo.payments.v1 import payment_pb2, payments_service_pb2
 from saldo.subscriptions.v1 import subscription_pb2, subscriptions_service_pb2
 from tools.client import Client, pages
@@ -69,9 +71,7 @@ async def ask_for_account(client: Client, *, customers: Mapping[str, str]) -> Ac
     """`customers` are ids by external id."""
     invoices: list[invoice_pb2.Invoice] = []
     wanted = invoicing_service_pb2.ListInvoicesRequest(page_size=PAGE_SIZE)
-    async for invoice_page in pages(
-        client.invoicing.ListInvoices, wanted, invoicing_service_pb2.ListInvoicesResponse
-    ):
+    async for invoice_page in pages(client.invoicing.ListInvoices, wanted, invoicing_service_pb2.ListInvoicesResponse):
         invoices += [invoice for invoice in invoice_page.invoices if invoice.number]
     payments: list[payment_pb2.Payment] = []
     async for payment_page in pages(
@@ -103,18 +103,34 @@ async def ask_for_account(client: Client, *, customers: Mapping[str, str]) -> Ac
     )
 
 
+async def ask_for_event(client: Client, account: Account, line: invoice_pb2.LineItem) -> UsageEvent | None:
+    """The first of the usage events behind a line."""
+    customer_id = next(each.customer_id for each in account.subscriptions if each.id == line.subscription_id)
+    query = metering_service_pb2.UsageQuery(
+        customer_id=customer_id,
+        external_id=account.customers[customer_id],
+        meter=line.usage.meter,
+        period=line.period,
+    )
+    answer = await client.metering.ListEvents(metering_service_pb2.ListEventsRequest(query=query, page_size=1))
+    return answer.events[0] if answer.events else None
+
+
 async def write_documents(client: Client, invoices: Iterable[invoice_pb2.Invoice], folder: Path) -> list[Path]:
     """Every invoice as the PDF that its customer gets."""
-    folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     for invoice in invoices:
         request = invoicing_service_pb2.GetInvoiceDocumentRequest(id=invoice.id)
         document = await client.invoicing.GetInvoiceDocument(request)
         path = folder / Path(document.file_name).name
-        if not path.exists() or path.read_bytes() != document.content:
-            path.write_bytes(document.content)
+        _write(path, document.content)
         written.append(path)
     return written
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
 
 
 def amount(message: Money) -> Amount:

@@ -1,4 +1,4 @@
-"""Knows how one folder is played from beginning to end: a suite to play it in, and everything there is to tell afterwards."""
+"""Knows how a folder is played from beginning to end: a suite to play it in, and all there is to tell afterwards."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import Final
 
 from common.caller import Role
 from common.ids import SellerId
+from saldo.metering.v1.usage_event_pb2 import UsageEvent
 from tools.check.journal import Journal
 from tools.check.records import Sources
 from tools.check.report import Report
 from tools.check.verification import verify
 from tools.client import Client
-from tools.demo.account import Account, ask_for_account, write_documents
+from tools.demo.account import Account, ask_for_account, ask_for_event, write_documents
 from tools.demo.example import Example
 from tools.demo.loading import load
 from tools.demo.sending import Sent
@@ -25,6 +26,7 @@ from tools.demo.spans import Spans, receiving
 from tools.demo.standing import Standing, find_standing
 from tools.demo.timeline import play
 from tools.demo.trail import Trail, follow
+from tools.roster import Roster
 from tools.suite import Suite
 
 ACTOR: Final = "demo"
@@ -55,24 +57,22 @@ class Outcome:
     account: Account
     documents: list[Path]
     trail: Trail | None
+    event: UsageEvent | None
+    """One of the usage events that the trail begins with."""
     report: Report
 
 
-async def perform(
-    suite: Suite, example: Example, fingerprint: str, on_progress: Callable[[Progress], None]
-) -> Outcome:
-    """Play the folder, from wherever it stands to its end."""
+async def perform(home: Path, example: Example, fingerprint: str, on_progress: Callable[[Progress], None]) -> Outcome:
+    """Play the folder in the suite at `home`, from wherever it stands to its end."""
     spans = Spans()
-    async with _running(suite, spans, on_progress):
+    async with _running(home, spans, on_progress) as suite:
         addresses = suite.addresses()
         token = suite.keys.token(role=Role.PLATFORM, seller_id=None, actor=ACTOR)
         async with Client(addresses, token, patience_seconds=PATIENCE_SECONDS) as platform:
             standing = await find_standing(platform, example, fingerprint, suite.folder / "run")
         token = suite.keys.token(role=Role.OWNER, seller_id=SellerId(standing.seller_id), actor=ACTOR)
         with Journal(standing.journal, seller_id=standing.seller_id) as journal:
-            async with Client(
-                addresses, token, patience_seconds=PATIENCE_SECONDS, record=journal.record
-            ) as client:
+            async with Client(addresses, token, patience_seconds=PATIENCE_SECONDS, record=journal.record) as client:
                 loaded = await load(client, example, lambda what: on_progress(Progress(phase=f"loading {what}")))
                 outgoing = await play(
                     client,
@@ -84,7 +84,8 @@ async def perform(
                 account = await ask_for_account(client, customers=loaded.customers)
                 folder = suite.folder / "documents" / standing.seller_id
                 documents = await write_documents(client, account.invoices, folder)
-        trail = await _trail(account, spans, standing)
+                trail = await _trail(account, spans, standing)
+                event = None if trail is None else await ask_for_event(client, account, trail.line)
         on_progress(Progress(phase="verifying"))
         sources = Sources(
             databases=await asyncio.to_thread(suite.database_urls),
@@ -99,31 +100,33 @@ async def perform(
         account=account,
         documents=documents,
         trail=trail,
+        event=event,
         report=report,
     )
 
 
 @asynccontextmanager
-async def _running(suite: Suite, spans: Spans, on_progress: Callable[[Progress], None]) -> AsyncIterator[None]:
+async def _running(home: Path, spans: Spans, on_progress: Callable[[Progress], None]) -> AsyncIterator[Suite]:
     """A suite that is up already is used as it is; otherwise one is started that ends with the story."""
-    supervisor = suite.roster.supervisor
+    supervisor = Roster.read(home).supervisor
     if supervisor is not None and supervisor.runs():
         on_progress(Progress(phase="waiting for the services"))
+        suite = Suite(home)
         await asyncio.to_thread(suite.await_healthy)
-        yield
+        yield suite
         return
     async with receiving(spans) as endpoint:
-        suite._otlp_endpoint = endpoint; print(endpoint)
+        suite = Suite(home, otlp_endpoint=endpoint)
         on_progress(Progress(phase="starting PostgreSQL, NATS and six services"))
         try:
             await asyncio.to_thread(suite.hold)
-            yield
+            yield suite
         finally:
             await asyncio.to_thread(suite.release)
 
 
 async def _trail(account: Account, spans: Spans, standing: Standing) -> Trail | None:
-    """From what was taken in now, or from what was kept the first time: nothing happens twice, so nothing is seen twice."""
+    """From what was taken in now, or was kept the first time: nothing happens twice, so nothing is seen twice."""
     await asyncio.sleep(SPANS_ARRIVE_SECONDS)
     found = follow(account, spans)
     if found is None:

@@ -1,4 +1,4 @@
-"""Knows how to take in the spans that the services export, as an OpenTelemetry collector would, and keeps the telling ones."""
+"""Knows how to take in the spans that services export, as an OpenTelemetry collector would, and keeps the telling."""
 
 from __future__ import annotations
 
@@ -58,10 +58,7 @@ class Spans:
 
     def with_attribute(self, name: str, value: str) -> Sequence[Span]:
         return [
-            span
-            for spans in self._by_trace.values()
-            for span in spans.values()
-            if span.attributes.get(name) == value
+            span for spans in self._by_trace.values() for span in spans.values() if span.attributes.get(name) == value
         ]
 
     def save(self, path: Path, traces: Iterable[str]) -> None:
@@ -79,9 +76,9 @@ class Spans:
 async def receiving(spans: Spans) -> AsyncIterator[str]:
     """Take in spans for as long as the body runs; gives the address to send them to."""
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", 64 * 1024 * 1024)])
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(_Traces(spans), server)
-    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(_Metrics(), server)
-    logs_service_pb2_grpc.add_LogsServiceServicer_to_server(_Logs(), server)
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(_Traces(spans), server)  # type: ignore[no-untyped-call] # generated
+    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(_Metrics(), server)  # type: ignore[no-untyped-call] # generated
+    logs_service_pb2_grpc.add_LogsServiceServicer_to_server(_Logs(), server)  # type: ignore[no-untyped-call] # generated
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:

@@ -18,7 +18,7 @@ from tools.demo import requests
 from tools.demo.example import Example
 
 FRESH: Final = timedelta(days=25)
-"""How long a seller is played on. Services keep the keys of commands for a month; after that, repeating is no longer safe."""
+"""How long a seller is played on: services keep the keys of commands for a month, and then forget what was done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

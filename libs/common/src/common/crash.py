@@ -20,7 +20,6 @@ CRASHPOINTS: Final[dict[str, str]] = {
     "job.before_commit": "a job was done and is not committed",
     "job.committed": "a job was done and committed, and the loop does not know",
     "errand.started": "an errand is claimed and nothing was asked of anyone",
-    "errand.asked": "an errand has asked the outside and recorded nothing of the answer",
 }
 """Every crash point there is, with what is at stake. Services add their own by `register`."""
 

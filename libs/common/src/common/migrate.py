@@ -40,7 +40,7 @@ CREATE TABLE requests (
     PRIMARY KEY (seller_id, method, request_id)
 );
 COMMENT ON TABLE requests IS 'what was answered to a request_id (AIP-155)';
-CREATE INDEX requests_create_time ON requests (create_time);
+CREATE INDEX requests_create_time ON requests USING brin (create_time);
 
 CREATE TABLE aggregate_sequences (
     seller_id text NOT NULL,
@@ -66,7 +66,7 @@ CREATE TABLE outbox (
 );
 COMMENT ON TABLE outbox IS 'every event announced, in order; the record of which NATS is the transport';
 CREATE INDEX outbox_waiting ON outbox (position) WHERE publish_time IS NULL;
-CREATE INDEX outbox_publish_time ON outbox (publish_time) WHERE publish_time IS NOT NULL;
+CREATE INDEX outbox_publish_time ON outbox USING brin (publish_time);
 
 CREATE TABLE inbox (
     event_id text PRIMARY KEY,
@@ -76,7 +76,7 @@ CREATE TABLE inbox (
     create_time timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 COMMENT ON TABLE inbox IS 'events that have been handled, each with its effects in one commit';
-CREATE INDEX inbox_create_time ON inbox (create_time);
+CREATE INDEX inbox_create_time ON inbox USING brin (create_time);
 
 CREATE TABLE dead_letters (
     id text PRIMARY KEY,

@@ -100,6 +100,18 @@ async def write(driver: asyncpg.Connection, events: Sequence[Emitted], *, answer
             *remembered,
         )
     elif events:
+        # How many events each aggregate has here, and how many of them are behind each event.
+        sizes: dict[tuple[str, str], int] = {}
+        places = []
+        for event in events:
+            key = (event.seller_id, event.aggregate_id)
+            sizes[key] = place = sizes.get(key, 0) + 1
+            places.append(place)
+        behind = [
+            sizes[event.seller_id, event.aggregate_id] - place for event, place in zip(events, places, strict=True)
+        ]
+        # Locked in one order by everybody.
+        aggregates = sorted(sizes)
         await driver.execute(
             _WRITE_AND_ANSWER if remembered else _WRITE,
             [event.id for event in events],
@@ -109,6 +121,10 @@ async def write(driver: asyncpg.Connection, events: Sequence[Emitted], *, answer
             [event.time for event in events],
             [event.traceparent for event in events],
             [event.payload for event in events],
+            behind,
+            [seller_id for seller_id, _ in aggregates],
+            [aggregate_id for _, aggregate_id in aggregates],
+            [sizes[aggregate] for aggregate in aggregates],
             *remembered,
         )
     elif remembered:
@@ -119,7 +135,7 @@ async def write(driver: asyncpg.Connection, events: Sequence[Emitted], *, answer
 
 _ANSWER: Final = """
 answered AS (
-    UPDATE requests SET response = $11 WHERE seller_id = $8 AND method = $9 AND request_id = $10
+    UPDATE requests SET response = ${response} WHERE seller_id = ${seller} AND method = ${method} AND request_id = ${request}
 ),
 """
 
@@ -134,28 +150,23 @@ SELECT $1::text, $2::text, $3::text, $4::text, last, $5::timestamptz, $6::text, 
 """
 
 _MANY: Final = """
-WITH {answered} incoming AS (
-    SELECT *, row_number() OVER (PARTITION BY seller_id, aggregate_id ORDER BY nth) AS nth_of_aggregate
-    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::bytea[])
-         WITH ORDINALITY AS t (id, seller_id, subject, aggregate_id, time, traceparent, payload, nth)
-), sized AS (
-    SELECT seller_id, aggregate_id, count(*) AS size FROM incoming GROUP BY seller_id, aggregate_id
-), counted AS (
+WITH {answered} counted AS (
     INSERT INTO aggregate_sequences AS s (seller_id, aggregate_id, last)
-    SELECT seller_id, aggregate_id, size FROM sized ORDER BY seller_id, aggregate_id
+    SELECT seller_id, aggregate_id, size
+    FROM unnest($9::text[], $10::text[], $11::bigint[]) WITH ORDINALITY AS t (seller_id, aggregate_id, size, nth)
+    ORDER BY nth
     ON CONFLICT (seller_id, aggregate_id) DO UPDATE SET last = s.last + excluded.last
     RETURNING seller_id, aggregate_id, last
 )
 INSERT INTO outbox (id, seller_id, subject, aggregate_id, sequence, time, traceparent, payload)
-SELECT i.id, i.seller_id, i.subject, i.aggregate_id, c.last - z.size + i.nth_of_aggregate,
-       i.time, i.traceparent, i.payload
-FROM incoming i
+SELECT e.id, e.seller_id, e.subject, e.aggregate_id, c.last - e.behind, e.time, e.traceparent, e.payload
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::bytea[], $8::bigint[])
+     WITH ORDINALITY AS e (id, seller_id, subject, aggregate_id, time, traceparent, payload, behind, nth)
 JOIN counted c USING (seller_id, aggregate_id)
-JOIN sized z USING (seller_id, aggregate_id)
-ORDER BY i.nth
+ORDER BY e.nth
 """
 
 _WRITE_ONE: Final = _ONE.format(answered="")
-_WRITE_ONE_AND_ANSWER: Final = _ONE.format(answered=_ANSWER)
+_WRITE_ONE_AND_ANSWER: Final = _ONE.format(answered=_ANSWER.format(seller=8, method=9, request=10, response=11))
 _WRITE: Final = _MANY.format(answered="")
-_WRITE_AND_ANSWER: Final = _MANY.format(answered=_ANSWER)
+_WRITE_AND_ANSWER: Final = _MANY.format(answered=_ANSWER.format(seller=12, method=13, request=14, response=15))

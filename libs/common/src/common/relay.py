@@ -7,9 +7,10 @@ an id that the stream stores once; a crash between publishing and marking costs 
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 
@@ -34,6 +35,11 @@ _STRETCH: Final = """
 SELECT position, id, seller_id, subject, aggregate_id, sequence, time, traceparent, payload
 FROM outbox WHERE position BETWEEN $1 AND $2 AND publish_time IS NOT NULL ORDER BY position LIMIT $3
 """
+
+
+class _Waiting(NamedTuple):
+    row: asyncpg.Record
+    message: Message
 
 
 class Relay:
@@ -89,17 +95,17 @@ class Relay:
         position is of another aggregate (see `outbox.write`), and is found by the next pass.
         """
         moved = 0
-        unmarked: list[asyncpg.Record] = []
-        rows = await connection.fetch(_WAITING, 0, BATCH_SIZE)
+        unmarked: Sequence[asyncpg.Record] = []
+        batch = await self._read(connection, after=0)
         for _ in range(BATCHES_PER_PASS):
-            if not rows:
+            if not batch:
                 break
             crashpoint("relay.claimed")
-            publishing = asyncio.create_task(self._publish(rows))
+            publishing = asyncio.create_task(self._publish(batch))
             try:
                 await self._mark(connection, unmarked)
                 unmarked = []
-                ahead = await connection.fetch(_WAITING, rows[-1]["position"], BATCH_SIZE)
+                ahead = await self._read(connection, after=batch[-1].row["position"])
                 too_large = await publishing
             except BaseException:
                 # Whether it was published is unknown then: it will be read again, and the stream knows the ids.
@@ -109,10 +115,15 @@ class Relay:
             crashpoint("relay.published")
             for row, error in too_large:
                 await self._bury(connection, row, str(error))
-            unmarked, rows = rows, ahead
-            moved += len(unmarked)
+            unmarked = [each.row for each in batch]
+            moved += len(batch)
+            batch = ahead
         await self._mark(connection, unmarked)
         return moved
+
+    async def _read(self, connection: asyncpg.Connection, *, after: int) -> list[_Waiting]:
+        rows = await connection.fetch(_WAITING, after, BATCH_SIZE)
+        return [_Waiting(row, message_of(row, source=self._source)) for row in rows]
 
     async def _mark(self, connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]) -> None:
         if rows:
@@ -135,16 +146,16 @@ class Relay:
             first = rows[-1]["position"] + 1
         return count
 
-    async def _publish(self, rows: Sequence[asyncpg.Record]) -> list[tuple[asyncpg.Record, MessageTooLarge]]:
+    async def _publish(self, batch: Sequence[_Waiting]) -> list[tuple[asyncpg.Record, MessageTooLarge]]:
         """All but the events that no stream can ever store; those must not hold up the others, nor vanish."""
-        too_large = []
-        messages = {row["id"]: (row, message_of(row, source=self._source)) for row in rows}
-        while messages:
+        too_large: list[tuple[asyncpg.Record, MessageTooLarge]] = []
+        while batch:
             try:
-                await self._bus.publish(self._stream, [message for _, message in messages.values()])
+                await self._bus.publish(self._stream, [each.message for each in batch])
                 break
             except MessageTooLarge as error:
-                too_large.append((messages.pop(error.message_id)[0], error))
+                too_large += [(each.row, error) for each in batch if each.message.id == error.message_id]
+                batch = [each for each in batch if each.message.id != error.message_id]
         return too_large
 
     async def _bury(self, connection: asyncpg.Connection, row: asyncpg.Record, error: str) -> None:
@@ -189,5 +200,6 @@ def message_of(
     )
 
 
+@functools.lru_cache(maxsize=1_024)  # events of one transaction have one time, those of a sandbox often so
 def _rfc3339(instant: datetime) -> str:
     return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")

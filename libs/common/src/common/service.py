@@ -83,7 +83,11 @@ class Service:
         )
         self.identity = Identity(name, settings.auth_key)
         self.neighbours = Neighbours(neighbours or {}, identity=self.identity, telemetry=self.telemetry)
-        self.bus = bus or JetStreamBus(settings.nats_url, stream_bytes_max=settings.stream_bytes_max)
+        self.bus = bus or JetStreamBus(
+            settings.nats_url,
+            stream_bytes_max=settings.stream_bytes_max,
+            ack_wait_seconds=settings.ack_wait_seconds,
+        )
         self.address = ""
         self._calls = IncomingCalls(
             name, verifier=Verifier(settings.auth_jwks), telemetry=self.telemetry, callers=callers

@@ -28,6 +28,9 @@ class ServiceSettings(BaseSettings):
     jobs_poll_seconds: float = Field(default=1.0, gt=0, le=60, description="how long a due job may go unnoticed")
     jobs_concurrency: int = Field(default=4, ge=1, le=64)
     relay_poll_seconds: float = Field(default=0.2, gt=0, le=60, description="how long an event of a replica may wait")
+    ack_wait_seconds: float = Field(
+        default=30, ge=0.5, le=600, description="after how long a message that a consumer died with goes to another"
+    )
     stream_bytes_max: int = Field(default=1 << 30, ge=1 << 20, description="size limit of the service's stream")
     drain_seconds: float = Field(
         default=10, ge=0, le=120, description="how long a stopping service finishes what it has begun"

@@ -26,13 +26,16 @@ from saldo.subscriptions.v1 import customer_pb2, subscription_pb2
 DIGITS_MAX: Final = 100
 """Of a sum of very many very large values."""
 
+EVENT_BYTES_MAX: Final = 900_000
+"""A message of the bus has at most a mebibyte, headers included."""
+
 
 def parse_invoice_id(text: str) -> InvoiceId:
     return InvoiceId(ids.check(text, "inv"))
 
 
 def invoice_to_proto(invoice: Invoice) -> pb.Invoice:
-    proto = invoice_for_event(invoice)
+    proto = _invoice_without_parties(invoice)
     if invoice.seller is not None:
         proto.seller.CopyFrom(_party_to_proto(invoice.seller))
     if invoice.customer is not None:
@@ -41,7 +44,19 @@ def invoice_to_proto(invoice: Invoice) -> pb.Invoice:
 
 
 def invoice_for_event(invoice: Invoice) -> pb.Invoice:
-    """Without the parties: events carry no personal data."""
+    """Without the parties: events carry no personal data. What is too long for a message tells less of each line."""
+    proto = _invoice_without_parties(invoice)
+    if proto.ByteSize() > EVENT_BYTES_MAX:
+        short = [
+            pb.LineItem(id=line.id, subscription_id=line.subscription_id, amount=line.amount)
+            for line in proto.line_items
+        ]
+        del proto.line_items[:]
+        proto.line_items.extend(short)
+    return proto
+
+
+def _invoice_without_parties(invoice: Invoice) -> pb.Invoice:
     total = wire.money(invoice.total)
     return pb.Invoice(
         id=invoice.id,

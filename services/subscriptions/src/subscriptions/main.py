@@ -9,7 +9,7 @@ from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from saldo.subscriptions.v1 import events_pb2, subscriptions_service_pb2
 from subscriptions.api import SubscriptionsApi
 from subscriptions.consumers import HANDLERS
-from subscriptions.jobs import JOBS
+from subscriptions.schedule import JOBS
 from subscriptions.settings import Settings
 
 

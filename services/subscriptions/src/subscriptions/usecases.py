@@ -171,7 +171,7 @@ async def follow_dunning(
     """A subscription is past due for as long as an invoice of it is being followed up."""
     subscription = await store.find_subscription(tx, subscription_id, lock=True)
     if subscription is None:
-        return  # of another suite, or billed by somebody else: nothing that we serve
+        return  # nothing that is served under this name
     if not await store.record_campaign(
         tx, subscription_id, campaign_id=campaign_id, revision=revision, is_open=is_open
     ):

@@ -20,7 +20,7 @@ from saldo.catalog.v1 import catalog_service_pb2, plan_pb2
 from saldo.subscriptions.v1 import customer_pb2, events_pb2, subscription_pb2
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as pb
 from saldo.subscriptions.v1.subscriptions_service_pb2_grpc import SubscriptionsServiceStub
-from subscriptions.tables import metadata
+from subscriptions.store import metadata
 
 # `shop` is the fixture of conftest.py, whose class cannot be imported here: Any.
 STATE = subscription_pb2.Subscription.State
@@ -339,7 +339,7 @@ async def test_garbage_is_refused_by_field(shop: Any, method: str, request_: obj
 
 
 async def test_migrations_and_tables_agree(suite: Suite, shop: Any) -> None:
-    """What tables.py says is what a migrated database has."""
+    """What the store says is what a migrated database has."""
     assert await differences(suite.urls["subscriptions"], metadata) == []
 
 

@@ -84,7 +84,7 @@ class JetStreamBus:
     async def connect(self) -> None:
         if self._nats is not None:
             return
-        client = Client()
+        client = _Client()
 
         async def on_disconnected() -> None:
             if not client.is_closed:
@@ -302,6 +302,23 @@ class JetStreamBus:
 
     def _jetstream(self) -> JetStreamManager:
         return JetStreamManager(self._connected(), timeout=self._timeout_seconds)
+
+
+class _Client(Client):
+    """The client, with another reader of headers: its own spends most of a delivery's time on them."""
+
+    @staticmethod
+    def _parse_header_lines(raw: bytes) -> dict[str, str]:
+        found = {}
+        for line in raw.decode("utf-8", "replace").split("\r\n"):
+            name, colon, value = line.partition(":")
+            words = name.split()
+            if colon and len(words) == 1 and name.isascii():
+                found[words[0]] = value.strip(_WHITESPACE)
+        return found
+
+
+_WHITESPACE = " \t\n\r\x0b\x0c"
 
 
 class _Error(TypedDict, total=False):

@@ -10,6 +10,7 @@ from common.db import Tx
 from common.rpc import Desk
 from invoicing import clients, store
 from invoicing.convert import invoice_for_event
+from invoicing.domain.errors import InvoiceNotDraft
 from invoicing.domain.invoice import Invoice, InvoiceId, State
 from invoicing.domain.line import Line, Usage
 from invoicing.domain.lines_due import UsageKey, recomputed
@@ -38,7 +39,7 @@ async def finalize_due_draft(desk: Desk, invoice_id: str) -> None:
     async with desk.transaction() as tx:
         # Somebody may have finalized it by hand while the neighbours were asked.
         found = await store.invoice(tx, InvoiceId(invoice_id), lock=True)
-        if found.state is State.DRAFT:
+        if facts is not None and found.state is State.DRAFT:
             await _finalize(tx, found, facts)
 
 
@@ -60,7 +61,10 @@ async def pull(desk: Desk, invoice_id: InvoiceId) -> Facts | None:
 
 async def finalize_draft(tx: Tx, invoice_id: InvoiceId, facts: Facts | None) -> Invoice:
     """Freeze a draft now. Fails with INVOICE_NOT_DRAFT in any other state."""
-    return await _finalize(tx, await store.invoice(tx, invoice_id, lock=True), facts)
+    found = await store.invoice(tx, invoice_id, lock=True)
+    if facts is None or found.state is not State.DRAFT:
+        raise InvoiceNotDraft(f"invoice {found.id} is {found.state.name}", invoice=found.id, state=found.state)
+    return await _finalize(tx, found, facts)
 
 
 async def announce_finalized(tx: Tx, invoice: Invoice) -> None:
@@ -71,11 +75,7 @@ async def announce_finalized(tx: Tx, invoice: Invoice) -> None:
         await tx.emit(events.InvoicePaid(invoice=told))
 
 
-async def _finalize(tx: Tx, draft: Invoice, facts: Facts | None) -> Invoice:
-    if facts is None:
-        # It was no draft when it was looked at, and what is finalized stays finalized: this raises.
-        draft = draft.with_lines(draft.lines)
-        raise AssertionError(f"{draft.id} became a draft again")
+async def _finalize(tx: Tx, draft: Invoice, facts: Facts) -> Invoice:
     recomputed_draft = await _recomputed(tx, draft, facts)
     if recomputed_draft.lines != draft.lines:
         await store.replace_lines(tx, recomputed_draft)
@@ -89,7 +89,6 @@ async def _finalize(tx: Tx, draft: Invoice, facts: Facts | None) -> Invoice:
 
 
 async def _recomputed(tx: Tx, draft: Invoice, facts: Facts) -> Invoice:
-    draft = draft.with_lines(draft.lines)
     corrected = [line.key for line in draft.lines if line.correction]
     elsewhere = await store.already_billed(tx, corrected, but_on=draft.id)
 

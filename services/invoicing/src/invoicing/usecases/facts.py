@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Final
 
 from common.period import Period
 from common.rpc import Desk
@@ -57,7 +56,4 @@ def _until(key: UsageKey, as_of: datetime) -> UsageKey:
 
 def _none(meter: str) -> Usage:
     """Of a period that has not begun."""
-    return Usage(meter=meter, quantity=Decimal(0), event_count=0, digest=NO_DIGEST, through_position=0)
-
-
-NO_DIGEST: Final = ""
+    return Usage(meter=meter, quantity=Decimal(0), event_count=0, digest="", through_position=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from common.rpc import Desk
-from invoicing import store
+from invoicing import clients, store
 from invoicing.domain.consolidation import Bill
 from invoicing.domain.invoice import Invoice, InvoiceId
 from invoicing.domain.lines_due import lines_due
@@ -18,10 +18,10 @@ async def upcoming_invoice(desk: Desk, customer_id: str) -> Invoice:
     async with desk.transaction() as tx:
         billing = await store.find_billing(tx, customer_id)
         now = tx.now
-    after = corrections_since(billing)
-    found = await facts.gather(desk, customer_id, after=after, through=now, as_of=now)
-    if found.next_bill_time is not None:
-        found = await facts.gather(desk, customer_id, after=after, through=found.next_bill_time, as_of=now)
+    next_bill_time = (await clients.schedule(desk, customer_id, after=now, through=now)).next_bill_time
+    found = await facts.gather(
+        desk, customer_id, after=corrections_since(billing), through=next_bill_time or now, as_of=now
+    )
     async with desk.transaction() as tx:
         billed = await store.already_billed(tx, [each.key for each in found.periods])
     due = lines_due(found.periods, found.prices, found.usage, billed, as_of=now, next_bill_time=found.next_bill_time)

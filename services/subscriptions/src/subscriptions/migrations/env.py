@@ -1,4 +1,4 @@
 from common.migrate import run_env
-from subscriptions.tables import metadata
+from subscriptions.store import metadata
 
 run_env(metadata)

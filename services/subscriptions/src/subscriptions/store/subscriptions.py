@@ -1,4 +1,4 @@
-"""Knows how customers and subscriptions are stored: the tables, and the questions asked of them."""
+"""Knows how subscriptions are stored, what is due of them, and the questions asked of them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Table, delete, select, update
+from sqlalchemy import Row, delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from common.db import Tx
 from common.period import Interval, Unit
-from subscriptions.domain.customer import BillingProfile, CollectionMethod, Contact, Customer, CustomerId
-from subscriptions.domain.errors import CustomerNotFound, ExternalIdTaken, SubscriptionNotFound
+from subscriptions.domain.customer import CustomerId
+from subscriptions.domain.errors import SubscriptionNotFound
 from subscriptions.domain.period_ends import next_ends
 from subscriptions.domain.subscription import (
     BillingTiming,
@@ -27,7 +27,7 @@ from subscriptions.domain.subscription import (
     Subscription,
     SubscriptionId,
 )
-from subscriptions.tables import customers, dunning_campaigns, pauses, subscription_items, subscriptions
+from subscriptions.store.tables import dunning_campaigns, pauses, subscription_items, subscriptions
 
 STARTS_DUE = select(subscriptions.c.seller_id, subscriptions.c.id, subscriptions.c.start_time.label("due_time")).where(
     subscriptions.c.state == State.PENDING.name
@@ -38,60 +38,6 @@ PERIOD_ENDS_DUE = select(
 CANCELLATIONS_DUE = select(
     subscriptions.c.seller_id, subscriptions.c.id, subscriptions.c.cancel_time.label("due_time")
 ).where(subscriptions.c.cancel_time.is_not(None), subscriptions.c.state != State.CANCELLED.name)
-
-
-async def add_customer(tx: Tx, customer: Customer) -> None:
-    values = {"seller_id": tx.seller_id, **_customer_values(customer)}
-    if not await _inserted(tx, customers, values):
-        raise ExternalIdTaken(f"there is a customer {customer.external_id} already", external_id=customer.external_id)
-
-
-async def customer(tx: Tx, customer_id: CustomerId, *, lock: bool = False) -> Customer:
-    query = select(customers).where(customers.c.seller_id == tx.seller_id, customers.c.id == customer_id)
-    row = (await tx.execute(query.with_for_update() if lock else query)).one_or_none()
-    if row is None:
-        raise CustomerNotFound(f"there is no customer {customer_id}", customer=customer_id)
-    return _customer(row)
-
-
-async def customer_by_external_id(tx: Tx, external_id: str) -> Customer:
-    query = select(customers).where(customers.c.seller_id == tx.seller_id, customers.c.external_id == external_id)
-    row = (await tx.execute(query)).one_or_none()
-    if row is None:
-        raise CustomerNotFound(f"there is no customer {external_id}", external_id=external_id)
-    return _customer(row)
-
-
-async def customers_by_id(tx: Tx, customer_ids: Collection[CustomerId]) -> list[Customer]:
-    """All of them, in order of id; CUSTOMER_NOT_FOUND if one does not exist."""
-    query = (
-        select(customers)
-        .where(customers.c.seller_id == tx.seller_id, customers.c.id.in_(customer_ids))
-        .order_by(customers.c.id)
-    )
-    found = [_customer(row) for row in await tx.execute(query)]
-    if missing := sorted(set(customer_ids) - {each.id for each in found}):
-        named = missing[:10]
-        raise CustomerNotFound(f"there is no customer {', '.join(named)}", ids=",".join(named))
-    return found
-
-
-async def list_customers(tx: Tx, *, after: str, limit: int) -> list[Customer]:
-    query = (
-        select(customers)
-        .where(customers.c.seller_id == tx.seller_id, customers.c.id > after)
-        .order_by(customers.c.id)
-        .limit(limit)
-    )
-    return [_customer(row) for row in await tx.execute(query)]
-
-
-async def save_customer(tx: Tx, customer: Customer) -> None:
-    await tx.execute(
-        update(customers)
-        .where(customers.c.seller_id == tx.seller_id, customers.c.id == customer.id)
-        .values(_customer_values(customer))
-    )
 
 
 async def add_subscription(tx: Tx, subscription: Subscription) -> None:
@@ -206,12 +152,6 @@ async def is_followed_up(tx: Tx, subscription_id: SubscriptionId) -> bool:
     return (await tx.execute(query)).first() is not None
 
 
-async def _inserted(tx: Tx, table: Table, values: dict[str, object]) -> bool:
-    """Whether the row went in; False when a unique key is taken."""
-    result = await tx.execute(insert(table).values(values).on_conflict_do_nothing())
-    return bool(result.rowcount)
-
-
 async def _subscriptions(tx: Tx, rows: Iterable[Row[Any]]) -> list[Subscription]:  # Any: rows of `subscriptions`
     rows = list(rows)
     if not rows:
@@ -234,43 +174,6 @@ async def _subscriptions(tx: Tx, rows: Iterable[Row[Any]]) -> list[Subscription]
     for row in await tx.execute(pause_query):
         breaks[row.subscription_id].append(Pause(row.start_time, row.end_time))
     return [_subscription(row, tuple(items[row.id]), tuple(breaks[row.id])) for row in rows]
-
-
-def _customer_values(customer: Customer) -> dict[str, object]:
-    profile = customer.billing_profile
-    return {
-        "id": customer.id,
-        "external_id": customer.external_id or None,
-        "display_name": customer.contact.display_name,
-        "email": customer.contact.email,
-        "address": customer.contact.address,
-        "currency": profile.currency,
-        "time_zone": profile.time_zone,
-        "language_code": profile.language_code,
-        "net_terms_days": profile.net_terms_days,
-        "collection_method": profile.collection_method.name,
-        "revision": customer.revision,
-        "create_time": customer.create_time,
-        "update_time": customer.update_time,
-    }
-
-
-def _customer(row: Row[Any]) -> Customer:  # Any: a row of `customers`
-    return Customer(
-        id=CustomerId(row.id),
-        external_id=row.external_id or "",
-        contact=Contact(display_name=row.display_name, email=row.email, address=row.address),
-        billing_profile=BillingProfile(
-            currency=row.currency,
-            time_zone=row.time_zone,
-            language_code=row.language_code,
-            net_terms_days=row.net_terms_days,
-            collection_method=CollectionMethod[row.collection_method],
-        ),
-        revision=row.revision,
-        create_time=row.create_time,
-        update_time=row.update_time,
-    )
 
 
 def _subscription_values(subscription: Subscription) -> dict[str, object]:

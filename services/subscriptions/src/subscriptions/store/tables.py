@@ -1,4 +1,4 @@
-"""Knows the tables of subscriptions; `migrations` makes them, and a test compares the two."""
+"""Knows the tables; `migrations` makes them, and a test compares the two."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ subscriptions = Table(
     Column("time_zone", Text, nullable=False),
     Column("start_time", Instant, nullable=False),
     Column("billing_anchor", Instant, nullable=False),
-    Column("notice_time", Instant),
+    Column("notice_time", Instant, comment="when it was decided that it ends at cancel_time"),
     Column("cancel_time", Instant),
     Column("end_time", Instant),
-    Column("periods_ended_through", Instant, nullable=False),
-    Column("next_period_end_time", Instant),
+    Column("periods_ended_through", Instant, nullable=False, comment="period ends up to here have been announced"),
+    Column("next_period_end_time", Instant, comment="the next period end to be announced"),
     Column("revision", BigInteger, nullable=False),
     Column("create_time", Instant, nullable=False),
     Column("update_time", Instant, nullable=False),
@@ -127,4 +127,5 @@ dunning_campaigns = Table(
         ["subscriptions.seller_id", "subscriptions.id"],
         name="dunning_campaigns_subscription",
     ),
+    comment="the newest word of dunning about each subscription",
 )

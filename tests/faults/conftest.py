@@ -1,0 +1,31 @@
+"""Six processes and two servers that may be killed at any moment."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from common.caller import Role
+from common.ids import SellerId
+from tests.support.sandbox import Sandbox
+from tools.suite import Suite, running_suite
+
+
+@pytest.fixture(scope="package")
+def processes() -> Iterator[Suite]:
+    # What a dead consumer had in hand goes to the next one after a second: tests need not wait for longer.
+    with running_suite(settings={"SALDO_ACK_WAIT_SECONDS": "1"}) as suite:
+        yield suite
+
+
+@pytest_asyncio.fixture
+async def sandbox(processes: Suite, tmp_path: Path) -> AsyncIterator[Sandbox]:
+    def token(role: Role, seller_id: SellerId | None) -> str:
+        return processes.keys.token(role=role, seller_id=seller_id)
+
+    async with await Sandbox.open(processes.addresses(), token, journals=tmp_path) as opened:
+        yield opened
+        await opened.verify(processes.database_urls())

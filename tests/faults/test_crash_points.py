@@ -1,0 +1,59 @@
+"""A process may die at its worst moment: at every point that is named for it, the story ends with the same figures."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Final
+
+import pytest
+
+from common.crash import CRASHPOINTS
+from tests.support.sandbox import Sandbox
+from tests.support.story import EXPECTED, tell
+from tools.stack import SERVICES
+from tools.suite import Suite
+
+pytestmark = pytest.mark.fault
+
+KILLED: Final = 137
+LISTENERS: Final = ("subscriptions", "invoicing", "payments", "dunning")
+PLACES: Final = {
+    "rpc.before_commit": SERVICES,
+    "rpc.committed": SERVICES,
+    "relay.claimed": SERVICES,
+    "relay.published": SERVICES,
+    "consumer.before_commit": LISTENERS,
+    "consumer.committed": LISTENERS,
+    "job.before_commit": ("invoicing",),
+    "job.committed": ("subscriptions", "invoicing", "payments", "dunning"),
+    "errand.started": ("invoicing", "payments", "dunning"),
+    "invoicing.asked": ("invoicing",),
+    "invoicing.drafted": ("invoicing",),
+    "invoicing.recounted": ("invoicing",),
+    "invoicing.numbered": ("invoicing",),
+    "gateway.recorded": ("payments",),
+    "gateway.called": ("payments",),
+    "dunning.retry_asked": ("dunning",),
+    "dunning.given_up": ("dunning",),
+}
+"""In whose process each point is reached by the story."""
+
+
+def test_every_crash_point_has_its_place() -> None:
+    """A point that nobody dies at is a promise that nobody has tried."""
+    for service in SERVICES:
+        importlib.import_module(f"{service}.main")
+    assert set(PLACES) == set(CRASHPOINTS)
+
+
+@pytest.mark.parametrize(
+    ("service", "point"), [(service, point) for point, services in PLACES.items() for service in services]
+)
+async def test_dying_there_changes_no_figure(processes: Suite, sandbox: Sandbox, service: str, point: str) -> None:
+    """The process really dies, comes back, and nobody can tell from the books."""
+    before = processes.roster.services[service].deaths
+    processes.restart(service, {"SALDO_CRASHPOINT": point})
+    figures = await tell(sandbox)
+    entry = processes.roster.services[service]
+    assert (entry.deaths - before, entry.last_exit) == (1, KILLED), "it did not die there"
+    assert figures == EXPECTED
