@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -59,14 +60,17 @@ class Suite:
         folder: Path = FOLDER,
         *,
         volatile: bool = False,
+        temporary: bool = False,
         otlp_endpoint: str = "",
         environment: Mapping[str, str] = os.environ,
     ) -> None:
-        """`environment` may name servers of one's own, and is what the services are started in."""
+        """`environment` may name servers of one's own, and is what the services are started in. A volatile suite
+        survives no crash of a server, a temporary one leaves no folder behind."""
         self.folder = folder.resolve()
         self.stack = Stack(self.folder, volatile=volatile, environment=environment)
         self.keys = Keys(self.folder / "keys")
         self._volatile = volatile
+        self._temporary = temporary
         self._otlp_endpoint = otlp_endpoint
         self._process_environment = environment
         self._tether: subprocess.Popen[bytes] | None = None
@@ -216,6 +220,8 @@ class Suite:
             if tether.poll() is None:
                 tether.kill()
                 self._stop()
+            if self._temporary:
+                shutil.rmtree(self.folder, ignore_errors=True)
 
     def _launch(self, services: tuple[str, ...], *, tethered: bool) -> None:
         self._run.mkdir(parents=True, exist_ok=True)
@@ -223,7 +229,7 @@ class Suite:
         self.keys.create()
         command = [sys.executable, "-m", "tools.supervisor", "--folder", str(self.folder)]
         command += ["--services", ",".join(services), "--otlp-endpoint", self._otlp_endpoint]
-        command += ["--volatile"] * self._volatile + ["--tethered"] * tethered
+        command += ["--volatile"] * self._volatile + ["--temporary"] * self._temporary + ["--tethered"] * tethered
         log = self._run / "supervisor.log"
         if log.exists() and log.stat().st_size > LOG_BYTES_MAX:
             log.replace(log.with_suffix(".log.1"))
@@ -284,12 +290,14 @@ def running_suite(
 ) -> Iterator[Suite]:
     """A suite for as long as the body runs; without a folder, in a temporary one with servers of its own.
 
-    It ends with this process, whichever way that ends. `settings` are environment variables for the services.
+    A volatile one is quicker, and loses data when a server is killed. It ends with this process, whichever way that
+    ends. `settings` are environment variables for the services.
     """
     without_servers = {name: value for name, value in os.environ.items() if name not in OWN.values()}
     suite = Suite(
         folder or temporary_folder(),
         volatile=volatile,
+        temporary=folder is None,
         otlp_endpoint=otlp_endpoint,
         environment={**(without_servers if folder is None else os.environ), **(settings or {})},
     )

@@ -15,6 +15,7 @@ import importlib
 import json
 import os
 import select
+import shutil
 import signal
 import sys
 import time
@@ -83,11 +84,15 @@ class _Charge:
 
 
 class Supervisor:
-    def __init__(self, stack: Stack, *, services: tuple[str, ...], otlp_endpoint: str, tethered: bool) -> None:
-        """A tethered supervisor ends when its standard input does, and takes commands from it."""
+    def __init__(
+        self, stack: Stack, *, services: tuple[str, ...], otlp_endpoint: str, temporary: bool, tethered: bool
+    ) -> None:
+        """A temporary suite leaves no folder; a tethered one ends when the supervisor's standard input does, from which
+        it takes commands."""
         self._stack = stack
         self._folder = stack.folder
         self._otlp_endpoint = otlp_endpoint
+        self._temporary = temporary
         self._tethered = tethered
         self._told = b""
         self._stopping = False
@@ -279,6 +284,9 @@ class Supervisor:
             entry.process = None
         self._write()
         self._stack.stop()
+        if self._temporary:
+            self._stack.discard()
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _write(self) -> None:
         self._roster.write(self._folder)
@@ -377,15 +385,15 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--services", default=",".join(SERVICES))
     parser.add_argument("--otlp-endpoint", default="")
-    parser.add_argument(
-        "--volatile", action="store_true", help="nothing is durable, and the folder is deleted at the end"
-    )
+    parser.add_argument("--volatile", action="store_true", help="servers that lose data when they are killed")
+    parser.add_argument("--temporary", action="store_true", help="delete the folder at the end")
     parser.add_argument("--tethered", action="store_true", help="end when standard input does")
     chosen = parser.parse_args()
     supervisor = Supervisor(
         Stack(chosen.folder, volatile=chosen.volatile),
         services=tuple(chosen.services.split(",")),
         otlp_endpoint=chosen.otlp_endpoint,
+        temporary=chosen.temporary,
         tethered=chosen.tethered,
     )
     return supervisor.run()

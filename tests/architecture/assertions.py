@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from tests.architecture.rules import Finding, Module
 
 EXPECTING = frozenset({"raises", "warns", "refused", "fail"})
+RAISING = "check_"  # by convention, these return nothing or raise: that they return is the assertion
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -48,6 +49,8 @@ def _is_test(function: Function) -> bool:
 
 def _asserts(function: Function) -> bool:
     if any(isinstance(node, ast.Assert) for node in ast.walk(function)):
+        return True
+    if any(name.startswith(RAISING) for name in _called(function)):
         return True
     raised = (node.exc for node in ast.walk(function) if isinstance(node, ast.Raise) and node.exc is not None)
     return bool(EXPECTING & _called(function)) or any("AssertionError" in ast.unparse(each) for each in raised)

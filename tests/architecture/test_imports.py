@@ -85,18 +85,20 @@ def test_a_dead_module_is_found(tmp_path: Path) -> None:
 
 def _dead(paths: Sequence[Path]) -> list[str]:
     modules = [path for path in paths if path.name != "__init__.py"]
-    wanted = {name for path in paths for name in _imported(tree(path))}
+    wanted = {name for path in paths for name in _imported(path)}
     return [shown(path) for path in modules if not _is_entrance(path) and _dotted(path) not in wanted]
 
 
-def _imported(module: ast.Module) -> Iterator[str]:
+def _imported(path: Path) -> Iterator[str]:
     """Everything that may be a module: for `from a import b` both `a` and `a.b`."""
-    for node in ast.walk(module):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module is not None:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = ".".join(_dotted(path).split(".")[: -node.level]) if node.level else ""
+            module = ".".join(filter(None, (package, node.module)))
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
 def _is_entrance(path: Path) -> bool:

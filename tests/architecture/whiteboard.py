@@ -49,12 +49,15 @@ def _argument(service: str, name: str) -> ast.expr | None:
 
 def _assigned(service: str, name: str) -> ast.expr:
     """What a local name of main.py stands for."""
-    values = [
-        node.value
-        for node in ast.walk(tree(service_source(service) / "main.py"))
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == name
-    ]
+    values = []
+    for node in ast.walk(tree(service_source(service) / "main.py")):
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            values.append(node.value)  # type: ignore[attr-defined] # both kinds of assignment have one
     assert len(values) == 1, f"{name} in main.py of {service} must have one value"
+    assert isinstance(values[0], ast.expr)
     return values[0]
 
 

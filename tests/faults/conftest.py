@@ -17,7 +17,7 @@ from tools.suite import Suite, running_suite
 @pytest.fixture(scope="package")
 def processes() -> Iterator[Suite]:
     # What a dead consumer had in hand goes to the next one after a second: tests need not wait for longer.
-    with running_suite(settings={"SALDO_ACK_WAIT_SECONDS": "1"}) as suite:
+    with running_suite(volatile=False, settings={"SALDO_ACK_WAIT_SECONDS": "1"}) as suite:
         yield suite
 
 

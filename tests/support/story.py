@@ -43,13 +43,14 @@ EXPECTED: Final = {
         subscription="ACTIVE",
     ),
     "eve": Figures(
-        invoices=("2026-01-01 20.00 EUR OPEN",),
+        invoices=("2026-01-01 20.00 EUR OPEN", "2026-01-07 0.00 EUR PAID"),
         attempts=("FAILED FAILED FAILED",),
         campaigns=("EXHAUSTED: RETRY_PAYMENT RETRY_PAYMENT GIVE_UP",),
         subscription="CANCELLED",
     ),
 }
-"""One who pays, one whose card is refused once, one who never pays; 3.5 and 1.25 m³ at 2.00, some of it sent twice."""
+"""One who pays, one whose card is refused once, one who never pays; 3.5 and 1.25 m³ at 2.00, some of it sent twice.
+The last invoice of who never pays says that no water was used until service ended."""
 
 
 async def _nothing() -> None:
@@ -72,7 +73,8 @@ async def tell(sandbox: Sandbox, *, meanwhile: Callable[[], Awaitable[None]] = _
         usage(ann, "water", JANUARY_15, "3.5", event_id="ann-1"),
         usage(bob, "water", JANUARY_15, "1.25", event_id="bob-1"),
     ]
-    await sandbox.use(*readings, *readings)
+    answer = await sandbox.use(*readings, *readings)
+    assert answer.rejected_count == 0, answer
     await sandbox.use(*readings)
     await sandbox.travel(THE_END)
     return {customer.external_id: await _figures(sandbox, customer) for customer in (ann, bob, eve)}

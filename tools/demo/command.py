@@ -10,6 +10,7 @@ from typing import Annotated, Final
 
 import grpc.aio
 import typer
+from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
@@ -25,10 +26,11 @@ from tools.demo.telling import tell, tell_faults
 from tools.demo.timeline import end_of
 from tools.exclusive import exclusive
 from tools.stack import CHECKOUT
-from tools.suite import SuiteFailed
+from tools.suite import Suite, SuiteFailed
 
 LONDON: Final = CHECKOUT / "examples" / "london"
 LOCK_SECONDS: Final = 1.0
+LINE_WIDTH: Final = 120
 
 
 def demo(
@@ -51,19 +53,24 @@ def demo(
             console.fail(f"{folder}: nothing was sent. Correct {count} rows, or leave them out with --skip-bad-rows")
     home: Path = context.obj
     (home / "run").mkdir(parents=True, exist_ok=True)
+
+    def build(endpoint: str) -> Suite:
+        return Suite(home, otlp_endpoint=endpoint)
+
     try:
         with (
             console.ended_by_sigterm(),
             exclusive(home / "run" / "demo.lock", timeout_seconds=LOCK_SECONDS),
             _bars(reading.example) as on_progress,
         ):
-            outcome = asyncio.run(perform(home, reading.example, fingerprint(folder), on_progress))
+            outcome = asyncio.run(perform(build, reading.example, fingerprint(folder), on_progress))
     except grpc.aio.AioRpcError as error:
         info = error_info(error)
         console.fail(f"{info.reason if info else error.code().name}: {error.details()}")
     except (NeverQuiet, ServerFailed, SuiteFailed, TimeoutError) as error:
         console.fail(str(error) or type(error).__name__)
-    tell(console.out, outcome)
+    # A file or a pipe has no width of its own.
+    tell(console.out if console.out.is_terminal else Console(width=LINE_WIDTH), outcome)
     if reading.faults or outcome.sent.rejected or not outcome.report.content:
         raise typer.Exit(console.FAILED)
 

@@ -26,8 +26,10 @@ from tools.demo.spans import Spans, receiving
 from tools.demo.standing import Standing, find_standing
 from tools.demo.timeline import play
 from tools.demo.trail import Trail, follow
-from tools.roster import Roster
 from tools.suite import Suite
+
+Build = Callable[[str], Suite]
+"""Makes a suite that exports its spans to an address, or to nobody."""
 
 ACTOR: Final = "demo"
 PATIENCE_SECONDS: Final = 120.0
@@ -62,10 +64,10 @@ class Outcome:
     report: Report
 
 
-async def perform(home: Path, example: Example, fingerprint: str, on_progress: Callable[[Progress], None]) -> Outcome:
-    """Play the folder in the suite at `home`, from wherever it stands to its end."""
+async def perform(build: Build, example: Example, fingerprint: str, on_progress: Callable[[Progress], None]) -> Outcome:
+    """Play the folder from wherever it stands to its end, in a suite that is up already or built for it."""
     spans = Spans()
-    async with _running(home, spans, on_progress) as suite:
+    async with _running(build, spans, on_progress) as suite:
         addresses = suite.addresses()
         token = suite.keys.token(role=Role.PLATFORM, seller_id=None, actor=ACTOR)
         async with Client(addresses, token, patience_seconds=PATIENCE_SECONDS) as platform:
@@ -106,17 +108,17 @@ async def perform(home: Path, example: Example, fingerprint: str, on_progress: C
 
 
 @asynccontextmanager
-async def _running(home: Path, spans: Spans, on_progress: Callable[[Progress], None]) -> AsyncIterator[Suite]:
+async def _running(build: Build, spans: Spans, on_progress: Callable[[Progress], None]) -> AsyncIterator[Suite]:
     """A suite that is up already is used as it is; otherwise one is started that ends with the story."""
-    supervisor = Roster.read(home).supervisor
+    suite = build("")
+    supervisor = suite.roster.supervisor
     if supervisor is not None and supervisor.runs():
         on_progress(Progress(phase="waiting for the services"))
-        suite = Suite(home)
         await asyncio.to_thread(suite.await_healthy)
         yield suite
         return
     async with receiving(spans) as endpoint:
-        suite = Suite(home, otlp_endpoint=endpoint)
+        suite = build(endpoint)
         on_progress(Progress(phase="starting PostgreSQL, NATS and six services"))
         try:
             await asyncio.to_thread(suite.hold)

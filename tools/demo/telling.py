@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from rich.console import Console
 from rich.markup import escape
@@ -70,8 +72,9 @@ def tell(console: Console, outcome: Outcome) -> None:
 def _invoices(account: Account) -> Table:
     table = Table(title="Invoices", title_justify="left", show_edge=False, pad_edge=False)
     for name in ("number", "customer", "date"):
-        table.add_column(name)
-    table.add_column("lines")
+        table.add_column(name, no_wrap=True)
+    table.add_column("lines", no_wrap=True)
+    table.add_column("", justify="right")
     table.add_column("total", justify="right")
     table.add_column("state")
     for invoice in account.invoices[:INVOICES_SHOWN]:
@@ -80,7 +83,8 @@ def _invoices(account: Account) -> Table:
             invoice.number,
             escape(account.customers.get(invoice.customer_id, invoice.customer_id)),
             f"{date.year}-{date.month:02}-{date.day:02}",
-            escape(", ".join(f"{line.description} {amount(line.amount).amount:f}" for line in invoice.line_items)),
+            escape("\n".join(line.description for line in invoice.line_items)),
+            "\n".join(f"{amount(line.amount).amount:f}" for line in invoice.line_items),
             str(amount(invoice.total)),
             _state(invoice),
         )
@@ -123,7 +127,7 @@ def _tell_dunning(console: Console, account: Account) -> None:
 def _tell_corrections(console: Console, account: Account) -> None:
     for invoice, line in account.corrections:
         console.print(
-            f"late usage on {invoice.number}: {line.quantity.value} {line.unit_label} of {_period(line)},"
+            f"late usage on {invoice.number}: {line.quantity.value} {line.unit_label} of {_period(invoice, line)},"
             f" {amount(line.amount)}",
             markup=False,
         )
@@ -177,8 +181,12 @@ def _name(payment: Payment) -> str:
     return Payment.State.Name(payment.state)
 
 
-def _period(line: LineItem) -> str:
-    return f"{line.period.start_time.ToJsonString()[:10]} to {line.period.end_time.ToJsonString()[:10]}"
+def _period(invoice: Invoice, line: LineItem) -> str:
+    """The days it covers, as the customer counts them."""
+    zone = ZoneInfo(invoice.time_zone)
+    first = line.period.start_time.ToDatetime(UTC).astimezone(zone).date()
+    last = (line.period.end_time.ToDatetime(UTC) - timedelta(microseconds=1)).astimezone(zone).date()
+    return f"{first} to {last}"
 
 
 def _short(path: Path) -> str:

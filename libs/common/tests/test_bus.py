@@ -103,6 +103,7 @@ async def test_more_than_a_batch_keeps_its_order(bus: Bus, spec: StreamSpec) -> 
 
 
 async def test_publishing_nothing_is_nothing(bus: Bus, spec: StreamSpec) -> None:
+    """A relay that found nothing asks without looking first."""
     await bus.publish(spec.name, [])
     assert await (await everything(bus, spec)).backlog() == 0
 
@@ -128,6 +129,7 @@ async def test_known_messages_are_not_stored_again(bus: Bus, spec: StreamSpec, k
 
 
 async def test_an_id_twice_in_one_batch_is_stored_once(bus: Bus, spec: StreamSpec) -> None:
+    """What holds across batches holds within one."""
     first, second = another(spec, 1), another(spec, 2)
     await bus.publish(spec.name, [first, second, first])
     assert ids(await fetch_all(await everything(bus, spec), 2)) == [first.id, second.id]
@@ -183,6 +185,7 @@ async def test_every_durable_gets_everything(bus: Bus, spec: StreamSpec) -> None
 
 
 async def test_a_durable_gets_only_its_subjects(bus: Bus, spec: StreamSpec) -> None:
+    """A service is not woken by what it has no handler for."""
     await bus.publish(
         spec.name,
         [another(spec, 1, "a.Opened"), another(spec, 2, "a.Closed"), another(spec, 3, "b.Opened")],
@@ -238,6 +241,7 @@ async def test_a_fetch_brings_what_there_is(bus: Bus, spec: StreamSpec) -> None:
 
 
 async def test_a_fetch_waits_for_the_first_message(bus: Bus, spec: StreamSpec) -> None:
+    """And not for a full batch: an event takes effect as soon as it is there."""
     reader = await everything(bus, spec)
     waiting = asyncio.create_task(reader.fetch(100, 60.0))
     await asyncio.sleep(0.2)
@@ -249,6 +253,7 @@ async def test_a_fetch_waits_for_the_first_message(bus: Bus, spec: StreamSpec) -
 
 @pytest.mark.parametrize("timeout_seconds", [0.0, 0.3])
 async def test_a_fetch_of_nothing_ends_in_time(bus: Bus, spec: StreamSpec, timeout_seconds: float) -> None:
+    """Whoever listens also has to notice that it should stop."""
     reader = await everything(bus, spec)
     async with asyncio.timeout(timeout_seconds + ENOUGH_SECONDS / 4):
         assert await reader.fetch(100, timeout_seconds) == []
@@ -355,6 +360,7 @@ async def test_a_closed_reader_leaves_its_messages_to_others(open_bus: OpenBus, 
 
 
 async def test_settling_twice_is_harmless(bus: Bus, spec: StreamSpec) -> None:
+    """A consumer that was interrupted in the middle of settling begins again."""
     reader = await everything(bus, spec)
     await bus.publish(spec.name, [another(spec, 1)])
     (delivery,) = await fetch_all(reader, 1)
@@ -374,6 +380,7 @@ async def test_everyone_may_create_the_stream_at_once(open_bus: OpenBus, spec: S
 
 
 async def test_a_stream_can_be_given_more_subjects(bus: Bus, spec: StreamSpec) -> None:
+    """A release that announces more finds the stream of the one before."""
     more = f"more.{spec.name}"
     await bus.ensure_stream(StreamSpec(name=spec.name, subjects=(*spec.subjects, more)))
     await bus.publish(spec.name, [another(spec, 1), Message(id="evt_2", subject=more, headers={}, data=b"")])
@@ -391,6 +398,7 @@ async def test_several_may_publish_at_once(open_bus: OpenBus, spec: StreamSpec) 
 
 
 async def test_a_connected_bus_is_healthy(bus: Bus) -> None:
+    """Otherwise no service would ever report that it serves."""
     assert await bus.healthy()
 
 
@@ -512,6 +520,7 @@ async def test_a_durable_that_vanished_is_made_anew(spec: StreamSpec) -> None:
 
 @pytest.mark.fault
 async def test_a_server_that_is_not_there_is_reported_in_time() -> None:
+    """A process that is starting tries again, and must get the chance."""
     bus = jetstream_bus(f"nats://127.0.0.1:{free_port()}", timeout_seconds=0.5)
     async with asyncio.timeout(ENOUGH_SECONDS):
         with pytest.raises(BusUnavailable):

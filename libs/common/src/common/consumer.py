@@ -7,6 +7,7 @@ anything in a batch fails, each message gets a transaction of its own, so that a
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections import OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -175,7 +176,7 @@ class Consumers:
             await self._acknowledge([delivery])
             return None
         try:
-            seller_id = check_seller(delivery.headers.get("ce-seller", ""))
+            seller_id = _seller(delivery.headers.get("ce-seller", ""))
             event = kind.FromString(delivery.data)
             event_id = delivery.headers["ce-id"]
         except (DecodeError, InvalidArgument, KeyError) as error:
@@ -302,6 +303,11 @@ class Consumers:
                 await delivery.ack()
             except BusUnavailable as error:
                 self._log.warning("acknowledgement lost", event_id=delivery.id, error=str(error))
+
+
+@functools.lru_cache(maxsize=10_000)
+def _seller(text: str) -> SellerId:
+    return check_seller(text)
 
 
 def _storable(text: str) -> str:

@@ -135,7 +135,8 @@ async def write(driver: asyncpg.Connection, events: Sequence[Emitted], *, answer
 
 _ANSWER: Final = """
 answered AS (
-    UPDATE requests SET response = ${response} WHERE seller_id = ${seller} AND method = ${method} AND request_id = ${request}
+    UPDATE requests SET response = ${response}
+    WHERE seller_id = ${seller} AND method = ${method} AND request_id = ${request}
 ),
 """
 

@@ -28,8 +28,13 @@ FAILURE_WAIT_SECONDS: Final = 0.5
 
 _WAITING: Final = """
 SELECT position, id, seller_id, subject, aggregate_id, sequence, time, traceparent, payload
-FROM outbox WHERE publish_time IS NULL AND position > $1 ORDER BY position LIMIT $2
+FROM outbox
+WHERE publish_time IS NULL AND position > $1
+  AND (SELECT count(*) FROM outbox WHERE publish_time IS NULL AND position <= $1) = $2
+ORDER BY position LIMIT $3
 """
+# Positions are handed out before a commit: what waits may become visible behind what is on its way, and what follows
+# upon it ahead of that. Then nothing is read, and the next pass begins from the start again.
 _MARK: Final = "UPDATE outbox SET publish_time = clock_timestamp() WHERE position = ANY($1::bigint[])"
 _STRETCH: Final = """
 SELECT position, id, seller_id, subject, aggregate_id, sequence, time, traceparent, payload
@@ -91,12 +96,11 @@ class Relay:
     async def relay_waiting(self, connection: asyncpg.Connection) -> int:
         """Publish what waits, up to some batches, and mark it; how many events that was.
 
-        While a batch is on its way, the one before is marked and the next one read. What commits meanwhile at a lower
-        position is of another aggregate (see `outbox.write`), and is found by the next pass.
+        While a batch is on its way, the one before is marked and the next one read.
         """
         moved = 0
         unmarked: Sequence[asyncpg.Record] = []
-        batch = await self._read(connection, after=0)
+        batch = await self._read(connection, after=0, on_their_way=0)
         for _ in range(BATCHES_PER_PASS):
             if not batch:
                 break
@@ -105,7 +109,7 @@ class Relay:
             try:
                 await self._mark(connection, unmarked)
                 unmarked = []
-                ahead = await self._read(connection, after=batch[-1].row["position"])
+                ahead = await self._read(connection, after=batch[-1].row["position"], on_their_way=len(batch))
                 too_large = await publishing
             except BaseException:
                 # Whether it was published is unknown then: it will be read again, and the stream knows the ids.
@@ -121,8 +125,8 @@ class Relay:
         await self._mark(connection, unmarked)
         return moved
 
-    async def _read(self, connection: asyncpg.Connection, *, after: int) -> list[_Waiting]:
-        rows = await connection.fetch(_WAITING, after, BATCH_SIZE)
+    async def _read(self, connection: asyncpg.Connection, *, after: int, on_their_way: int) -> list[_Waiting]:
+        rows = await connection.fetch(_WAITING, after, on_their_way, BATCH_SIZE)
         return [_Waiting(row, message_of(row, source=self._source)) for row in rows]
 
     async def _mark(self, connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]) -> None:

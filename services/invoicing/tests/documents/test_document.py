@@ -100,6 +100,7 @@ def printed(*lines: Line) -> list[dict[str, Any]]:  # Any: JSON
 
 
 def test_a_line_says_what_when_how_many_and_how_much() -> None:
+    """Both days of the period are printed as people say them, the last one included."""
     assert printed(line()) == [
         {
             "description": "Electricity",
@@ -116,10 +117,12 @@ def test_a_line_says_what_when_how_many_and_how_much() -> None:
     ("currency", "amount"), [("JPY", "1,201"), ("GBP", "1,201.00"), ("KWD", "1,201.000")], ids=["none", "two", "three"]
 )
 def test_amounts_have_the_decimals_of_their_currency(currency: str, amount: str) -> None:
+    """By ISO 4217: no sen, and three decimals of a dinar."""
     assert printed(line(quantity="1", unit_price="1201", currency=currency))[0]["amount"] == amount
 
 
 def test_tiers_are_told_one_by_one() -> None:
+    """So that a customer can check the amount with a pencil."""
     tiers = (Tier(up_to=Decimal(100), unit_price=Decimal(1)), Tier(up_to=None, unit_price=Decimal("0.5")))
     price = Price(id="p", currency="GBP", model=Graduated(tiers=tiers), product="Calls", unit_label="call")
     steps = rate(price, Decimal(150)).steps
@@ -130,6 +133,7 @@ def test_tiers_are_told_one_by_one() -> None:
 
 
 def test_a_part_of_a_month_is_told_in_days() -> None:
+    """`17 of 31 days` says more than a fraction in lowest terms."""
     steps = (flat_step("Fixed price", Decimal("24.90")), flat_step("17/31 of the full period", Decimal("-11.245161")))
     rest = Period(datetime(2026, 3, 15, tzinfo=UTC), MARCH.end)
     [told] = printed(line(steps=steps, period=rest, proration=Fraction(17, 31)))
@@ -138,6 +142,7 @@ def test_a_part_of_a_month_is_told_in_days() -> None:
 
 
 def test_what_was_billed_before_is_taken_off_visibly() -> None:
+    """A correction shows the whole and what of it had been billed."""
     steps = (*line().steps, flat_step("Less what was billed before", Decimal("-100.00")))
     assert printed(line(steps=steps))[0]["notes"][-1] == "Less what was billed before = −100.00 GBP"
 
@@ -149,6 +154,7 @@ def test_dates_are_those_of_the_customers_zone() -> None:
 
 
 def test_the_country_is_printed_when_it_is_another() -> None:
+    """As on an envelope that crosses a border."""
     told: Any = contents(invoice(line()))  # Any: JSON
     assert told["seller"]["address"] == ["Wellington Street", "Leeds", "LS1 4AP", "GB"]
     assert told["customer"]["address"] == ["Torstraße 1", "10119 Berlin", "DE"]
@@ -163,6 +169,7 @@ def test_the_country_is_printed_when_it_is_another() -> None:
     ],
 )
 def test_it_says_how_the_money_comes_in(method: CollectionMethod, unit_price: str, title: str) -> None:
+    """Nobody should pay by hand what is collected, nor wait when nothing is."""
     told: Any = contents(invoice(line(unit_price=unit_price), customer=replace(CUSTOMER, collection_method=method)))
     assert told["payment"]["title"] == title
 
@@ -193,6 +200,7 @@ def test_markup_in_a_name_changes_nothing_but_the_name() -> None:
 
 
 def test_three_hundred_lines_fill_many_pages() -> None:
+    """A long invoice is set whole."""
     assert len(pages(invoice(*[line()] * 300))) > 10
 
 
@@ -216,6 +224,7 @@ async def test_documents_are_set_side_by_side() -> None:
 
 
 async def test_a_draft_has_no_document() -> None:
+    """The printer itself refuses, whoever asks it."""
     draft = Invoice.draft(
         id=InvoiceId("inv_1"),
         customer=CUSTOMER,

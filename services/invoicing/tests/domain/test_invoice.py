@@ -87,12 +87,14 @@ def test_an_invoice_is_dated_in_the_customers_zone() -> None:
 
 
 def test_only_usage_is_worth_waiting_for() -> None:
+    """A draft without metered lines would only be sent later."""
     assert draft(line(1), line(2, metered=True)).is_waiting_for_usage
     assert not draft(line(1)).is_waiting_for_usage
     assert not finalized(line(2, metered=True)).is_waiting_for_usage
 
 
 def test_finalizing_freezes_parties_terms_and_total() -> None:
+    """What was agreed when it was sent stays on it, whoever moves house later."""
     invoice = finalized(line(10_00), line(2_50))
     assert (invoice.state, invoice.number, invoice.total) == (State.OPEN, "INV-000001", Money(12_50, "GBP"))
     assert (invoice.seller, invoice.customer) == (SELLER.party, CUSTOMER.party)
@@ -110,11 +112,13 @@ def test_a_zero_invoice_is_paid_when_finalized() -> None:
 
 
 def test_an_invoice_never_owes_the_customer() -> None:
+    """That would be a credit note."""
     with pytest.raises(NegativeTotal):
         finalized(line(5), line(-6))
 
 
 def test_paying_in_parts_settles_at_the_last() -> None:
+    """PAID means that nothing remains, and not before."""
     once = finalized(line(10_00)).pay(Money(4_00, "GBP"), at=LATER)
     assert (once.state, once.amount_remaining, once.paid_time) == (State.OPEN, Money(6_00, "GBP"), None)
     twice = once.pay(Money(6_00, "GBP"), at=LATER)
@@ -133,11 +137,13 @@ def test_too_much_is_refused(paid: int) -> None:
 
 @pytest.mark.parametrize("pence", [0, -1])
 def test_a_payment_brings_something_in(pence: int) -> None:
+    """A payment of less than nothing would raise what is owed."""
     with pytest.raises(PaymentNotPositive):
         finalized(line(10_00)).pay(Money(pence, "GBP"), at=LATER)
 
 
 def test_it_is_overdue_a_day_after_it_was_due_and_once() -> None:
+    """Derived and noted, not a state: it can still be paid."""
     invoice = finalized(line(10_00))
     assert invoice.due_time is not None
     late = invoice.due_time + OVERDUE_AFTER
@@ -178,6 +184,7 @@ REFUSALS: dict[str, type[FailedPrecondition]] = {
 @pytest.mark.parametrize("state", State)
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_moves_or_raises(verb: str, state: State) -> None:
+    """There is no combination that nobody has thought about."""
     if (verb, state) in MOVES:
         assert VERBS[verb](in_state(state)).state is MOVES[verb, state]
     else:

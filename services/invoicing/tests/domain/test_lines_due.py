@@ -274,6 +274,7 @@ def test_a_correction_takes_off_at_most_what_there_is() -> None:
 
 
 def test_currencies_do_not_share_an_invoice() -> None:
+    """A total is of one currency."""
     bills = consolidate(due([licensed("usd", MAR), licensed("seat", MAR), licensed("contract", MAR)]))
     assert [(bill.currency, len(bill.lines)) for bill in bills] == [("GBP", 2), ("USD", 1)]
 
@@ -293,6 +294,7 @@ def test_a_bill_run_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_next_look_is_the_next_bill_time() -> None:
+    """Nothing else is to be expected, so nobody is woken for nothing."""
     periods = [metered("kwh", MAR), licensed("seat", APR)]
     assert next_look(periods, as_of=APR.start, next_bill_time=APR.end) == APR.end
     assert next_look([], as_of=APR.start, next_bill_time=None) is None
@@ -311,6 +313,7 @@ def test_the_last_usage_is_looked_at_once_more() -> None:
 
 
 def test_a_period_that_a_later_run_has_looked_at_needs_no_look_of_its_own() -> None:
+    """One more look per period is enough; a customer is not billed in dribs and drabs."""
     periods = [metered("kwh", FEB), licensed("seat", APR)]
     assert next_look(periods, as_of=APR.start, next_bill_time=None) is None
 
@@ -330,6 +333,7 @@ several_periods = st.lists(
 
 @given(several_periods, quantities)
 def test_billing_twice_bills_nothing(periods: list[BillablePeriod], quantity: Decimal) -> None:
+    """Whatever runs twice, by a repeated fact or a restart, changes nothing."""
     usage = usage_of(periods, counted(quantity))
     first = due(periods, usage)
     assert {each.line.key for each in first} == {each.key for each in periods}

@@ -107,6 +107,7 @@ def test_tiers_that_would_leave_units_unbilled_do_not_exist(bounds: tuple[str | 
 
 @given(models, quantities)
 def test_the_steps_add_up_to_the_amount(model: Model, quantity: Decimal) -> None:
+    """An explanation that does not add up explains nothing."""
     rating = rate(price(model), quantity)
     assert rating.steps
     assert exact_sum(step.amount for step in rating.steps) == rating.amount
@@ -117,6 +118,7 @@ def test_the_steps_add_up_to_the_amount(model: Model, quantity: Decimal) -> None
 
 @given(models, quantities, quantities)
 def test_more_never_costs_less(model: Model, first: Decimal, more: Decimal) -> None:
+    """Or a customer would do well to waste."""
     assert rate(price(model), exact_sum((first, more))).amount >= rate(price(model), first).amount
 
 
@@ -129,6 +131,7 @@ def test_a_quantity_costs_the_same_in_two_parts(model: Graduated, first: Decimal
 
 @given(graduated(), quantities)
 def test_the_tiers_share_out_the_whole_quantity(model: Graduated, quantity: Decimal) -> None:
+    """Nothing is billed twice at a border, and nothing falls between two tiers."""
     units = [step.quantity for step in rate(price(model), quantity).steps if step.unit_price is not None]
     assert exact_sum(units) == quantity
 

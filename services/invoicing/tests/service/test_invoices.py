@@ -158,6 +158,7 @@ async def test_money_that_belongs_to_nothing_is_kept_for_somebody_to_look_at(
 
 
 async def test_an_invoice_is_overdue_once_a_day_after_it_was_due(suite: Suite, business: Business) -> None:
+    """Dunning begins with it: not before money on its way had a day, and not twice."""
     invoice = await billed_for_seats(business, net_terms_days=14)
     late = SANDBOX_START + 15 * DAY
     await suite.travel(late - timedelta(seconds=1))
@@ -197,6 +198,7 @@ async def test_the_upcoming_invoice_shows_usage_so_far_and_what_comes_with_it(su
 
 
 async def test_the_document_is_a_pdf_and_the_same_every_time(suite: Suite, business: Business) -> None:
+    """Paid or not, before a restart or after it: what was sent can be sent again."""
     invoice = await billed_for_seats(business)
     request = pb.GetInvoiceDocumentRequest(id=invoice.id)
     document = await business.invoicing.GetInvoiceDocument(request)
@@ -209,6 +211,7 @@ async def test_the_document_is_a_pdf_and_the_same_every_time(suite: Suite, busin
 
 
 async def test_a_draft_is_not_sent_to_anyone(business: Business) -> None:
+    """Its lines may still change, and it has no number."""
     [draft] = await drafted(business)
     with refused("INVOICE_NOT_FINALIZED", grpc.StatusCode.FAILED_PRECONDITION):
         await business.invoicing.GetInvoiceDocument(pb.GetInvoiceDocumentRequest(id=draft.id))
@@ -239,6 +242,7 @@ async def test_invoices_come_in_pages_oldest_first(
 
 
 async def test_nobody_gets_in_without_a_token(suite: Suite) -> None:
+    """Invoices are personal data, every one of the methods included."""
     await suite.start("invoicing")
     stranger: Any = suite.raw_stub(InvoicingServiceStub, "invoicing", token="")  # Any: grpc stubs are generated
     invoice_id = ids.mint("inv", SANDBOX_START)
@@ -254,6 +258,7 @@ async def test_nobody_gets_in_without_a_token(suite: Suite) -> None:
 
 
 async def test_another_seller_sees_nothing(suite: Suite, business: Business) -> None:
+    """Ids of another tenant are ids of nothing: not even their existence is told."""
     invoice = await billed_for_seats(business)
     other: Any = suite.stub(  # Any: as above
         InvoicingServiceStub, "invoicing", seller=SellerId(ids.mint(ids.SANDBOX, SANDBOX_START))
@@ -272,6 +277,7 @@ async def test_another_seller_sees_nothing(suite: Suite, business: Business) -> 
 
 @pytest.mark.parametrize("garbage", ["", "x", "inv_", "INV_01H455VB4PEX5VSKNK084SN02Q", "cus_' OR 1=1", "\x00" * 300])
 async def test_garbage_is_refused_by_field(suite: Suite, garbage: str) -> None:
+    """A caller learns which field is wrong, and nothing reaches the database."""
     await suite.start("invoicing")
     invoicing: Any = suite.stub(InvoicingServiceStub, "invoicing")  # Any: as above
     for call in (
@@ -296,6 +302,7 @@ async def test_garbage_is_refused_by_field(suite: Suite, garbage: str) -> None:
 
 
 async def test_a_viewer_may_look_and_not_touch(suite: Suite, business: Business) -> None:
+    """Accountants read; they do not finalize."""
     [draft] = await drafted(business)
     viewer: Any = suite.stub(InvoicingServiceStub, "invoicing", role=Role.VIEWER)  # Any: as above
     assert await viewer.GetInvoice(pb.GetInvoiceRequest(id=draft.id)) == draft
@@ -326,6 +333,7 @@ async def test_a_neighbour_that_is_away_is_waited_for(suite: Suite, business: Bu
 
 
 async def test_migrating_leaves_no_difference(suite: Suite) -> None:
+    """The tables in the code are the tables that the migrations make."""
     await suite.start("invoicing")
     assert await differences(suite.urls["invoicing"], metadata) == []
 
