@@ -176,7 +176,7 @@ async def verify_travelling(here: Stage, urls: dict[str, str], full: Journal, ha
     try:
         marks = [row["note_id"] for row in await archive.fetch("SELECT note_id FROM archived WHERE handled = 1")]
         inbox = await archive.fetchval("SELECT count(*) FROM inbox")
-        waiting = await notebook.fetchval("SELECT count(*) FROM outbox WHERE publish_time IS NULL")
+        waiting = await notebook.fetchval("SELECT count(*) FROM outbox_waiting")
         announced = {row["id"] for row in await notebook.fetch("SELECT id FROM outbox")}
     finally:
         await archive.close()
@@ -273,7 +273,7 @@ async def measure_relay(here: Stage) -> list[Figure]:
                     rates["relay"].append(rate)
                     rates["one by one"].append(single_rate)
             announced = [row["id"] for row in await connection.fetch("SELECT id FROM outbox ORDER BY position")]
-            waiting = await connection.fetchval("SELECT count(*) FROM outbox WHERE publish_time IS NULL")
+            waiting = await connection.fetchval("SELECT count(*) FROM outbox_waiting")
         stored = [each.id for each in await read_stream(bus, before + prebuilt + relayed)][before:]
     await database.close()
     ours = set(announced)
@@ -315,9 +315,12 @@ async def fill(connection: asyncpg.Connection, count: int) -> None:
     event = events_pb2.NoteWritten(note=note_pb2.Note(id=ids.mint("note", clock.wall()), text=TEXT))
     identities = [ids.mint("evt", clock.wall()) for _ in range(count)]
     await connection.execute(
-        "INSERT INTO outbox (id, seller_id, subject, aggregate_id, sequence, time, traceparent, payload)"
+        "WITH announced AS ("
+        " INSERT INTO outbox (id, seller_id, subject, aggregate_id, sequence, time, traceparent, payload)"
         " SELECT t.id, $2, $3, t.id, 1, clock_timestamp(), $4, $5"
-        " FROM unnest($1::text[]) WITH ORDINALITY AS t (id, nth) ORDER BY nth",
+        " FROM unnest($1::text[]) WITH ORDINALITY AS t (id, nth) ORDER BY nth"
+        " RETURNING position, seller_id"
+        ") INSERT INTO outbox_waiting (position, seller_id) SELECT position, seller_id FROM announced",
         identities,
         SELLER,
         SUBJECT,

@@ -198,7 +198,11 @@ CORRUPTIONS = {
         ),
         (TAKEN_IN,),
     ),
-    "an event waits": Corruption("invoicing", (one("outbox", "publish_time = NULL"),), (PUBLISHED,)),
+    "an event waits": Corruption(
+        "invoicing",
+        ("INSERT INTO outbox_waiting (position, seller_id) SELECT position, seller_id FROM outbox LIMIT 1",),
+        (PUBLISHED,),
+    ),
     "a job fails": Corruption(
         "dunning",
         (

@@ -16,14 +16,14 @@ from tools.suite import Suite
 pytestmark = pytest.mark.fault
 
 KILLED: Final = 137
-LISTENERS: Final = ("subscriptions", "invoicing", "payments", "dunning")
 PLACES: Final = {
-    "rpc.before_commit": SERVICES,
-    "rpc.committed": SERVICES,
-    "relay.claimed": SERVICES,
-    "relay.published": SERVICES,
-    "consumer.before_commit": LISTENERS,
-    "consumer.committed": LISTENERS,
+    # The chassis is the same in all services: each dies before or after its commit, at either end of its work.
+    "rpc.before_commit": ("catalog", "subscriptions", "dunning"),
+    "rpc.committed": ("metering", "invoicing", "payments"),
+    "relay.claimed": ("metering", "invoicing", "payments"),
+    "relay.published": ("catalog", "subscriptions", "dunning"),
+    "consumer.before_commit": ("invoicing", "dunning"),
+    "consumer.committed": ("subscriptions", "payments"),
     "job.before_commit": ("invoicing",),
     "job.committed": ("subscriptions", "invoicing", "payments", "dunning"),
     "errand.started": ("invoicing", "payments", "dunning"),

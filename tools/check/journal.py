@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 
 from saldo.metering.v1 import metering_service_pb2, usage_event_pb2
 
+ACCEPTED: Final = "ACCEPTED"
 OUTCOME: Final = usage_event_pb2.EventResult.Outcome
 
 
@@ -48,6 +49,7 @@ class Journal:
     def __init__(self, path: Path, *, seller_id: str) -> None:
         self._path = path
         self._seller_id = seller_id
+        self._known = _lines(path)
         self._file = path.open("a", encoding="utf-8")
         if not _ends_with_a_line(path):
             self._file.write("\n")
@@ -83,7 +85,11 @@ class Journal:
         self.close()
 
     def _write(self, **fields: object) -> None:
-        self._file.write(json.dumps({"seller_id": self._seller_id, **fields}) + "\n")
+        line = json.dumps({"seller_id": self._seller_id, **fields}) + "\n"
+        # To be told the same again says nothing new, except that something was accepted: that must never come twice.
+        if line not in self._known or fields.get("outcome") == ACCEPTED:
+            self._file.write(line)
+            self._known.add(line)
 
 
 def read_journal(path: Path) -> Iterator[Entry]:
@@ -103,6 +109,13 @@ def _entry(line: str) -> Entry | None:
         return Entry(**found)
     except (json.JSONDecodeError, TypeError):
         return None  # the line under way when its writer was killed
+
+
+def _lines(path: Path) -> set[str]:
+    if not path.exists():
+        return set()
+    with path.open(encoding="utf-8") as file:
+        return set(file)
 
 
 def _ends_with_a_line(path: Path) -> bool:

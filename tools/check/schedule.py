@@ -127,11 +127,7 @@ def _in_arrears(agreement: Agreement, full: Span) -> list[tuple[Span, datetime]]
     for stretch in agreement.stretches:
         start = max(full.start, stretch.start)
         end = full.end if stretch.end is None else min(full.end, stretch.end)
-        if start >= end:
-            continue
-        if parts and parts[-1].end == start:  # resumed at the instant of the pause
-            parts[-1] = Span(parts[-1].start, end)
-        else:
+        if start < end:
             parts.append(Span(start, end))
     return [(part, bill_time) for part in parts]
 

@@ -12,29 +12,27 @@ import asyncio
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 from opentelemetry.trace import SpanKind, Status, StatusCode
-from sqlalchemy import ColumnElement, Select, String, func, literal, literal_column, not_, select, union_all
-from sqlalchemy import column as sql_column
-from sqlalchemy import table as sql_table
-from sqlalchemy.dialects.postgresql import TIMESTAMP
-from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 
 from common import clock
 from common.caller import current_caller, service_caller
 from common.crash import crashpoint
-from common.db import Database, DatabaseUnavailable, Tx, is_lost
+from common.db import Database, DatabaseUnavailable, is_lost
+from common.due import Errand, Job, due_moments, due_rows, forget_settled
 from common.errors import Unavailable
-from common.ids import SANDBOX, SellerId
+from common.ids import SellerId
 from common.pace import Pace
 from common.rpc import Desk, Neighbours
 from common.telemetry import SECONDS, Telemetry
+
+__all__ = ["Errand", "Job", "JobLeftItsRowDue", "Jobs", "dead_letter_id"]
 
 CLAIM_CLASS: Final = 7_203
 ROWS_PER_SCAN: Final = 200
@@ -50,24 +48,6 @@ class JobLeftItsRowDue(Exception):
     """The use case returned and its row is due as before: the loop would go round for ever."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """Something done to a row when its time has come, in one transaction: `run(tx, id)`."""
-
-    name: str
-    due: Select[Any]  # Any: the columns are by convention, see the module
-    run: Callable[[Tx, str], Awaitable[object]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Errand:
-    """A job that asks others on the way and opens its own transactions: `run(desk, id)`."""
-
-    name: str
-    due: Select[Any]  # Any: as in Job
-    run: Callable[[Desk, str], Awaitable[object]]
-
-
 @dataclass(frozen=True, slots=True)
 class _Row:
     job: str
@@ -76,6 +56,7 @@ class _Row:
     due_time: datetime
     traceparent: str
     tries: int
+    failed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,8 +101,9 @@ class Jobs:
         self._done: OrderedDict[tuple[str, str], tuple[datetime, str]] = OrderedDict()
         self._claims: asyncpg.Connection | None = None
         self._claims_lock = asyncio.Lock()
-        self._scan_sql = _scan(jobs) if jobs else ""
-        self._agenda_sql = _agenda(jobs) if jobs else ""
+        self._scan_sql = due_rows(jobs, limit=ROWS_PER_SCAN) if jobs else ""
+        self._agenda_sql = due_moments(jobs) if jobs else ""
+        self._settled_sql = forget_settled(jobs) if jobs else ""
         database.on_commit(self._pace.wake)
 
     def stop(self) -> None:
@@ -141,6 +123,7 @@ class Jobs:
                 self._claims = None
 
     async def _loop(self) -> None:
+        await self._ask(self._settled_sql)
         try:
             while not self._pace.stopping:
                 self._pace.listen()
@@ -200,6 +183,7 @@ class Jobs:
                 row["due_time"],
                 row["traceparent"] or "",
                 row["tries"],
+                row["failed"],
             )
             for row in rows
         ]
@@ -251,7 +235,7 @@ class Jobs:
                     raise JobLeftItsRowDue(f"{row.job} left {row.id} due at {row.due_time.isoformat()}")
                 await self._carry_out(row)
                 self._remember(row)
-                if row.tries:
+                if row.failed:
                     await self._forget_failure(row)
             except Unavailable as error:
                 outcome = "unavailable"
@@ -342,8 +326,6 @@ def _hash(row: _Row) -> int:
     return zlib.crc32(f"{row.job}\n{row.id}".encode()) - (1 << 31)
 
 
-_clocks = sql_table("clocks", sql_column("seller_id", String), sql_column("time", TIMESTAMP(timezone=True)))
-
 _PROGRESS: Final = """
 SELECT coalesce(pg_sequence_last_value('progress'), 0)
      + coalesce(pg_sequence_last_value(pg_get_serial_sequence('outbox', 'position')), 0),
@@ -351,62 +333,3 @@ SELECT coalesce(pg_sequence_last_value('progress'), 0)
         WHERE locktype = 'advisory' AND classid = $1 AND objsubid = 2 AND granted
           AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
 """
-
-_RANKED: Final = """
-SELECT d.job, d.seller_id, d.id, d.due_time, d.traceparent, coalesce(f.attempts, 0) AS tries
-FROM ({rows}) d LEFT JOIN job_failures f ON f.job = d.job AND f.id = d.id
-WHERE f.id IS NULL OR (NOT f.dead AND f.next_try_time <= $1)
-ORDER BY d.due_time, d.job, d.id LIMIT {limit}
-"""
-
-_SELLER_AGENDA: Final = """
-SELECT count(*) FILTER (WHERE d.due_time <= $2 AND f.dead IS NOT TRUE),
-       count(*) FILTER (WHERE f.dead IS FALSE),
-       min(d.due_time) FILTER (WHERE d.due_time > $2 AND f.dead IS NOT TRUE)
-FROM ({rows}) d LEFT JOIN job_failures f ON f.job = d.job AND f.id = d.id
-"""
-
-
-def _scan(jobs: Sequence[Job | Errand]) -> str:
-    """What is due now: one query for all jobs, each part able to use an index on its due time.
-
-    Live sellers are compared with wall time ($1), sandboxes with their own.
-    """
-    parts = []
-    wall: ColumnElement[datetime] = literal_column("$1::timestamptz")
-    for job in jobs:
-        rows = job.due.subquery()
-        due = rows.c.due_time
-        live = not_(func.starts_with(rows.c.seller_id, f"{SANDBOX}_"))
-        parts.append(_columns(job, rows).where(live, due <= wall))
-        parts.append(
-            _columns(job, rows).join(_clocks, _clocks.c.seller_id == rows.c.seller_id).where(due <= _clocks.c.time)
-        )
-    return _RANKED.format(rows=_sql(parts), limit=ROWS_PER_SCAN)
-
-
-def _agenda(jobs: Sequence[Job | Errand]) -> str:
-    """All that has a due moment for one seller ($1), now or later ($2 is now)."""
-    seller: ColumnElement[str] = literal_column("$1::text")
-    parts = []
-    for job in jobs:
-        rows = job.due.subquery()
-        parts.append(_columns(job, rows).where(rows.c.seller_id == seller))
-    return _SELLER_AGENDA.format(rows=_sql(parts))
-
-
-def _columns(job: Job | Errand, rows: Any) -> Select[Any]:  # Any: a subquery of columns known by convention
-    traceparent = rows.c.traceparent if "traceparent" in rows.c else literal("")
-    return select(
-        literal(job.name).label("job"),
-        rows.c.seller_id,
-        rows.c.id,
-        rows.c.due_time,
-        traceparent.label("traceparent"),
-    ).select_from(rows)
-
-
-def _sql(parts: Sequence[Select[Any]]) -> str:  # Any: as in Job
-    """The text of a union, its constants written out, for a connection without SQLAlchemy around it."""
-    dialect = asyncpg_dialect.dialect()  # type: ignore[no-untyped-call] # SQLAlchemy leaves its dialects untyped
-    return str(union_all(*parts).compile(dialect=dialect, compile_kwargs={"literal_binds": True}))

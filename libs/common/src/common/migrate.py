@@ -18,7 +18,17 @@ from sqlalchemy.ext.asyncio import create_async_engine
 LOCK_KEY: Final = 7_203_155  # any number: one migration at a time per database
 
 CHASSIS_TABLES: Final = frozenset(
-    {"aggregate_sequences", "clocks", "dead_letters", "inbox", "job_failures", "outbox", "requests", "alembic_version"}
+    {
+        "aggregate_sequences",
+        "alembic_version",
+        "clocks",
+        "dead_letters",
+        "inbox",
+        "job_failures",
+        "outbox",
+        "outbox_waiting",
+        "requests",
+    }
 )
 
 _CHASSIS_1: Final = """
@@ -61,12 +71,17 @@ CREATE TABLE outbox (
     traceparent text NOT NULL,
     payload bytea NOT NULL,
     create_time timestamptz NOT NULL DEFAULT clock_timestamp(),
-    publish_time timestamptz,
     UNIQUE (seller_id, aggregate_id, sequence)
 );
 COMMENT ON TABLE outbox IS 'every event announced, in order; the record of which NATS is the transport';
-CREATE INDEX outbox_waiting ON outbox (position) WHERE publish_time IS NULL;
-CREATE INDEX outbox_publish_time ON outbox USING brin (publish_time);
+CREATE INDEX outbox_create_time ON outbox USING brin (create_time);
+
+-- Beside the events: to take a number off this list costs a tenth of what a mark in the event's own row would.
+CREATE TABLE outbox_waiting (
+    position bigint PRIMARY KEY,
+    seller_id text NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000);
+COMMENT ON TABLE outbox_waiting IS 'which events of the outbox are still to be published';
 
 CREATE TABLE inbox (
     event_id text PRIMARY KEY,
@@ -109,7 +124,7 @@ COMMENT ON TABLE job_failures IS 'job rows whose last try failed';
 def create_chassis() -> None:
     """The tables that every service has: outbox, inbox, requests, clocks, dead letters."""
     run_script(_CHASSIS_1)
-    protect("clocks", "requests", "aggregate_sequences", "outbox", "inbox", "dead_letters", "job_failures")
+    protect(*sorted(CHASSIS_TABLES - {"alembic_version"}))
 
 
 def run_script(sql: str) -> None:

@@ -43,10 +43,10 @@ class OperationsApi(OperationsServiceServicer):
         due = await self._jobs.due_count()
         async with self.database.transaction(service_caller(self.database.service, EVERY_SELLER)) as tx:
             row = await tx.driver.fetchrow(
-                "SELECT count(*) AS waiting,"
-                " coalesce(extract(epoch FROM clock_timestamp() - min(create_time)), 0)::bigint AS age,"
+                "SELECT (SELECT count(*) FROM outbox_waiting) AS waiting,"
+                " coalesce((SELECT extract(epoch FROM clock_timestamp() - create_time) FROM outbox"
+                " WHERE position = (SELECT min(position) FROM outbox_waiting)), 0)::bigint AS age,"
                 " (SELECT count(*) FROM dead_letters WHERE discard_time IS NULL) AS dead"
-                " FROM outbox WHERE publish_time IS NULL"
             )
         assert row is not None
         return pb.ServiceState(
@@ -85,7 +85,7 @@ class OperationsApi(OperationsServiceServicer):
         _check_sandbox(tx)
         agenda = await self._jobs.agenda(tx.driver, tx.seller_id, tx.now)
         waiting: int = await tx.driver.fetchval(
-            "SELECT count(*) FROM outbox WHERE publish_time IS NULL AND seller_id = $1", tx.seller_id
+            "SELECT count(*) FROM outbox_waiting WHERE seller_id = $1", tx.seller_id
         )
         answer = pb.SandboxClock(
             seller_id=tx.seller_id,

@@ -145,9 +145,12 @@ WITH {answered} counted AS (
     INSERT INTO aggregate_sequences AS s (seller_id, aggregate_id, last) VALUES ($2::text, $4::text, 1)
     ON CONFLICT (seller_id, aggregate_id) DO UPDATE SET last = s.last + 1
     RETURNING last
+), announced AS (
+    INSERT INTO outbox (id, seller_id, subject, aggregate_id, sequence, time, traceparent, payload)
+    SELECT $1::text, $2::text, $3::text, $4::text, last, $5::timestamptz, $6::text, $7::bytea FROM counted
+    RETURNING position, seller_id
 )
-INSERT INTO outbox (id, seller_id, subject, aggregate_id, sequence, time, traceparent, payload)
-SELECT $1::text, $2::text, $3::text, $4::text, last, $5::timestamptz, $6::text, $7::bytea FROM counted
+INSERT INTO outbox_waiting (position, seller_id) SELECT position, seller_id FROM announced
 """
 
 _MANY: Final = """
@@ -158,13 +161,17 @@ WITH {answered} counted AS (
     ORDER BY nth
     ON CONFLICT (seller_id, aggregate_id) DO UPDATE SET last = s.last + excluded.last
     RETURNING seller_id, aggregate_id, last
+), announced AS (
+    INSERT INTO outbox (id, seller_id, subject, aggregate_id, sequence, time, traceparent, payload)
+    SELECT e.id, e.seller_id, e.subject, e.aggregate_id, c.last - e.behind, e.time, e.traceparent, e.payload
+    FROM unnest(
+        $1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::bytea[], $8::bigint[]
+    ) WITH ORDINALITY AS e (id, seller_id, subject, aggregate_id, time, traceparent, payload, behind, nth)
+    JOIN counted c USING (seller_id, aggregate_id)
+    ORDER BY e.nth
+    RETURNING position, seller_id
 )
-INSERT INTO outbox (id, seller_id, subject, aggregate_id, sequence, time, traceparent, payload)
-SELECT e.id, e.seller_id, e.subject, e.aggregate_id, c.last - e.behind, e.time, e.traceparent, e.payload
-FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::bytea[], $8::bigint[])
-     WITH ORDINALITY AS e (id, seller_id, subject, aggregate_id, time, traceparent, payload, behind, nth)
-JOIN counted c USING (seller_id, aggregate_id)
-ORDER BY e.nth
+INSERT INTO outbox_waiting (position, seller_id) SELECT position, seller_id FROM announced
 """
 
 _WRITE_ONE: Final = _ONE.format(answered="")

@@ -27,18 +27,22 @@ FOLLOWER_WAIT_SECONDS: Final = 1.0
 FAILURE_WAIT_SECONDS: Final = 0.5
 
 _WAITING: Final = """
-SELECT position, id, seller_id, subject, aggregate_id, sequence, time, traceparent, payload
-FROM outbox
-WHERE publish_time IS NULL AND position > $1
-  AND (SELECT count(*) FROM outbox WHERE publish_time IS NULL AND position <= $1) = $2
-ORDER BY position LIMIT $3
+SELECT position, o.id, o.seller_id, o.subject, o.aggregate_id, o.sequence, o.time, o.traceparent, o.payload
+FROM (
+    SELECT position FROM outbox_waiting
+    WHERE position > $1 AND (SELECT count(*) FROM outbox_waiting WHERE position <= $1) = $2
+    ORDER BY position LIMIT $3
+) w JOIN outbox o USING (position)
+ORDER BY position
 """
 # Positions are handed out before a commit: what waits may become visible behind what is on its way, and what follows
 # upon it ahead of that. Then nothing is read, and the next pass begins from the start again.
-_MARK: Final = "UPDATE outbox SET publish_time = clock_timestamp() WHERE position = ANY($1::bigint[])"
+_PUBLISHED: Final = "DELETE FROM outbox_waiting WHERE position = ANY($1::bigint[])"
 _STRETCH: Final = """
 SELECT position, id, seller_id, subject, aggregate_id, sequence, time, traceparent, payload
-FROM outbox WHERE position BETWEEN $1 AND $2 AND publish_time IS NOT NULL ORDER BY position LIMIT $3
+FROM outbox o WHERE position BETWEEN $1 AND $2
+  AND NOT EXISTS (SELECT FROM outbox_waiting w WHERE w.position = o.position)
+ORDER BY position LIMIT $3
 """
 
 
@@ -131,7 +135,7 @@ class Relay:
 
     async def _mark(self, connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]) -> None:
         if rows:
-            await connection.execute(_MARK, [row["position"] for row in rows])
+            await connection.execute(_PUBLISHED, [row["position"] for row in rows])
             self._published.add(len(rows))
 
     async def replay(self, connection: asyncpg.Connection, first: int, last: int) -> int:

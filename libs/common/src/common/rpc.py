@@ -12,7 +12,6 @@ import hashlib
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar, get_type_hints
 
@@ -28,17 +27,40 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from sqlalchemy.exc import DBAPIError
 
 from common import errors, telemetry
-from common.auth import Audience, Identity, Unauthenticated, Verifier, admit, audience_of
+from common.auth import Audience, Unauthenticated, Verifier, admit, audience_of
+from common.bus import BusUnavailable
 from common.caller import Caller, current_caller
 from common.crash import crashpoint
 from common.db import Database, Tx
 from common.errors import InvalidArgument, Kind, ResourceExhausted, SaldoError, Unavailable
+from common.neighbours import (
+    CALL_DEADLINE_SECONDS,
+    MESSAGE_BYTES_MAX,
+    Desk,
+    NeighbourRefused,
+    Neighbours,
+    NeighbourUnavailable,
+    error_info,
+)
 from common.outbox import Answer
 from common.telemetry import SECONDS, Telemetry
 
+__all__ = [
+    "CALL_DEADLINE_SECONDS",
+    "MESSAGE_BYTES_MAX",
+    "ConcurrentUpdate",
+    "Desk",
+    "IncomingCalls",
+    "NeighbourRefused",
+    "NeighbourUnavailable",
+    "Neighbours",
+    "RequestIdReused",
+    "error_info",
+    "open_to",
+    "transactional",
+]
+
 REQUEST_ID_LENGTH_MAX: Final = 128
-CALL_DEADLINE_SECONDS: Final = 10.0
-MESSAGE_BYTES_MAX: Final = 8 * 1024 * 1024
 
 STATUS: Final[Mapping[Kind, grpc.StatusCode]] = {
     Kind.INVALID_ARGUMENT: grpc.StatusCode.INVALID_ARGUMENT,
@@ -59,14 +81,6 @@ class RequestIdReused(errors.FailedPrecondition):
 
 class ConcurrentUpdate(errors.Aborted):
     """The database chose another transaction over this one. Nothing was stored; try the same again."""
-
-
-class NeighbourUnavailable(Unavailable):
-    """A service that this one needs did not answer. Nothing was stored; try the same again."""
-
-
-class NeighbourRefused(errors.FailedPrecondition):
-    """A service that this one needs refused; `metadata` says who and why."""
 
 
 Response = TypeVar("Response", bound=Message)
@@ -157,116 +171,6 @@ async def _once(
 def _response_type(handler: Callable[..., object]) -> Any:  # Any: the annotation says which message it is
     module = inspect.getmodule(handler)
     return get_type_hints(handler, vars(module) if module else None)["return"]
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """Where work that needs more than one transaction is done: for a caller, with neighbours to ask in between."""
-
-    database: Database
-    caller: Caller
-    neighbours: Neighbours
-
-    def transaction(self) -> AbstractAsyncContextManager[Tx]:
-        return self.database.transaction(self.caller)
-
-    def ask(self, stub: type[StubT]) -> StubT:
-        """The neighbour that answers this contract."""
-        return self.neighbours.stub(stub)
-
-
-StubT = TypeVar("StubT")
-
-
-class Neighbours:
-    """The services that this one asks: a channel each, every call signed and traced, with a deadline."""
-
-    def __init__(self, addresses: Mapping[type, str], *, identity: Identity, telemetry: Telemetry) -> None:
-        interceptor = _OutgoingCalls(identity, telemetry)
-        self._channels = {
-            stub: grpc.aio.insecure_channel(address, interceptors=[interceptor], options=_CHANNEL_OPTIONS)
-            for stub, address in addresses.items()
-        }
-        self._stubs = {stub: stub(channel) for stub, channel in self._channels.items()}
-
-    def stub(self, stub: type[StubT]) -> StubT:
-        found: StubT = self._stubs[stub]
-        return found
-
-    async def close(self) -> None:
-        for channel in self._channels.values():
-            await channel.close()
-
-
-_CHANNEL_OPTIONS: Final = [
-    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
-]
-
-
-class _OutgoingCalls(grpc.aio.UnaryUnaryClientInterceptor):
-    def __init__(self, identity: Identity, telemetry: Telemetry) -> None:
-        self._identity = identity
-        self._telemetry = telemetry
-
-    async def intercept_unary_unary(
-        self, continuation: Any, details: Any, request: Any
-    ) -> Any:  # Any: grpc's signature
-        method = details.method if isinstance(details.method, str) else details.method.decode()
-        with self._telemetry.span(method.lstrip("/"), SpanKind.CLIENT):
-            metadata = grpc.aio.Metadata(*(details.metadata or ()))
-            metadata.add("authorization", f"Bearer {self._identity.token(current_caller.get().seller_id)}")
-            metadata.add("traceparent", telemetry.traceparent())
-            signed = grpc.aio.ClientCallDetails(
-                method=details.method,
-                timeout=details.timeout or CALL_DEADLINE_SECONDS,
-                metadata=metadata,
-                credentials=details.credentials,
-                wait_for_ready=details.wait_for_ready,
-            )
-            call = await continuation(signed, request)
-            try:
-                return await call
-            except grpc.aio.AioRpcError as error:
-                raise _neighbour_error(method, error) from error
-
-
-_PASSING: Final = frozenset(
-    {
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-        grpc.StatusCode.ABORTED,
-        grpc.StatusCode.CANCELLED,
-    }
-)
-
-
-def _neighbour_error(method: str, error: grpc.aio.AioRpcError) -> SaldoError:
-    info = error_info(error)
-    if error.code() in _PASSING:
-        return NeighbourUnavailable(f"{method} is not available", method=method)
-    return NeighbourRefused(
-        f"{method}: {error.details()}",
-        **{
-            **(info.metadata if info else {}),
-            "method": method,
-            "neighbour_reason": info.reason if info else error.code().name,
-        },
-    )
-
-
-def error_info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo | None:
-    """The reason and metadata of a refusal, as a client reads them."""
-    status = rpc_status.from_call(error)  # type: ignore[arg-type] # typed for the synchronous call only; works on both
-    for detail in status.details if status else ():
-        info = error_details_pb2.ErrorInfo()
-        if detail.Is(info.DESCRIPTOR):
-            detail.Unpack(info)
-            return info
-    return None
 
 
 class IncomingCalls(grpc.aio.ServerInterceptor):
@@ -416,6 +320,8 @@ def _as_saldo_error(error: BaseException) -> SaldoError | None:
     cause = error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig is not None else error
     if isinstance(cause, _CONFLICTS):
         return ConcurrentUpdate("another transaction was faster; nothing was stored")
+    if isinstance(cause, BusUnavailable):
+        return Unavailable("the event bus does not answer")
     if isinstance(cause, asyncpg.QueryCanceledError):
         return Unavailable("the database took too long; nothing was stored")
     return None

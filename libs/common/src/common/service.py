@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
 from types import ModuleType
 from typing import Any, Final, TypeVar
 
@@ -39,15 +40,16 @@ from saldo.operations.v1 import operations_service_pb2
 START_TRIES: Final = 60
 START_WAIT_SECONDS: Final = 0.5
 MONITOR_SECONDS: Final = 5.0
-KEEP_DAYS: Final = 30
+KEEP: Final = timedelta(days=30)
 PRUNE_ROWS: Final = 5_000
 PRUNE_EVERY: Final = 720  # rounds of the monitor: an hour
 PRUNED: Final = {
-    "inbox": "create_time",
-    "requests": "create_time",
-    "outbox": "publish_time",
+    "inbox": "create_time < $1",
+    "requests": "create_time < $1",
+    # What is still to be published stays, however long that takes.
+    "outbox": "create_time < $1 AND NOT EXISTS (SELECT FROM outbox_waiting w WHERE w.position = outbox.position)",
     # Of rows that have long stopped being due; one that was given up stays given up.
-    "job_failures": "CASE WHEN NOT dead THEN next_try_time END",
+    "job_failures": "next_try_time < $1 AND NOT dead",
 }
 REFUSAL_SECONDS: Final = 1.0
 POLL_SECONDS: Final = 0.01
@@ -304,11 +306,10 @@ class Service:
     async def _prune(self) -> None:
         """Forget what nobody can ask about any more, a bounded number of rows at a time."""
         async with self.database.transaction(service_caller(self.name, EVERY_SELLER)) as tx:
-            for table, column in PRUNED.items():
+            for table, forgotten in PRUNED.items():
                 await tx.driver.execute(
-                    f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table}"  # our own names
-                    f" WHERE {column} < clock_timestamp() - make_interval(days => $1) LIMIT $2))",
-                    KEEP_DAYS,
+                    f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {forgotten} LIMIT $2))",
+                    tx.now - KEEP,
                     PRUNE_ROWS,
                 )
 
