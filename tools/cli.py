@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from tools.check.command import check
 from tools.commands import calls, clocks, deadletters, processes, tokens
+from tools.demo.command import demo
 from tools.stack import FOLDER
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -22,6 +24,8 @@ def saldo(
     context.obj = folder
 
 
+app.command()(demo)
+app.command()(check)
 app.command()(processes.up)
 app.command()(processes.down)
 app.command()(processes.status)

@@ -30,10 +30,12 @@ TIERS = Tariff(
     ],
 )
 def test_graduated(quantity: str, amount: str) -> None:
+    """A tier includes its last unit, and its flat amount is due once something is in it."""
     assert cost(TIERS, Fraction(quantity)) == Fraction(amount)
 
 
 def test_flat_is_the_same_whatever_the_quantity() -> None:
+    """A thousand of it cost what one costs."""
     assert cost(Tariff(flat=Fraction("9.99")), Fraction(1000)) == Fraction("9.99")
 
 
@@ -56,12 +58,15 @@ def test_per_unit_is_exact() -> None:
     ],
 )
 def test_halves_go_away_from_zero(amount: str, currency: str, rounded: int) -> None:
+    """One rule for every currency and either sign."""
     assert minor(Fraction(amount), currency) == rounded
 
 
 def test_a_third_is_never_a_float() -> None:
+    """A share of a month has no last decimal."""
     assert minor(Fraction(100) * Fraction(1, 3), "EUR") == 3333
 
 
 def test_decimals_of_currencies() -> None:
+    """The table is a copy made by hand, so that a wrong one elsewhere shows."""
     assert [decimals(currency) for currency in ("JPY", "EUR", "BHD", "CLF")] == [0, 2, 3, 4]

@@ -120,6 +120,7 @@ def _terms(item: Item) -> Terms:
 
 
 def test_the_31st_returns_after_february() -> None:
+    """Boundaries are counted from the anchor, never from one another."""
     rhythm = Rhythm(datetime(2026, 1, 31, 9, tzinfo=UTC), "Europe/Paris", "MONTH", 1)
     assert [rhythm.boundary(n).day for n in range(4)] == [31, 28, 31, 30]
 

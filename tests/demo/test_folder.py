@@ -92,6 +92,7 @@ def test_a_sound_folder_is_read_exactly(tmp_path: Path) -> None:
 
 
 def test_the_shipped_example_is_sound() -> None:
+    """What a newcomer runs first must not greet him with faults."""
     reading = read_folder(LONDON)
     assert reading.faults == ()
     assert len(reading.example.rows) == 8_736 + 182 + 182
@@ -127,6 +128,14 @@ MALFORMED = {
         "seller.yaml:1:15: must be text, not a list",
     ),
     "a country": ({"seller": "display_name: A\naddress: {region_code: G1}\n"}, "seller.yaml:2:24: must be a country's"),
+    "a number prefix": (
+        {"seller": SELLER + "invoice_number_prefix: acme\n"},
+        "seller.yaml:3:24: must be 1 to 16 of A-Z, 0-9 and -",
+    ),
+    "a token of a simulated gateway": (
+        {"customers": CUSTOMERS + "    payment_methods: [{token: visa}]\n"},
+        "customers.yaml:8:31: must be sim: and steps like ok",
+    ),
     "a bad code": (
         {"catalog": CATALOG.replace("{code: power, display", "{code: Power!, display")},
         "catalog.yaml:2:12",
@@ -241,6 +250,7 @@ MALFORMED = {
 def test_what_is_malformed_is_named_with_its_place(
     tmp_path: Path, case: tuple[dict[str, str | bytes | None], str]
 ) -> None:
+    """An editor can jump there, and the reason says what to write instead."""
     changes, wanted = case
     found = faults(tmp_path, **changes)
     assert found
@@ -304,6 +314,7 @@ def test_a_malformed_row_is_named_and_the_others_are_kept(tmp_path: Path, case: 
     ids=["bom", "crlf", "semicolons", "tabs", "blanks", "no-end", "quotes", "spaces", "offset", "extra", "repeat"],
 )
 def test_files_as_other_programs_write_them_say_the_same(tmp_path: Path, usage: str) -> None:
+    """Spreadsheets and databases export the same rows in many shapes."""
     reading = read(tmp_path, usage=usage)
     assert reading.faults == ()
     row = reading.example.rows[0]
@@ -326,6 +337,7 @@ def test_readings_without_ids_are_known_by_whose_what_and_when(tmp_path: Path) -
 
 
 def test_a_row_is_not_sent_before_it_happens(tmp_path: Path) -> None:
+    """Metering would refuse it then, in the middle of the story."""
     usage = "customer,meter,time,value,id,send_time\nc1,power,2012-01-02T00:00:00Z,1,e,2012-01-01T00:00:00Z\n"
     assert faults(tmp_path, usage=usage) == ["usage/power.csv:2:35: must not be before the time at which it happens"]
 
@@ -350,6 +362,7 @@ def test_adding_usage_does_not_make_another_seller(tmp_path: Path) -> None:
 
 @given(st.lists(st.text(st.characters(exclude_characters="\n\r", exclude_categories=["Cs"]), max_size=8), min_size=1))
 def test_quoted_fields_come_back_as_they_were(fields: list[str]) -> None:
+    """A quote or a delimiter in an id must not become another id."""
     line = ";".join('"' + field.replace('"', '""') + '"' for field in fields)
     assert [cell.text for cell in split(line, ";", "x", 1)] == fields
 

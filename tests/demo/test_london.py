@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import csv
 import os
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
@@ -51,6 +53,8 @@ class Played:
     first: Outcome
     again: Outcome
     killed: list[str]
+    checked: subprocess.CompletedProcess[str]
+    """What `saldo check` says afterwards, with everything stopped."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -86,19 +90,32 @@ async def played() -> AsyncIterator[Played]:
         first = await perform(build, example, fingerprint(LONDON), kill_on_the_way)
         await asyncio.gather(*faults)
         again = await perform(build, example, fingerprint(LONDON), lambda _progress: None)
-        yield Played(first, again, killed)
+        command = [sys.executable, "-c", "from tools.cli import app; app()", "--folder", str(home), "check"]
+        checked = await asyncio.to_thread(
+            subprocess.run, command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False
+        )
+        yield Played(first, again, killed, checked)
     finally:
         suites[-1].stack.discard()
 
 
 def test_everything_was_killed_once(played: Played) -> None:
+    """The figures below are worth nothing if no fault was ever injected."""
     assert sorted(played.killed) == sorted(name for names in KILLED.values() for name in names)
 
 
 def test_every_invariant_holds(played: Played) -> None:
+    """Also after the kills, and each with something to look at."""
     assert played.first.report.content, str(played.first.report)
     assert played.again.report.content, str(played.again.report)
     assert all(finding.checked for finding in played.first.report.findings)
+
+
+def test_the_command_verifies_a_suite_that_is_stopped(played: Played) -> None:
+    """Also against what the demo wrote down of its own calls."""
+    assert played.checked.returncode == 0, played.checked.stdout + played.checked.stderr
+    assert "Everything that must hold does." in played.checked.stdout
+    assert "every acknowledged usage event is stored exactly once" in played.checked.stdout
 
 
 def test_the_household_owes_what_its_readings_say(played: Played) -> None:
@@ -138,6 +155,7 @@ def test_the_platform_owes_seats_calls_and_what_came_late(played: Played) -> Non
 
 
 def test_the_declined_card_is_dunned_and_recovers(played: Played) -> None:
+    """Two declines, then the money: the customer is kept."""
     account = played.first.account
     invoices = _of(account, "studio-declined")
     assert {invoice.state for invoice in invoices} == {Invoice.PAID}
@@ -147,6 +165,7 @@ def test_the_declined_card_is_dunned_and_recovers(played: Played) -> None:
 
 
 def test_the_one_who_never_pays_is_cancelled(played: Played) -> None:
+    """Service ends, the debt stays, and nothing more is billed."""
     account = played.first.account
     (invoice,) = _of(account, "studio-unpaid")
     assert invoice.state == Invoice.OPEN
@@ -157,6 +176,7 @@ def test_the_one_who_never_pays_is_cancelled(played: Played) -> None:
 
 
 def test_the_lost_answer_is_settled_without_a_second_capture(played: Played) -> None:
+    """One attempt, whose outcome became known only later."""
     account = played.first.account
     first = _of(account, "studio-lost")[0]
     (attempt,) = account.payments[first.id].attempts

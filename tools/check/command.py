@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from tools.check.records import Sources
-from tools.check.report import Report
-from tools.check.verification import verify
 from tools.commands import console
 from tools.suite import Suite
+
+if TYPE_CHECKING:
+    from tools.check.report import Report
 
 PATIENCE_SECONDS: Final = 10.0
 """How long a suite that is running may take to come to rest."""
@@ -50,6 +50,9 @@ def check(
 
 
 async def _verify(suite: Suite, seller: str, journals: list[Path] | None) -> Report:
+    from tools.check.records import Sources  # imported late: no other command has to wait for it
+    from tools.check.verification import verify
+
     supervisor = suite.roster.supervisor
     runs = supervisor is not None and supervisor.runs()
     if journals is None and OWN_SERVER not in os.environ:

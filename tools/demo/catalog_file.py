@@ -17,6 +17,7 @@ AGGREGATIONS: Final = ("SUM", "COUNT")
 TIERS_MAX: Final = 100
 PRICES_MAX: Final = 100
 
+_PREFIX: Final = re.compile(r"[A-Z0-9-]{1,16}")
 _COUNTRY: Final = re.compile(r"[A-Z]{2}")
 
 
@@ -33,7 +34,7 @@ def parse_seller(document: Value) -> Seller:
         payment_instructions=fields["payment_instructions"].text(max_length=1_000, multiline=True)
         if "payment_instructions" in fields
         else "",
-        invoice_number_prefix=_text(fields, "invoice_number_prefix", max_length=16),
+        invoice_number_prefix=_prefix(fields["invoice_number_prefix"]) if "invoice_number_prefix" in fields else "",
     )
 
 
@@ -49,6 +50,13 @@ def parse_address(value: Value) -> Address:
         administrative_area=_text(fields, "administrative_area"),
         address_lines=tuple(lines),
     )
+
+
+def _prefix(value: Value) -> str:
+    written = value.text()
+    if not _PREFIX.fullmatch(written):
+        raise value.fault("must be 1 to 16 of A-Z, 0-9 and -")
+    return written
 
 
 def _country(value: Value) -> str:

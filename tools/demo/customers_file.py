@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -23,6 +24,9 @@ COLLECTION_METHODS: Final = ("CHARGE_AUTOMATICALLY", "SEND_INVOICE")
 GATEWAYS: Final = ("simulated", "stripe")
 FINAL_ACTIONS: Final = ("NONE", "PAUSE_SUBSCRIPTION", "CANCEL_SUBSCRIPTION")
 CANCEL_TIMINGS: Final = ("NOW", "PERIOD_END")
+
+_STEP: Final = r"(?:delay=[0-9]{1,5}\+)?(?:ok|decline(?:=[a-z_]{1,64})?|lost|timeout)"
+_SIMULATED: Final = re.compile(rf"sim:{_STEP}(?:,{_STEP}){{0,49}}")
 
 
 def parse_customers(document: Value, catalog: Catalog) -> tuple[tuple[Customer, ...], DunningPolicy | None]:
@@ -78,9 +82,13 @@ def _customer(value: Value, plans: Mapping[str, Plan]) -> Customer:
 
 def _payment_method(value: Value, zone: str) -> PaymentMethod:
     fields = value.fields(required=["token"], optional=["gateway", "display_name", "at"])
+    gateway = fields["gateway"].choice(GATEWAYS) if "gateway" in fields else GATEWAYS[0]
+    token = fields["token"].text(max_length=255)
+    if gateway == GATEWAYS[0] and not _SIMULATED.fullmatch(token):
+        raise fields["token"].fault("must be sim: and steps like ok, decline, decline=expired_card, lost, timeout")
     return PaymentMethod(
-        gateway=fields["gateway"].choice(GATEWAYS) if "gateway" in fields else GATEWAYS[0],
-        token=fields["token"].text(max_length=255),
+        gateway=gateway,
+        token=token,
         display_name=fields["display_name"].text() if "display_name" in fields else "",
         at=fields["at"].moment(zone) if "at" in fields else None,
     )

@@ -26,6 +26,7 @@ from tools.demo.trail import Branch, Trail
 FAULTS_SHOWN: Final = 50
 INVOICES_SHOWN: Final = 200
 BRANCHES_SHOWN: Final = 60
+NO_TRAIL: Final = "The way of an amount is drawn when the demo starts the services itself: saldo down first."
 
 
 def tell_faults(console: Console, faults: Iterable[Fault]) -> None:
@@ -57,9 +58,11 @@ def tell(console: Console, outcome: Outcome) -> None:
     )
     for rejection in sent.rejections[:FAULTS_SHOWN]:
         console.print(f"  {rejection}", style="red", markup=False, soft_wrap=True)
+    console.print()
     if outcome.trail is not None:
-        console.print()
         console.print(_trail(outcome.trail, outcome.event))
+    else:
+        console.print(NO_TRAIL, style="dim")
     console.print()
     outcome.report.print(console)
     console.print()

@@ -5,7 +5,6 @@ Whatever interrupts it, it can be played again from the beginning: what has happ
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,9 +14,7 @@ from zoneinfo import ZoneInfo
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from common import wire
-from common.travel import quiet
-from saldo.operations.v1 import operations_service_pb2
+from common.travel import advance, quiet
 from tools.client import Client
 from tools.demo import requests
 from tools.demo.example import Example, Story
@@ -52,7 +49,7 @@ async def play(client: Client, example: Example, loaded: Loaded, on_moment: OnMo
         now = max(times)
         on_moment(min(now, end), outgoing.sent)
         if min(times) < now:  # a story that was interrupted has left some clocks behind
-            await _advance(client, now)
+            await advance(client.operations, now)
             continue
         if acts and acts[0].time <= now:
             await acts.pop(0).run()
@@ -61,12 +58,12 @@ async def play(client: Client, example: Example, loaded: Loaded, on_moment: OnMo
         upcoming = min([end, *dues, *(act.time for act in acts[:1])])
         before = max(upcoming, now + INSTANT)
         if outgoing.is_waiting(before=before):
-            await _advance(client, before - INSTANT)
+            await advance(client.operations, before - INSTANT)
             await outgoing.send(client, before=before)
             continue
         if now >= end:
             return outgoing
-        await _advance(client, upcoming)
+        await advance(client.operations, upcoming)
     raise RuntimeError(f"more than {MOMENTS_MAX} moments in one story")
 
 
@@ -82,11 +79,6 @@ def end_of(story: Story) -> datetime:
             continue
         return (last + timedelta(days=story.closing_days)).astimezone(UTC)
     raise AssertionError("every month has a 28th")
-
-
-async def _advance(client: Client, to: datetime) -> None:
-    request = operations_service_pb2.AdvanceClockRequest(time=wire.timestamp(to))
-    await asyncio.gather(*(clock.AdvanceClock(request) for clock in client.operations.values()))
 
 
 def _acts(client: Client, example: Example, loaded: Loaded) -> list[Act]:

@@ -203,10 +203,12 @@ class Consumers:
         current_caller.set(caller)
         async with self._database.transaction(caller) as tx:
             fresh = await self._remember(tx, [(each.event_id, seller_id, each.delivery.subject) for each in arrivals])
-            new = [arrival for arrival in arrivals if arrival.event_id in fresh]
             # A duplicate within the batch has the same id: the first one is the one.
-            unique = list({arrival.event_id: arrival for arrival in reversed(new)}.values())[::-1]
-            for kind, group in groupby(unique, key=lambda arrival: arrival.kind):
+            new: dict[str, _Arrival] = {}
+            for arrival in arrivals:
+                if arrival.event_id in fresh:
+                    new.setdefault(arrival.event_id, arrival)
+            for kind, group in groupby(new.values(), key=lambda arrival: arrival.kind):
                 await self._handle_run(tx, kind, list(group))
             crashpoint("consumer.before_commit")
         crashpoint("consumer.committed")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, String, func, literal, literal_column, not_, select, union_all
+from sqlalchemy import ColumnElement, Select, String, func, literal, literal_column, not_, or_, select, union_all
 from sqlalchemy import column as sql_column
 from sqlalchemy import table as sql_table
 from sqlalchemy.dialects.postgresql import TIMESTAMP
@@ -36,7 +36,12 @@ class Errand:
     run: Callable[[Desk, str], Awaitable[object]]
 
 
-_clocks = sql_table("clocks", sql_column("seller_id", String), sql_column("time", TIMESTAMP(timezone=True)))
+_clocks = sql_table(
+    "clocks",
+    sql_column("seller_id", String),
+    sql_column("time", TIMESTAMP(timezone=True)),
+    sql_column("hold_until", TIMESTAMP(timezone=True)),  # by wall time
+)
 
 _RANKED: Final = """
 SELECT d.job, d.seller_id, d.id, d.due_time, d.traceparent, coalesce(f.attempts, 0) AS tries, f.id IS NOT NULL AS failed
@@ -71,9 +76,9 @@ def due_rows(jobs: Sequence[Job | Errand], *, limit: int) -> str:
         due = rows.c.due_time
         live = not_(func.starts_with(rows.c.seller_id, f"{SANDBOX}_"))
         parts.append(_columns(job, rows).where(live, due <= wall))
-        parts.append(
-            _columns(job, rows).join(_clocks, _clocks.c.seller_id == rows.c.seller_id).where(due <= _clocks.c.time)
-        )
+        in_sandbox = _columns(job, rows).join(_clocks, _clocks.c.seller_id == rows.c.seller_id)
+        free = or_(_clocks.c.hold_until.is_(None), _clocks.c.hold_until <= wall)
+        parts.append(in_sandbox.where(due <= _clocks.c.time, free))
     return _RANKED.format(rows=_sql(parts), limit=limit)
 
 

@@ -291,7 +291,9 @@ class Jobs:
     async def _record_failure(self, row: _Row, error: Exception, *, tries: int, wait_seconds: float) -> None:
         dead = tries >= TRIES_MAX
         text = repr(error)[:ERROR_LENGTH_MAX].replace("\x00", "�")
-        self._done.pop((row.job, row.id), None)
+        if dead or not isinstance(error, JobLeftItsRowDue):
+            # Otherwise the same again: to carry it out once more would look like a success.
+            self._done.pop((row.job, row.id), None)
         async with self._database.transaction(service_caller(self._database.service, row.seller_id)) as tx:
             await tx.driver.execute(
                 "INSERT INTO job_failures (job, id, seller_id, attempts, next_try_time, error, dead)"

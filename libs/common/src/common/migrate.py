@@ -36,7 +36,8 @@ CREATE SEQUENCE progress;
 
 CREATE TABLE clocks (
     seller_id text PRIMARY KEY,
-    time timestamptz NOT NULL
+    time timestamptz NOT NULL,
+    hold_until timestamptz
 );
 COMMENT ON TABLE clocks IS 'simulated time of the sandboxes seen here';
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from datetime import timedelta
 
 from common import clock, wire
 from common.auth import PLATFORM, PLATFORM_AND_OWNER
@@ -19,6 +19,7 @@ from saldo.operations.v1 import operations_service_pb2 as pb
 from saldo.operations.v1.operations_service_pb2_grpc import OperationsServiceServicer
 
 REPLAY_MAX = 100_000
+HOLD_MAX = timedelta(seconds=30)
 TEXT_LENGTH_MAX = 500
 
 
@@ -72,7 +73,10 @@ class OperationsApi(OperationsServiceServicer):
         async with self.database.transaction(current_caller.get()) as tx:
             _check_sandbox(tx)
             moved = await tx.driver.fetchval(
-                "UPDATE clocks SET time = $2 WHERE seller_id = $1 AND time <= $2 RETURNING true", tx.seller_id, time
+                "UPDATE clocks SET time = $2, hold_until = $3 WHERE seller_id = $1 AND time <= $2 RETURNING true",
+                tx.seller_id,
+                time,
+                clock.wall() + HOLD_MAX if request.hold else None,
             )
             if not moved:
                 raise ClockBackwards(
@@ -121,7 +125,7 @@ class OperationsApi(OperationsServiceServicer):
                 attempts=row["attempts"],
                 create_time=wire.timestamp(row["create_time"]),
             )
-            letter.headers.update(_headers(row["headers"]))
+            letter.headers.update(row["headers"])
         if len(rows) > page.size:
             last = rows[page.size - 1]
             created: str = await tx.driver.fetchval("SELECT $1::timestamptz::text", last["create_time"])
@@ -197,8 +201,3 @@ def _dead_letter_id(text: str) -> str:
 def _check_sandbox(tx: Tx) -> None:
     if not is_sandbox(tx.seller_id):
         raise NotASandbox("only a sandbox has a clock of its own", seller=tx.seller_id)
-
-
-def _headers(text: str) -> dict[str, str]:
-    found: dict[str, str] = json.loads(text)
-    return found

@@ -160,6 +160,20 @@ class Suite:
             self.running.pop(name).stop()
             await self._lives.pop(name)
 
+    async def crash(self, name: str) -> None:
+        """End a service in the middle of whatever it is doing; `start` brings it back."""
+        del self.running[name]
+        life = self._lives.pop(name)
+        life.cancel()
+        await asyncio.wait({life})
+        if not life.cancelled() and (failure := life.exception()):
+            raise failure
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Where every service listens once it has been started."""
+        return dict(self._addresses)
+
     async def close(self) -> None:
         await self._stack.aclose()
         await self.stop(*self.running)

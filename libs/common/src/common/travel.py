@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, tzinfo
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -46,6 +46,7 @@ async def travel(
     quiet_seconds: float = QUIET_SECONDS,
 ) -> int:
     """Move to `to`; how many due moments were on the way. A service that is away for a while is waited for."""
+    await _catch_up(clocks, to.tzinfo)
     for steps in range(STEPS_MAX):
         began = time.monotonic()
         readings = await quiet(clocks, seconds=quiet_seconds)
@@ -57,14 +58,24 @@ async def travel(
             for reading in readings.values()
             if reading.HasField("next_due_time")
         ]
-        behind = any(reading.time.ToDatetime(to.tzinfo) < now for reading in readings.values())
-        if now >= to and not behind:
+        if now >= to:
             return steps
-        # A traveller that was interrupted has left some clocks behind: they catch up before anyone goes on.
-        target = now if behind else min([to, *(moment for moment in upcoming if moment > now)])
-        request = pb.AdvanceClockRequest(time=wire.timestamp(target))
-        await asyncio.gather(*(_patiently(clock.AdvanceClock, request) for clock in clocks.values()))
+        await advance(clocks, min([to, *(moment for moment in upcoming if moment > now)]))
     raise NeverQuiet(f"more than {STEPS_MAX} due moments on the way")
+
+
+async def advance(clocks: Mapping[str, Any], to: datetime) -> None:  # Any: stubs, as for travel
+    """Move all clocks to one moment. None acts before every other has been told: what one of them does then, others
+    must not find in their past."""
+    for hold in (True, False):
+        request = pb.AdvanceClockRequest(time=wire.timestamp(to), hold=hold)
+        await asyncio.gather(*(_patiently(clock.AdvanceClock, request) for clock in clocks.values()))
+
+
+async def _catch_up(clocks: Mapping[str, Any], zone: tzinfo | None) -> None:  # Any: stubs, as for travel
+    """A traveller that was interrupted has left some clocks behind, or held."""
+    answers = await asyncio.gather(*(_patiently(clock.GetClock, pb.GetClockRequest()) for clock in clocks.values()))
+    await advance(clocks, max(answer.time.ToDatetime(zone) for answer in answers))
 
 
 async def quiet(  # Any: stubs, as for travel
