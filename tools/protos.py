@@ -101,7 +101,8 @@ def main() -> int:
     commands = {"lint": lint, "breaking": breaking, "accept": accept}
     match sys.argv[1:]:
         case ["generate"]:
-            print("generated protos/gen" if generate() else "protos/gen is up to date")
+            if generate():
+                print("generated protos/gen", file=sys.stderr)
             return 0
         case [name] if name in commands:
             return commands[name]()

@@ -322,6 +322,14 @@ def test_files_as_other_programs_write_them_say_the_same(tmp_path: Path, usage: 
     assert row.time.isoformat() == "2012-01-01T00:30:00+00:00"
 
 
+def test_a_counted_event_needs_no_value(tmp_path: Path) -> None:
+    """A COUNT meter looks at no values, also in a file whose other meters need theirs."""
+    counted = CATALOG.replace("aggregation: SUM", "aggregation: COUNT")
+    reading = read(tmp_path, catalog=counted, usage=USAGE.replace("1.3150001", ""))
+    assert reading.faults == ()
+    assert reading.example.rows[0].value == Decimal(1)
+
+
 def test_readings_without_ids_are_known_by_whose_what_and_when(tmp_path: Path) -> None:
     """So that a file as it was published can be sent twice and counted once."""
     published = "household,at,kwh\nc1,2012-01-01T00:00:00Z,1\nc1,2012-01-01T00:30:00Z,2\n"

@@ -21,12 +21,13 @@ from saldo.subscriptions.v1.subscription_pb2 import Subscription
 from tests.support.sandbox import Sandbox, flat, graduated, per_unit, usage
 
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
-DAYS: Final = (70, 130)
+DAYS: Final = (45, 100)
 PACE_DAYS: Final = (1, 12)
 METERS: Final = (("energy", Meter.SUM), ("calls", Meter.COUNT))
 CURRENCIES: Final = ("EUR", "GBP", "JPY", "KWD")
 ZONES: Final = (
-    "UTC", "Europe/London", "America/New_York", "Asia/Kolkata", "Pacific/Apia", "Australia/Lord_Howe", "America/Santiago",
+    "UTC", "Europe/London", "America/New_York", "Asia/Kolkata", "Pacific/Apia", "Australia/Lord_Howe",
+    "America/Santiago",
 )  # fmt: skip
 CARDS: Final = (
     "sim:ok", "sim:ok", "sim:decline,ok", "sim:decline,decline,ok", "sim:lost", "sim:lost,ok", "sim:timeout,ok",

@@ -39,13 +39,16 @@ def call(
     except json_format.ParseError as error:
         console.fail(f"the request: {error}", code=console.MISUSED)
     on_behalf_of = console.seller_id(seller) if seller else None
-    client = console.client(console.suite(context), role=Role(chosen), seller=on_behalf_of)
-    console.run(_call(client, service, name, message))
+    console.run(
+        lambda client: _call(client, service, name, message),
+        console.suite(context),
+        role=Role(chosen),
+        seller=on_behalf_of,
+    )
 
 
 async def _call(client: Client, service: str, name: str, request: Message) -> None:
-    async with client:
-        answer = await getattr(getattr(client, service), name)(request)
+    answer = await getattr(getattr(client, service), name)(request)
     print(json_format.MessageToJson(answer, preserving_proto_field_name=True, ensure_ascii=False))
 
 

@@ -27,42 +27,39 @@ def advance(
 ) -> None:
     """Let time pass, due moment by due moment, waiting for quiet at each. Interrupted, it can be called again."""
     target = console.instant(to, option="--to")
-    client = console.client(console.suite(context), role=Role.OWNER, seller=console.seller_id(seller))
-    console.run(_advance(client, target))
+    owner = console.seller_id(seller)
+    console.run(lambda client: _advance(client, target), console.suite(context), role=Role.OWNER, seller=owner)
 
 
 @app.command()
 def show(context: typer.Context, seller: console.Seller) -> None:
     """What time it is in the sandbox, and what is next, service by service."""
-    client = console.client(console.suite(context), role=Role.OWNER, seller=console.seller_id(seller))
-    console.run(_show(client))
+    console.run(_show, console.suite(context), role=Role.OWNER, seller=console.seller_id(seller))
 
 
 async def _advance(client: Client, target: datetime) -> None:
-    async with client:
-        clock = await client.operations["catalog"].GetClock(pb.GetClockRequest())
-        start = clock.time.ToDatetime(UTC)
-        if target < start:
-            console.fail(f"it is {console.when(clock.time)} there already; time only moves forward")
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=console.problems) as progress:
-            bar = progress.add_task(start.isoformat(), total=(target - start).total_seconds() or 1)
+    clock = await client.operations["catalog"].GetClock(pb.GetClockRequest())
+    start = clock.time.ToDatetime(UTC)
+    if target < start:
+        console.fail(f"it is {console.when(clock.time)} there already; time only moves forward")
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console.problems) as progress:
+        bar = progress.add_task(start.isoformat(), total=(target - start).total_seconds() or 1)
 
-            async def on_step(step: Step) -> None:
-                passed = (step.time - start).total_seconds()
-                progress.update(bar, completed=passed, description=step.time.isoformat())
+        async def on_step(step: Step) -> None:
+            passed = (step.time - start).total_seconds()
+            progress.update(bar, completed=passed, description=step.time.isoformat())
 
-            try:
-                moments = await travel(client.operations, target, on_step=on_step)
-            except NeverQuiet as error:
-                console.fail(f"{error}; saldo deadletters list, and the logs that saldo status names, say more")
-        console.out.print(f"{target.isoformat()}, after {moments} due moments", highlight=False)
+        try:
+            moments = await travel(client.operations, target, on_step=on_step)
+        except NeverQuiet as error:
+            console.fail(f"{error}; saldo deadletters list, and the logs that saldo status names, say more")
+    console.out.print(f"{target.isoformat()}, after {moments} due moments", highlight=False)
 
 
 async def _show(client: Client) -> None:
-    async with client:
-        names = list(client.operations)
-        clocks = await asyncio.gather(*(client.operations[name].GetClock(pb.GetClockRequest()) for name in names))
+    names = list(client.operations)
+    clocks = await asyncio.gather(*(client.operations[name].GetClock(pb.GetClockRequest()) for name in names))
     table = Table(box=None, header_style="bold")
     for heading in ("", "time", "next due", "quiet", "failing"):
         table.add_column(heading)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,8 +25,9 @@ FAILED: Final = 1
 MISUSED: Final = 2
 PATIENCE_SECONDS: Final = 5.0
 
-out: Final = Console()
-problems: Final = Console(stderr=True)
+# Without emoji: `all.csv:100:35` is a place, not a picture.
+out: Final = Console(emoji=False)
+problems: Final = Console(stderr=True, emoji=False)
 
 Seller = Annotated[str, typer.Option(help="the seller's id, sel_…", show_default=False)]
 
@@ -59,17 +60,23 @@ def instant(text: str, *, option: str) -> datetime:
     return found.astimezone(UTC)
 
 
-def client(of: Suite, *, role: Role, seller: SellerId | None = None) -> Client:
+Work = Callable[[Client], Coroutine[Any, Any, None]]  # Any: what a coroutine is sent is nobody's business
+
+
+def run(work: Work, of: Suite, *, role: Role, seller: SellerId | None = None) -> None:
+    """Carry it out with a client of the suite; a refusal becomes a sentence and an exit code."""
     addresses = of.addresses()
     if not addresses:
         fail("nothing has been started here yet: saldo up")
-    return Client(addresses, of.keys.token(role=role, seller_id=seller), patience_seconds=PATIENCE_SECONDS)
+    token = of.keys.token(role=role, seller_id=seller)
 
+    async def with_client() -> None:
+        # Opened here: a channel belongs to the loop that it was made on.
+        async with Client(addresses, token, patience_seconds=PATIENCE_SECONDS) as client:
+            await work(client)
 
-def run(work: Coroutine[Any, Any, None]) -> None:  # Any: what a coroutine is sent is nobody's business
-    """Carry it out; a refusal becomes a sentence and an exit code."""
     try:
-        asyncio.run(work)
+        asyncio.run(with_client())
     except grpc.aio.AioRpcError as error:
         from common.rpc import error_info  # imported late: it takes a second, and most commands succeed
 

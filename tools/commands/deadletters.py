@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from common.caller import Role
@@ -23,13 +24,14 @@ Id = Annotated[str, typer.Argument(help="as the list shows it")]
 def list_(context: typer.Context, service: Annotated[str, typer.Option(help="only this one's")] = "") -> None:
     """What waits for a decision in each service, oldest first."""
     names = (_known(service),) if service else SERVICES
-    console.run(_list(console.client(console.suite(context), role=Role.PLATFORM), names))
+    console.run(lambda client: _list(client, names), console.suite(context), role=Role.PLATFORM)
 
 
 @app.command()
 def requeue(context: typer.Context, service: Service, dead_letter: Id) -> None:
     """Try it again: an event is handled now, a job is made due."""
-    console.run(_requeue(console.client(console.suite(context), role=Role.PLATFORM), _known(service), dead_letter))
+    name = _known(service)
+    console.run(lambda client: _requeue(client, name, dead_letter), console.suite(context), role=Role.PLATFORM)
 
 
 @app.command()
@@ -40,36 +42,33 @@ def discard(
     reason: Annotated[str, typer.Option(help="why, for the record", show_default=False)],
 ) -> None:
     """Give it up for ever, keeping the reason."""
-    platform = console.client(console.suite(context), role=Role.PLATFORM)
-    console.run(_discard(platform, _known(service), dead_letter, reason))
+    name = _known(service)
+    console.run(lambda client: _discard(client, name, dead_letter, reason), console.suite(context), role=Role.PLATFORM)
 
 
 async def _list(client: Client, names: tuple[str, ...]) -> None:
     table = Table(box=None, header_style="bold")
     for heading in ("service", "id", "subject", "seller", "tries", "error"):
         table.add_column(heading, overflow="fold")
-    async with client:
-        for name in names:
-            request = pb.ListDeadLettersRequest(page_size=1000)
-            async for page in pages(client.operations[name].ListDeadLetters, request, pb.ListDeadLettersResponse):
-                for letter in page.dead_letters:
-                    tries, error = str(letter.attempts), letter.error.strip().splitlines()[-1:]
-                    table.add_row(name, letter.id, letter.subject, letter.seller_id, tries, "".join(error))
+    for name in names:
+        request = pb.ListDeadLettersRequest(page_size=1000)
+        async for page in pages(client.operations[name].ListDeadLetters, request, pb.ListDeadLettersResponse):
+            for letter in page.dead_letters:
+                tries, error = str(letter.attempts), letter.error.strip().splitlines()[-1:]
+                table.add_row(name, escape(letter.id), letter.subject, letter.seller_id, tries, escape("".join(error)))
     if table.row_count:
-        console.out.print(table, markup=False)
+        console.out.print(table)
     else:
         console.out.print("none")
 
 
 async def _requeue(client: Client, service: str, dead_letter: str) -> None:
-    async with client:
-        await client.operations[service].RequeueDeadLetter(pb.RequeueDeadLetterRequest(id=dead_letter))
+    await client.operations[service].RequeueDeadLetter(pb.RequeueDeadLetterRequest(id=dead_letter))
 
 
 async def _discard(client: Client, service: str, dead_letter: str, reason: str) -> None:
-    async with client:
-        request = pb.DiscardDeadLetterRequest(id=dead_letter, reason=reason)
-        await client.operations[service].DiscardDeadLetter(request)
+    request = pb.DiscardDeadLetterRequest(id=dead_letter, reason=reason)
+    await client.operations[service].DiscardDeadLetter(request)
 
 
 def _known(service: str) -> str:

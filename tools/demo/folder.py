@@ -49,9 +49,10 @@ def read_folder(folder: Path) -> Reading:
         )
     if seller is None or parties is None or story is None:
         raise Malformed(faults)
+    counted = frozenset(meter.code for meter in catalog.meters if meter.aggregation == "COUNT")
     rows: list[UsageRow] = []
     for rule in story.usage:
-        sound, wrong = read_usage(folder, rule, customers=customers, meters=frozenset(meters))
+        sound, wrong = read_usage(folder, rule, customers=customers, meters=frozenset(meters), counted=counted)
         rows += sound
         faults += wrong
     rows, contradictions = _without_contradictions(rows)

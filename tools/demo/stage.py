@@ -63,7 +63,7 @@ def show(home: Path, folder: Path, *, skip_bad_rows: bool) -> None:
     except (NeverQuiet, ServerFailed, SuiteFailed, TimeoutError) as error:
         console.fail(str(error) or type(error).__name__)
     # A file or a pipe has no width of its own.
-    tell(console.out if console.out.is_terminal else Console(width=LINE_WIDTH), outcome)
+    tell(console.out if console.out.is_terminal else Console(width=LINE_WIDTH, emoji=False), outcome)
     if reading.faults or outcome.sent.rejected or not outcome.report.content:
         raise typer.Exit(console.FAILED)
 

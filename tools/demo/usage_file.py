@@ -38,16 +38,24 @@ class Cell:
 
 
 def read_usage(
-    folder: Path, rule: UsageFile, *, customers: Collection[str], meters: Collection[str]
+    folder: Path,
+    rule: UsageFile,
+    *,
+    customers: Collection[str],
+    meters: Collection[str],
+    counted: Collection[str],
 ) -> tuple[list[UsageRow], list[Fault]]:
-    """The sound rows, and what is wrong with the others. A file that cannot be read at all has no sound rows."""
+    """The sound rows, and what is wrong with the others. A file that cannot be read at all has no sound rows.
+
+    `counted` are the meters that look at no values.
+    """
     try:
         lines = _lines(read_text(folder, rule.file, bytes_max=BYTES_MAX))
         header = next(lines, None)
         if header is None:
             return [], [Fault(rule.file, 1, 1, "is empty: it must have a header")]
         delimiter = max(DELIMITERS, key=header[1].count)
-        table = _Table(rule, _header(rule, header, delimiter), customers=customers, meters=meters)
+        table = _Table(rule, _header(rule, header, delimiter), customers=customers, meters=meters, counted=counted)
     except Malformed as error:
         return [], error.faults
     rows: list[UsageRow] = []
@@ -94,12 +102,19 @@ class _Table:
     """A file whose header is known."""
 
     def __init__(
-        self, rule: UsageFile, header: Mapping[str, int], *, customers: Collection[str], meters: Collection[str]
+        self,
+        rule: UsageFile,
+        header: Mapping[str, int],
+        *,
+        customers: Collection[str],
+        meters: Collection[str],
+        counted: Collection[str],
     ) -> None:
         self._rule = rule
         self._width = header[""]
         self._customers = customers
         self._meters = meters
+        self._counted = counted
         # The source of a rule is only what it is when no column says otherwise.
         self._fixed = {name: text for name, text in rule.fixed.items() if name != "source" or name not in header}
         self._index = {name: index for name, index in header.items() if name and name not in self._fixed}
@@ -124,7 +139,7 @@ class _Table:
             customer=customer,
             meter=meter,
             time=time,
-            value=self._decimal(line, found["value"]) if "value" in found else ONE,
+            value=self._value(line, found.get("value"), meter),
             send_time=send_time,
             repeat=self._repeat(line, found.get("repeat")),
         )
@@ -147,7 +162,9 @@ class _Table:
             raise self._malformed(line, cell.column, f"must lie in the years {EARLIEST.year} to {LATEST.year - 1}")
         return found
 
-    def _decimal(self, line: int, cell: Cell) -> Decimal:
+    def _value(self, line: int, cell: Cell | None, meter: str) -> Decimal:
+        if cell is None or (not cell.text and meter in self._counted):
+            return ONE
         try:
             return wire.parse_decimal(decimal_pb2.Decimal(value=cell.text), field="value")
         except InvalidArgument as error:

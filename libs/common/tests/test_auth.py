@@ -72,12 +72,14 @@ def raw(header: dict[str, Any], payload: dict[str, Any], signature: bytes) -> st
 
 @pytest.mark.parametrize("role", [Role.OWNER, Role.INTEGRATOR, Role.VIEWER, Role.PLATFORM])
 def test_a_good_token_names_who_asks(keys: Keys, verifier: Verifier, role: Role) -> None:
+    """Everything else about a call follows from these three."""
     found = verifier.caller(keys.token(role=role, seller_id=SELLER, actor="ada"))
     assert found == Caller(seller_id=SELLER, actor="ada", role=role)
     assert verifier.caller(keys.token(role=role, seller_id=SELLER, actor="ada")) == found
 
 
 def test_a_platform_may_act_for_every_seller_and_nobody_else_may(keys: Keys, verifier: Verifier) -> None:
+    """Whoever could leave the seller out would see all of them."""
     assert verifier.caller(keys.token(role=Role.PLATFORM, seller_id=None)).seller_id == EVERY_SELLER
     for role in (Role.OWNER, Role.INTEGRATOR, Role.VIEWER):
         with pytest.raises(Unauthenticated):
@@ -92,6 +94,7 @@ def test_no_token_carries_every_seller(keys: Keys, verifier: Verifier) -> None:
 
 
 def test_a_service_speaks_in_its_own_name(keys: Keys, verifier: Verifier) -> None:
+    """So that the one called can see who calls, and for whom."""
     identity = Identity("archive", keys.private("archive"))
     assert verifier.caller(identity.token(SELLER)) == service_caller("archive", SELLER)
     assert identity.token(SELLER) is identity.token(SELLER), "made once, used for minutes"
@@ -165,10 +168,11 @@ def test_what_is_not_a_good_token_opens_nothing(keys: Keys, verifier: Verifier, 
     for _ in range(2):
         with pytest.raises(Unauthenticated) as refused:
             verifier.caller(made)
-    assert made == "" or made not in str(refused.value)
+        assert made == "" or made not in str(refused.value)
 
 
 def test_no_part_of_a_token_may_be_changed(keys: Keys, verifier: Verifier) -> None:
+    """A signature that covers less than everything covers nothing."""
     good = token(keys)
     verifier.caller(good)
     header, payload, signature = good.split(".")
@@ -195,8 +199,8 @@ def test_a_token_that_was_good_ends_when_it_says(
     later = wall() + timedelta(minutes=11)
     monkeypatch.setattr("common.clock.wall", lambda: later)
     # PyJWT reads the clock by itself: what is remembered is what this is about.
+    monkeypatch.setattr(verifier, "_check", _checked_anew)
     with pytest.raises(AssertionError, match="checked anew"):
-        monkeypatch.setattr(verifier, "_check", _checked_anew)
         verifier.caller(good)
 
 
@@ -263,12 +267,14 @@ def test_a_secret_among_the_public_keys_is_refused(tmp_path: Path) -> None:
 
 
 def test_no_token_lives_for_ever(keys: Keys) -> None:
+    """One that is lost must stop working by itself."""
     for lifetime in (timedelta(days=400), timedelta(), timedelta(seconds=-1)):
         with pytest.raises(ValueError, match="lives"):
             sign(keys.issuer, kid=ISSUER, actor="x", role=Role.OWNER, seller_id=SELLER, lifetime=lifetime)
 
 
 def test_what_is_remembered_is_bounded(keys: Keys, verifier: Verifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens come from outside: nobody may fill our memory with them."""
     monkeypatch.setattr("common.auth.CACHE_SIZE", 3)
     for number in range(10):
         verifier.caller(token(keys, sub=f"ada {number}"))
@@ -280,6 +286,7 @@ def test_what_is_remembered_is_bounded(keys: Keys, verifier: Verifier, monkeypat
 
 
 def test_who_may_call_follows_from_the_name_of_the_rpc() -> None:
+    """A new RPC is closed to viewers unless its verb reads."""
     reading = ("GetX", "ListX", "BatchGetX", "QueryX", "BatchQueryX", "PreviewX", "ExplainX", "LookupX", "TraceX")
     for name in reading:
         assert audience_of(name) == READERS
@@ -289,6 +296,7 @@ def test_who_may_call_follows_from_the_name_of_the_rpc() -> None:
 
 
 def test_a_service_is_admitted_only_where_it_has_business() -> None:
+    """The graph of calls is a rule, not a drawing."""
     admit(service_caller("archive", SELLER), READERS, services=("archive",))
     with pytest.raises(ServiceNotAllowed):
         admit(service_caller("archive", SELLER), READERS, services=("other",))
@@ -297,12 +305,11 @@ def test_a_service_is_admitted_only_where_it_has_business() -> None:
 
 
 def test_the_key_of_a_service_must_be_what_it_is_said_to_be(tmp_path: Path) -> None:
+    """Better no start than calls that every neighbour refuses."""
     from cryptography.hazmat.primitives.serialization import NoEncryption, PrivateFormat
 
     path = tmp_path / "rsa.pem"
-    path.write_bytes(
-        generate_private_key(65537, 2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    )
+    path.write_bytes(generate_private_key(65537, 2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     with pytest.raises(ValueError, match="Ed25519"):
         Identity("archive", path)
 

@@ -174,6 +174,7 @@ async def test_one_bad_message_harms_no_other(database: Database, seller: Seller
 
 
 async def test_sellers_are_handled_each_in_its_own_name(database: Database) -> None:
+    """Row-level security is the second net only if each transaction has one seller."""
     sellers = [SellerId(ids.mint(ids.SELLER, wall())) for _ in range(3)]
     seen: list[tuple[str, str, str]] = []
 
@@ -323,6 +324,8 @@ async def test_while_the_database_is_away_messages_are_kept_in_hand(
 
 
 async def test_a_consumer_that_stops_in_an_outage_hands_back_what_it_has(database: Database, seller: SellerId) -> None:
+    """Another replica need not wait until the messages are given up on."""
+
     async def away(tx: Tx, happened: Any) -> None:
         raise DatabaseUnavailable("away")
 
@@ -364,6 +367,7 @@ async def test_a_dead_letter_is_handled_again_on_demand(database: Database, sell
 
 
 async def test_what_cannot_be_read_cannot_be_handled_again(database: Database, seller: SellerId) -> None:
+    """The operator learns that only discarding is left."""
     found = consumers(database)
     await found.handle([arrived("note_1", seller, event_id="evt_1", data=b"\xff\xff\xff")])
     with pytest.raises(DeadLetterUnreadable):

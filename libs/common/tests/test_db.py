@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import asyncpg
 import pytest
@@ -28,7 +29,7 @@ def caller(seller: SellerId) -> Caller:
     return Caller(seller_id=seller, actor="tester", role=Role.OWNER)
 
 
-def written(note_id: str) -> object:
+def written(note_id: str) -> Any:
     return events_pb2.NoteWritten(note=note_pb2.Note(id=note_id, text="x"))
 
 
@@ -44,6 +45,7 @@ async def outbox_count(database: Database) -> int:
 
 
 async def test_what_a_transaction_did_is_there_once_it_is_over(database: Database, seller: SellerId) -> None:
+    """The least that a transaction promises."""
     async with database.transaction(caller(seller)) as tx:
         note_id = await store.add_note(tx, text="one")
         await tx.emit(written(note_id))
@@ -55,7 +57,7 @@ async def test_what_a_transaction_did_is_there_once_it_is_over(database: Databas
 
 async def test_a_transaction_that_fails_leaves_nothing(database: Database, seller: SellerId) -> None:
     """Neither the change nor its announcement."""
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012 # what is raised depends on all of it
         async with database.transaction(caller(seller)) as tx:
             await tx.emit(written(await store.add_note(tx, text="one")))
             raise ZeroDivisionError
@@ -65,7 +67,7 @@ async def test_a_transaction_that_fails_leaves_nothing(database: Database, selle
 
 async def test_an_error_that_the_use_case_hid_is_not_taken_for_success(database: Database, seller: SellerId) -> None:
     """PostgreSQL answers COMMIT with ROLLBACK then, and says no more about it."""
-    with pytest.raises(TransactionBroken):
+    with pytest.raises(TransactionBroken):  # noqa: PT012 # what is raised depends on all of it
         async with database.transaction(caller(seller)) as tx:
             await store.add_note(tx, text="one")
             with pytest.raises(DBAPIError):
@@ -77,7 +79,8 @@ async def test_an_error_that_the_use_case_hid_is_not_taken_for_success(database:
 async def test_a_constraint_that_fails_at_the_commit_fails_the_transaction(
     database: Database, seller: SellerId
 ) -> None:
-    with pytest.raises(asyncpg.ForeignKeyViolationError):
+    """An answer must never go out for something that was undone."""
+    with pytest.raises(asyncpg.ForeignKeyViolationError):  # noqa: PT012 # what is raised depends on all of it
         async with database.transaction(caller(seller)) as tx:
             await tx.driver.execute("CREATE TEMP TABLE parents (id int PRIMARY KEY) ON COMMIT DROP")
             await tx.driver.execute(
@@ -132,6 +135,7 @@ async def test_without_a_seller_nothing_is_visible(database: Database, url: str,
 
 
 async def test_the_seller_of_one_transaction_is_not_that_of_the_next(url: str, seller: SellerId) -> None:
+    """Connections are used again; what they were for must not be."""
     database = Database(url, service="notebook", pool_size=1)
     other = SellerId(ids.mint(ids.SELLER, clock.wall()))
     drivers = set()
@@ -187,9 +191,7 @@ async def test_a_transaction_that_waits_for_a_connection_may_be_cancelled(url: s
     await database.close()
 
 
-async def test_too_many_at_once_are_told_so(
-    url: str, seller: SellerId, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_too_many_at_once_are_told_so(url: str, seller: SellerId, monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting has a limit; afterwards all goes on."""
     monkeypatch.setattr("common.db.POOL_WAIT_SECONDS", 0.1)
     database = Database(url, service="notebook", pool_size=2)
@@ -297,6 +299,7 @@ async def _hold(database: Database, seller: SellerId) -> str:
 
 
 async def test_a_live_seller_has_wall_time_and_a_sandbox_its_own(database: Database, seller: SellerId) -> None:
+    """No code but this may have to ask which of them it is."""
     start = datetime(2026, 1, 31, 12, tzinfo=UTC)
     sandbox = SellerId(ids.mint(ids.SANDBOX, start))
     async with database.transaction(caller(seller)) as tx:
@@ -311,6 +314,7 @@ async def test_a_live_seller_has_wall_time_and_a_sandbox_its_own(database: Datab
 
 
 async def test_a_clock_that_is_first_seen_twice_at_once_is_one_clock(database: Database) -> None:
+    """The first two calls of a sandbox may well come together."""
     sandbox = SellerId(ids.mint(ids.SANDBOX, datetime(2026, 1, 1, tzinfo=UTC)))
 
     async def now() -> datetime:
@@ -322,6 +326,7 @@ async def test_a_clock_that_is_first_seen_twice_at_once_is_one_clock(database: D
 
 
 async def test_only_who_acts_for_all_may_act_for_one_of_them(database: Database, seller: SellerId) -> None:
+    """Or a transaction could change sides."""
     start = datetime(2026, 1, 1, tzinfo=UTC)
     sandbox = SellerId(ids.mint(ids.SANDBOX, start))
     async with database.transaction(EVERYBODY) as tx:
@@ -357,6 +362,7 @@ async def test_commits_wake_those_who_wait_for_them(database: Database, seller: 
 
 
 async def test_limits_of_a_connection_are_set(database: Database) -> None:
+    """A statement or a lock without end would hold up everybody behind it."""
     async with database.transaction(EVERYBODY) as tx:
         limits = [
             await tx.driver.fetchval(f"SHOW {name}")

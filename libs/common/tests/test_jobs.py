@@ -96,7 +96,7 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_rows_are_due_by_the_clock_of_their_seller(
     database: Database, seller: SellerId, sandbox: SellerId
 ) -> None:
-    """A sandbox's future is not due because the wall clock says so, and a live seller's is not because a sandbox's does."""
+    """A sandbox's future is not due because wall time says so, nor a live seller's because a sandbox's clock does."""
     (live_past,) = await add(database, seller, PAST)
     (live_future,) = await add(database, seller, wall() + timedelta(hours=1))
     (sandbox_past,) = await add(database, sandbox, START)
@@ -119,6 +119,7 @@ async def _counts(database: Database, expected: dict[str, int]) -> bool:
 
 
 async def test_the_oldest_is_done_first(database: Database, seller: SellerId) -> None:
+    """After an outage, what has waited longest has waited long enough."""
     moments = [PAST + timedelta(days=days) for days in (3, 1, 2)]
     added = {(await add(database, seller, moment))[0]: moment for moment in moments}
     order: list[str] = []
@@ -133,6 +134,7 @@ async def test_the_oldest_is_done_first(database: Database, seller: SellerId) ->
 
 
 async def test_a_job_acts_as_its_service_for_the_seller_of_the_row(database: Database, sandbox: SellerId) -> None:
+    """Nobody called: the records still say who did it, and for whom."""
     seen: list[tuple[Any, ...]] = []
 
     async def look(tx: Tx, note_id: str) -> None:
@@ -223,6 +225,8 @@ async def _no_failures(database: Database) -> bool:
 
 
 async def test_failures_wait_longer_and_longer(database: Database, seller: SellerId) -> None:
+    """What is broken is not asked ten times a second."""
+
     async def never(tx: Tx, note_id: str) -> None:
         raise ValueError("never \x00")
 
@@ -272,6 +276,7 @@ async def _is_dead(database: Database) -> bool:
 async def test_a_row_that_stays_due_is_a_mistake_and_not_a_loop(
     database: Database, seller: SellerId, quick_retries: None
 ) -> None:
+    """A use case that forgets its row must not bill it for ever."""
     runs = 0
 
     async def nothing(tx: Tx, note_id: str) -> None:
@@ -343,6 +348,8 @@ async def test_what_is_not_available_is_tried_for_as_long_as_it_takes(
 
 
 async def test_a_sandbox_knows_what_is_due_next(database: Database, sandbox: SellerId, quick_retries: None) -> None:
+    """Time travel goes from one of these moments to the next."""
+
     async def never(tx: Tx, note_id: str) -> None:
         raise ValueError("never")
 
@@ -404,7 +411,11 @@ async def test_a_stopping_loop_finishes_what_it_has_begun(database: Database, se
     done = sum((await reminders(database)).values())
     assert 1 <= done <= 4
     async with database.transaction(EVERYBODY) as tx:
-        assert await tx.driver.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 7203") == 0
+        held = await tx.driver.fetchval(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 7203"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
+        assert held == 0
 
 
 async def test_claims_that_are_lost_are_taken_up_again(database: Database, seller: SellerId) -> None:
@@ -467,5 +478,6 @@ async def test_the_question_what_is_due_can_use_an_index(database: Database, sel
 
 
 async def test_two_jobs_of_one_name_are_refused(database: Database) -> None:
+    """Claims and failures are kept by name."""
     with pytest.raises(ValueError, match="same name"):
         make_jobs(database, reminder(), reminder())

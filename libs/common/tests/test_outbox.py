@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from opentelemetry.trace import SpanKind
 
 from common import ids, outbox, telemetry
 from common.caller import EVERY_SELLER, service_caller
@@ -46,14 +47,16 @@ def test_names_come_from_the_message() -> None:
     ids=["no resource", "no id", "no event"],
 )
 def test_an_event_without_its_resource_is_a_mistake(event: Any) -> None:
+    """Nobody could say which aggregate it belongs to."""
     with pytest.raises(ValueError, match="resource"):
         outbox.aggregate_of(event)
 
 
 async def test_an_event_is_written_as_it_was_emitted(database: Database, seller: SellerId) -> None:
+    """The outbox is the record of what was announced."""
     tracer = Telemetry("notebook")
     async with database.transaction(service_caller("notebook", seller)) as tx:
-        with tracer.span("a call", telemetry.SpanKind.SERVER):
+        with tracer.span("a call", SpanKind.SERVER):
             around = telemetry.traceparent()
             await tx.emit(written("note_1", "Zażółć"))
         now = tx.now
@@ -66,6 +69,7 @@ async def test_an_event_is_written_as_it_was_emitted(database: Database, seller:
 
 
 async def test_events_of_one_transaction_keep_their_order(database: Database, seller: SellerId) -> None:
+    """A reader takes created before changed."""
     about = ["a", "b", "a", "c", "a", "b"]
     async with database.transaction(service_caller("notebook", seller)) as tx:
         for number, note_id in enumerate(about):
@@ -92,7 +96,7 @@ async def test_sellers_have_their_own_numbers(database: Database) -> None:
 
 
 async def test_many_writers_leave_no_gap_and_no_inversion(database: Database, seller: SellerId) -> None:
-    """Positions must grow with sequences for each aggregate, however the transactions overlap, and nothing deadlocks."""
+    """For each aggregate positions grow with sequences, however transactions overlap; and nothing deadlocks."""
     chance = random.Random(20261120)
     notes = [f"note_{number}" for number in range(6)]
     kept: dict[str, int] = defaultdict(int)

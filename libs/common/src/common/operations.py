@@ -107,7 +107,7 @@ class OperationsApi(OperationsServiceServicer):
     async def ListDeadLetters(self, request: pb.ListDeadLettersRequest, tx: Tx) -> pb.ListDeadLettersResponse:
         page = wire.page(request, keys=2)
         rows = await tx.driver.fetch(
-            "SELECT id, seller_id, subject, headers::text, payload, error, attempts, create_time FROM dead_letters"
+            "SELECT id, seller_id, subject, headers, payload, error, attempts, create_time FROM dead_letters"
             " WHERE discard_time IS NULL AND ($1::text IS NULL OR (create_time::text, id) > ($1, $2))"
             " ORDER BY create_time::text, id LIMIT $3",
             page.after[0] if page.after else None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -139,16 +140,18 @@ class Relay:
             self._published.add(len(rows))
 
     async def replay(self, connection: asyncpg.Connection, first: int, last: int) -> int:
-        """Publish a stretch again, for consumers that lost their data; the ids are the old ones."""
+        """Publish a stretch again, for consumers that lost their data; the ids of the events are the old ones."""
+        # The stream knows their messages, and those of an earlier replay: these are other messages. Inboxes know the
+        # events by their ce-id.
+        this_time = secrets.token_hex(8)
         count = 0
         while first <= last:
             rows = await connection.fetch(_STRETCH, first, last, BATCH_SIZE)
             if not rows:
                 break
-            # Ids within the stream's duplicate window are known to it; a suffix makes them messages anew, and the
-            # inbox of every consumer still knows the event by its ce-id.
             await self._bus.publish(
-                self._stream, [message_of(row, source=self._source, message_id=f"{row['id']}:replay") for row in rows]
+                self._stream,
+                [message_of(row, source=self._source, message_id=f"{row['id']}:{this_time}") for row in rows],
             )
             count += len(rows)
             first = rows[-1]["position"] + 1

@@ -10,7 +10,7 @@ import logging
 import random
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import Token
 from types import TracebackType
 from typing import Any, Final
@@ -211,6 +211,18 @@ def _context(parent: str) -> Context | None:
 
 Event = MutableMapping[str, Any]  # Any: whatever is logged
 
+
+class _Lines:
+    """Standard output, a line at a time. What cannot be told, because nobody listens any more, harms nobody's work."""
+
+    def msg(self, line: str) -> None:
+        with suppress(OSError, ValueError):
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
+
+    debug = info = warning = error = msg
+
+
 _SEVERITY: Final = {
     "debug": (logging.DEBUG, SeverityNumber.DEBUG),
     "info": (logging.INFO, SeverityNumber.INFO),
@@ -240,7 +252,7 @@ def _logger(service: str, level: str, logs: LoggerProvider | None) -> structlog.
         return event
 
     logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
-        structlog.WriteLogger(sys.stdout),
+        _Lines(),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import contextlib
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from sqlalchemy import text
 
 from common import errors, telemetry, wire
-from common.clock import wall
+from common.auth import EVERYONE
 from common.db import Database, Tx
 from common.rpc import Desk, open_to, transactional
-from common.auth import EVERYONE
 from libs.common.tests.notebook import store
 from libs.common.tests.notebook.contracts import archive_grpc, archive_pb2, events_pb2, note_pb2, notebook_grpc
 from libs.common.tests.notebook.contracts import notebook_pb2 as pb
@@ -34,7 +35,11 @@ class NotebookAway(errors.Unavailable):
 
 
 class NotebookApi(notebook_grpc.NotebookServiceServicer):  # type: ignore[misc] # compiled when the tests run
-    def __init__(self, database: Database, desk: Any) -> None:  # Any: Service.desk
+    instances: ClassVar[list[NotebookApi]] = []
+    """For tests that have to reach behind the RPCs."""
+
+    def __init__(self, database: Database, desk: Callable[[], Desk]) -> None:
+        NotebookApi.instances.append(self)
         self.database = database
         self._desk = desk
         self.entered = asyncio.Event()
@@ -50,7 +55,9 @@ class NotebookApi(notebook_grpc.NotebookServiceServicer):  # type: ignore[misc] 
     @transactional
     async def WriteNote(self, request: Any, tx: Tx) -> note_pb2.Note:
         said = wire.text(request.text, field="text", max_length=1_000)
-        when = wire.parse_timestamp(request.remind_time, field="remind_time") if request.HasField("remind_time") else None
+        when = None
+        if request.HasField("remind_time"):
+            when = wire.parse_timestamp(request.remind_time, field="remind_time")
         note_id = await store.add_note(tx, text=said, remind_time=when, traceparent=telemetry.traceparent())
         note = note_pb2.Note(id=note_id, text=said)
         if when is not None:
@@ -76,7 +83,10 @@ class NotebookApi(notebook_grpc.NotebookServiceServicer):  # type: ignore[misc] 
                 raise NoteNotFound("there is no such note", id="note_1")
             case "several fields":
                 raise errors.InvalidArgument.of(
-                    [errors.Violation("text", "must not be empty"), errors.Violation("items[1].count", "must be positive")]
+                    [
+                        errors.Violation("text", "must not be empty"),
+                        errors.Violation("items[1].count", "must be positive"),
+                    ]
                 )
             case "full":
                 raise NotebookFull("no page is left", retry_seconds=7)
@@ -98,10 +108,8 @@ class NotebookApi(notebook_grpc.NotebookServiceServicer):  # type: ignore[misc] 
                 await tx.execute(text("SELECT * FROM nowhere"))
             case "swallowed":
                 # A handler that hides an error of the database from the door.
-                try:
+                with contextlib.suppress(Exception):
                     await tx.execute(text("SELECT 1/0"))
-                except Exception:  # what this is about
-                    pass
                 tx._emitted.clear()
             case "lock":
                 await tx.execute(text("SET LOCAL lock_timeout = '50ms'"))
@@ -114,13 +122,16 @@ class NotebookApi(notebook_grpc.NotebookServiceServicer):  # type: ignore[misc] 
             case "wait":
                 self.entered.set()
                 await asyncio.wait_for(self.proceed.wait(), 20)
+            case "doze":
+                await tx.execute(text("SELECT pg_sleep(1)"))
             case "two at once":
-                await asyncio.gather(tx.driver.execute("SELECT 1"), tx.driver.execute("SELECT 2"))
+                await asyncio.gather(tx.driver.execute("SELECT pg_sleep(0.1)"), tx.driver.execute("SELECT 2"))
         return note_pb2.Note(id=note_id, text="not spoilt")
 
     async def ForwardNote(self, request: Any, context: object) -> Any:
-        desk: Desk = self._desk()
-        return await desk.ask(notebook_grpc.NotebookServiceStub).WriteNote(pb.WriteNoteRequest(text=request.text))
+        return (
+            await self._desk().ask(notebook_grpc.NotebookServiceStub).WriteNote(pb.WriteNoteRequest(text=request.text))
+        )
 
 
 class ArchiveApi(archive_grpc.ArchiveServiceServicer):  # type: ignore[misc] # compiled when the tests run
@@ -130,6 +141,3 @@ class ArchiveApi(archive_grpc.ArchiveServiceServicer):  # type: ignore[misc] # c
     @transactional
     async def GetArchive(self, request: Any, tx: Tx) -> Any:
         return archive_pb2.Archive(note_count=await store.archived_count(tx))
-
-
-__all__ = ["ArchiveApi", "NotebookApi", "wall"]

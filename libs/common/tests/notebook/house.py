@@ -55,9 +55,7 @@ class House:
             ready = asyncio.Event()
             self.lives[name] = asyncio.create_task(_live(service, ready), name=name)
             waiting = asyncio.create_task(ready.wait())
-            await asyncio.wait(
-                {self.lives[name], waiting}, timeout=READY_SECONDS, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait({self.lives[name], waiting}, timeout=READY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if not ready.is_set():
                 waiting.cancel()
                 await self.lives.pop(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from common.bus import Bus
@@ -33,7 +34,7 @@ def build_notebook(settings: Settings, *, bus: Bus | None = None) -> Service:
     service.serve(
         notebook_pb2.DESCRIPTOR.services_by_name["NotebookService"], NotebookApi(service.database, service.desk)
     )
-    service.schedule([Job(name="remind of notes", due=store.REMINDERS_DUE, run=remind_of_note)])
+    service.schedule(JOBS)
     return service
 
 
@@ -72,6 +73,13 @@ async def on_notes_reminded(tx: Tx, events: list[Any]) -> None:  # Any: as above
 
 
 HANDLERS: Handlers = {events_pb2.NoteWritten: on_note_written, events_pb2.NoteReminded: on_notes_reminded}
+
+
+def reminder(run: Callable[[Tx, str], Awaitable[None]]) -> Job:
+    return Job(name="remind of notes", due=store.REMINDERS_DUE, run=run)
+
+
+JOBS: Sequence[Job] = [reminder(remind_of_note)]
 
 BUILDERS = {"notebook": build_notebook, "archive": build_archive}
 

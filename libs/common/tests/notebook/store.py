@@ -33,9 +33,9 @@ archived = Table(
     UniqueConstraint("seller_id", "note_id", name="archived_note"),
 )
 
-REMINDERS_DUE = select(
-    notes.c.seller_id, notes.c.id, notes.c.remind_time.label("due_time"), notes.c.traceparent
-).where(notes.c.remind_time.is_not(None))
+REMINDERS_DUE = select(notes.c.seller_id, notes.c.id, notes.c.remind_time.label("due_time"), notes.c.traceparent).where(
+    notes.c.remind_time.is_not(None)
+)
 
 
 async def add_note(tx: Tx, *, text: str, remind_time: datetime | None = None, traceparent: str = "") -> str:
@@ -68,15 +68,15 @@ async def remind(tx: Tx, note_id: str, *, again: datetime | None = None) -> None
 
 
 async def note_count(tx: Tx) -> int:
-    return (await tx.execute(select(func.count()).select_from(notes))).scalar_one()
+    count: int = (await tx.execute(select(func.count()).select_from(notes))).scalar_one()
+    return count
 
 
 async def archive(tx: Tx, *, note_id: str, text: str) -> None:
     """Without protection against doing it twice: the inbox has to see to that, and the unique constraint tells."""
-    await tx.execute(
-        insert(archived), {"seller_id": tx.seller_id, "note_id": note_id, "text": text, "handled": 1}
-    )
+    await tx.execute(insert(archived), {"seller_id": tx.seller_id, "note_id": note_id, "text": text, "handled": 1})
 
 
 async def archived_count(tx: Tx) -> int:
-    return (await tx.execute(select(func.count()).select_from(archived))).scalar_one()
+    count: int = (await tx.execute(select(func.count()).select_from(archived))).scalar_one()
+    return count
