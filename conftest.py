@@ -12,6 +12,10 @@ from hypothesis import settings
 
 from tools.stack import Stack
 
+# Tests start processes while gRPC has threads; its own preparations for that make the children crash now and then.
+# Read when gRPC is imported, which the plugin does.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 pytest_plugins = ("common.testing",)
 
 # A loaded machine is slow, not wrong: examples are bounded in number, not in time.

@@ -32,6 +32,10 @@ POLL_SECONDS: Final = 0.05
 LOG_LINES: Final = 15
 
 
+# Supervisors outlive whoever started them; forgetting their handles would be reported as a leak.
+_CHILDREN: list[subprocess.Popen[bytes]] = []
+
+
 class SuiteFailed(Exception):
     """The suite did not come up, or not back; the message says what was written about it."""
 
@@ -45,7 +49,6 @@ class State:
     pid: int | None
     health: str
     deaths: int
-    log: Path | None
 
     @property
     def healthy(self) -> bool:
@@ -136,7 +139,6 @@ class Suite:
                 pid=state.pid,
                 health="healthy" if state.running else "not running",
                 deaths=0,
-                log=state.log,
             )
             for state in self.stack.status()
         ]
@@ -150,7 +152,6 @@ class Suite:
                     pid=entry.process.pid if running and entry.process else None,
                     health=_health(address) if running else "gave up" if entry.gave_up else "not running",
                     deaths=entry.deaths,
-                    log=self._run / f"{name}.log",
                 )
             )
         return found
@@ -243,6 +244,7 @@ class Suite:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        _CHILDREN.append(process)
         if tethered:
             self._tether = process
         self._await_supervisor(process)
@@ -264,6 +266,7 @@ class Suite:
         if roster.supervisor is not None:
             end([roster.supervisor], seconds=DOWN_TIMEOUT_SECONDS)
         end(roster.processes(), seconds=DOWN_TIMEOUT_SECONDS)  # left behind by a supervisor that was killed
+        _CHILDREN[:] = [child for child in _CHILDREN if child.poll() is None]
         self.stack.stop()
 
     def _is_ready(self, name: str, roster: Roster) -> bool:

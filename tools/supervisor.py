@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ctypes
 import gc
 import importlib
 import json
@@ -19,27 +18,28 @@ import shutil
 import signal
 import sys
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
 from tools.databases import create_databases, database_url
+from tools.forking import exit_code, fork
 from tools.roster import Entry, Process, Roster, end
 from tools.servers import HOST, LOG_BYTES_MAX, PORT_PATIENCE_SECONDS, free_port, port_is_free
 from tools.stack import NAMES, SERVICES, Name, Stack
 
-RESTARTS_PER_MINUTE_MAX: Final = 12
+RESTARTS_PER_MINUTE_MAX: Final = 8
 MINUTE: Final = 60.0
 BACK_OFF_SECONDS: Final = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0)
 SETTLED_SECONDS: Final = 10.0  # a process that has lived this long does not fail at once
 POLL_SECONDS: Final = 0.05
 SERVERS_POLL_SECONDS: Final = 0.25
 DRAIN_SECONDS: Final = 20.0
+ASK_AGAIN_SECONDS: Final = 1.0
 TOLD_BYTES: Final = 65_536
 PREPARING: Final = "preparing the servers"
 SERVING: Final = "serving"
@@ -51,7 +51,7 @@ ACK_WAIT_SECONDS: Final = "10"
 
 
 @dataclass(slots=True, kw_only=True)
-class _Charge:
+class _Ward:
     """Something kept alive."""
 
     pid: int | None = None
@@ -97,8 +97,8 @@ class Supervisor:
         self._told = b""
         self._stopping = False
         self._roster = Roster.read(self._folder)
-        self._services = {name: _Charge() for name in services}
-        self._servers: dict[Name, _Charge] = {name: _Charge() for name in NAMES}
+        self._services = {name: _Ward() for name in services}
+        self._servers: dict[Name, _Ward] = {name: _Ward() for name in NAMES}
         self._servers_seen = 0.0
         self._urls: dict[str, str] = {}
 
@@ -136,7 +136,7 @@ class Supervisor:
 
     def _prepare(self) -> bool:
         """Servers and databases in one process, the imports in this one; whether both are there."""
-        errand = _fork(self._prepare_servers)
+        errand = fork(self._prepare_servers)
         for name in self._services:
             importlib.import_module(f"{name}.main")
         import uvloop  # noqa: F401 # shared by all services, imported late by theirs
@@ -147,11 +147,11 @@ class Supervisor:
             importlib.import_module("opentelemetry.exporter.otlp.proto.grpc._log_exporter")
         gc.collect()
         gc.freeze()  # what is never collected is never written to, and stays shared
-        while (exit_code := _exit_code(errand)) is None:
+        while (code := exit_code(errand)) is None:
             self._listen(POLL_SECONDS)
             if self._stopping:
                 end([Process.of(errand)], seconds=DRAIN_SECONDS)
-        if exit_code or self._stopping:
+        if code or self._stopping:
             return False
         servers = self._stack.servers()
         assert servers is not None, "the errand has started them"
@@ -171,12 +171,12 @@ class Supervisor:
 
     def _round(self) -> None:
         changed = False
-        for name, charge in self._services.items():
-            if charge.pid is not None and (exit_code := _exit_code(charge.pid)) is not None:
-                self._bury(name, charge, exit_code)
+        for name, ward in self._services.items():
+            if ward.pid is not None and (code := exit_code(ward.pid)) is not None:
+                self._bury(name, ward, code)
                 changed = True
-            if charge.wanted_now:
-                self._start(name, charge)
+            if ward.wanted_now:
+                self._start(name, ward)
                 changed = True
         if changed:
             self._write()
@@ -184,40 +184,40 @@ class Supervisor:
             self._look_after_servers()
             self._servers_seen = time.monotonic()
 
-    def _start(self, name: str, charge: _Charge) -> None:
-        environment = self._environment(name) | charge.next_environment
+    def _start(self, name: str, ward: _Ward) -> None:
+        environment = self._environment(name) | ward.next_environment
         log = self._folder / "run" / f"{name}.log"
         if log.exists() and log.stat().st_size > LOG_BYTES_MAX:
             log.replace(log.with_suffix(".log.1"))
         _ready_file(self._folder, name).unlink(missing_ok=True)
-        live = partial(_become, name, environment, migrate=not charge.migrated)
-        charge.pid = _fork(live, log=log, die_with_parent=True)
-        charge.born = time.monotonic()
-        charge.next_environment = {}
-        self._roster.services[name].process = Process.of(charge.pid)
+        live = partial(_become, name, environment, migrate=not ward.migrated)
+        ward.pid = fork(live, log=log, die_with_parent=True)
+        ward.born = time.monotonic()
+        ward.next_environment = {}
+        self._roster.services[name].process = Process.of(ward.pid)
 
-    def _bury(self, name: str, charge: _Charge, exit_code: int) -> None:
-        charge.migrated = charge.migrated or _ready_file(self._folder, name).exists()
+    def _bury(self, name: str, ward: _Ward, code: int) -> None:
+        ward.migrated = ward.migrated or _ready_file(self._folder, name).exists()
         entry = self._roster.services[name]
-        entry.process, entry.last_exit = None, exit_code
-        if charge.told_to_restart:
-            charge.pid, charge.told_to_restart = None, False
+        entry.process, entry.last_exit = None, code
+        if ward.told_to_restart:
+            ward.pid, ward.told_to_restart = None, False
             return
-        charge.died()
-        entry.gave_up = charge.gave_up
+        ward.died()
+        entry.gave_up = ward.gave_up
         entry.deaths += 1
-        _say(f"{name} ended with {exit_code}" + (", too often: it stays down" if charge.gave_up else ""))
+        _say(f"{name} ended with {code}" + (", too often: it stays down" if ward.gave_up else ""))
 
     def _look_after_servers(self) -> None:
         running = {state.name: state.running for state in self._stack.status()}
-        for name, charge in self._servers.items():
-            if charge.pid is not None:  # the errand of bringing it back
-                if (exit_code := _exit_code(charge.pid)) is not None:
-                    _say(f"{name} was away and is {'still' if exit_code else 'no longer'} so")
-                    charge.died()
-            elif not running[name] and charge.wanted_now:
-                charge.pid = _fork(partial(self._stack.start_one, name))
-                charge.born = time.monotonic()
+        for name, ward in self._servers.items():
+            if ward.pid is not None:  # the errand of bringing it back
+                if (code := exit_code(ward.pid)) is not None:
+                    _say(f"{name} was away and is {'still' if code else 'no longer'} so")
+                    ward.died()
+            elif not running[name] and ward.wanted_now:
+                ward.pid = fork(partial(self._stack.start_one, name))
+                ward.born = time.monotonic()
 
     def _environment(self, name: str) -> dict[str, str]:
         keys = self._folder / "keys"
@@ -257,28 +257,30 @@ class Supervisor:
 
     def _restart(self, name: str, environment: dict[str, str]) -> None:
         """Once with this environment: if it dies of it, it comes back without."""
-        charge = self._services[name]
-        charge.forgive()
-        charge.next_environment = environment
-        if charge.pid is not None:
-            charge.told_to_restart = True
-            os.kill(charge.pid, signal.SIGKILL)
+        ward = self._services[name]
+        ward.forgive()
+        ward.next_environment = environment
+        if ward.pid is not None:
+            ward.told_to_restart = True
+            os.kill(ward.pid, signal.SIGKILL)
 
     def _drain(self) -> None:
         """End the services together, then the servers."""
-        processes = {charge.pid: Process.of(charge.pid) for charge in self._services.values() if charge.pid}
-        for process in processes.values():
-            process.signal(signal.SIGTERM)
+        processes = {ward.pid: Process.of(ward.pid) for ward in self._services.values() if ward.pid}
         give_up = time.monotonic() + DRAIN_SECONDS
+        ask_again = 0.0
         while processes:
-            if time.monotonic() > give_up:
+            now = time.monotonic()
+            if now > ask_again:  # one that was just forked may have missed it
+                number = signal.SIGTERM if now < give_up else signal.SIGKILL
                 for process in processes.values():
-                    process.signal(signal.SIGKILL)
-            processes = {pid: process for pid, process in processes.items() if _exit_code(pid) is None}
+                    process.signal(number)
+                ask_again = now + ASK_AGAIN_SECONDS
+            processes = {pid: process for pid, process in processes.items() if exit_code(pid) is None}
             time.sleep(POLL_SECONDS)
-        for charge in self._servers.values():
-            if charge.pid is not None and _exit_code(charge.pid) is None:
-                end([Process.of(charge.pid)], seconds=DRAIN_SECONDS)
+        for ward in self._servers.values():
+            if ward.pid is not None and exit_code(ward.pid) is None:
+                end([Process.of(ward.pid)], seconds=DRAIN_SECONDS)
         self._roster.supervisor, self._roster.phase = None, ""
         for entry in self._roster.services.values():
             entry.process = None
@@ -295,8 +297,8 @@ class Supervisor:
         self._stopping = True
 
     def _on_try_again(self, *_: object) -> None:
-        for charge in (*self._services.values(), *self._servers.values()):
-            charge.forgive()
+        for ward in (*self._services.values(), *self._servers.values()):
+            ward.forgive()
         for entry in self._roster.services.values():
             entry.gave_up = False
 
@@ -316,60 +318,6 @@ def _become(name: str, environment: Mapping[str, str], *, migrate: bool) -> None
         main()
         sys.argv = [name]
     main()
-
-
-def _fork(work: Callable[[], object], *, log: Path | None = None, die_with_parent: bool = False) -> int:
-    """Do the work in a new process; its number."""
-    parent = os.getpid()
-    pid = os.fork()
-    if not pid:
-        _leave(_carried_out(work, log, parent if die_with_parent else None))
-    return pid
-
-
-def _carried_out(work: Callable[[], object], log: Path | None, parent: int | None) -> int:
-    """The exit code."""
-    try:
-        _settle(log, parent)
-        work()
-    except SystemExit as error:
-        if isinstance(error.code, str):
-            print(error.code, file=sys.stderr)
-        return error.code if isinstance(error.code, int) else int(error.code is not None)
-    except BaseException:
-        traceback.print_exc()
-        return 1
-    return 0
-
-
-def _settle(log: Path | None, parent: int | None) -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    os.setsid()
-    with open(os.devnull, "rb") as nothing:
-        os.dup2(nothing.fileno(), 0)
-    if log is not None:
-        with log.open("ab") as output:
-            os.dup2(output.fileno(), 1)
-            os.dup2(output.fileno(), 2)
-    if parent is not None and sys.platform == "linux":
-        # Nobody would look after a service whose supervisor was killed.
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-        if os.getppid() != parent:
-            _leave(1)
-
-
-def _leave(exit_code: int) -> NoReturn:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(exit_code)
-
-
-def _exit_code(pid: int) -> int | None:
-    """None while the child lives; negative when a signal ended it."""
-    found, status = os.waitpid(pid, os.WNOHANG)
-    return os.waitstatus_to_exitcode(status) if found else None
 
 
 def _ready_file(folder: Path, name: str) -> Path:

@@ -222,6 +222,14 @@ CORRUPTIONS = {
     "a payment is under way": Corruption(
         "payments", (one("payments", "state = 'PROCESSING'", "state = 'FAILED'"),), (OPEN,)
     ),
+    "a payment is given up and its invoice is owed": Corruption(
+        "payments",
+        (
+            "UPDATE payments SET state = 'CANCELLED', invoice_settled = true, failure_code = '', collect_time = NULL"
+            " WHERE state = 'FAILED'",
+        ),
+        (PAYMENTS, ANNOUNCED),
+    ),
     "a customer was not billed in time": Corruption(
         "invoicing", ("UPDATE billing SET due_time = '2026-01-02' WHERE due_time IS NOT NULL",), (DUE,)
     ),

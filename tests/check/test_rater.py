@@ -34,6 +34,12 @@ def test_graduated(quantity: str, amount: str) -> None:
     assert cost(TIERS, Fraction(quantity)) == Fraction(amount)
 
 
+@pytest.mark.parametrize("tariff", [TIERS, Tariff(unit_price=Fraction(5))])
+def test_less_than_nothing_costs_what_nothing_costs(tariff: Tariff) -> None:
+    """Usage that was taken back twice is not money that is owed to the customer."""
+    assert cost(tariff, Fraction(-3)) == 0
+
+
 def test_flat_is_the_same_whatever_the_quantity() -> None:
     """A thousand of it cost what one costs."""
     assert cost(Tariff(flat=Fraction("9.99")), Fraction(1000)) == Fraction("9.99")

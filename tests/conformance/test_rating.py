@@ -37,7 +37,7 @@ OTHER_CAPABILITIES = {
 # And cases that describe what Saldo deliberately does not do.
 OTHER_RULES = {
     "rating-om-flat-arrears-mid": "when a period is billed is for subscriptions to say: at its end",
-    "rating-polar-unit-negative": "negative usage is refused rather than credited or forgiven",
+    "rating-polar-unit-negative": "negative usage is charged as nothing, and never credited",
     "rating-polar-negative": "a last tier with an end is refused, and so is a negative quantity",
 }
 

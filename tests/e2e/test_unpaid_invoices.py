@@ -74,4 +74,5 @@ async def test_a_card_reported_stolen_is_not_tried_again(sandbox: Sandbox) -> No
     assert invoice.state == Invoice.PAID
     (campaign,) = await sandbox.campaigns(kim)
     assert campaign.state == DunningCampaign.RECOVERED
-    assert [step.action for step in campaign.steps] == [DunningStep.SKIP_RETRY, DunningStep.RETRY_PAYMENT]
+    actions = [step.action for step in campaign.steps]
+    assert actions == [DunningStep.SKIP_RETRY, DunningStep.NEW_PAYMENT_METHOD, DunningStep.RETRY_PAYMENT]

@@ -35,7 +35,7 @@ async def test_the_books_are_right_whatever_happened(
     try:
         await _simulate(seed, databases, keys, tmp_path)
     except BaseException as error:
-        error.add_note(f"repeat with: make simulate SEEDS='1 --first-seed {seed}'")
+        error.add_note(f"again: .venv/bin/pytest tests/simulation --first-seed {seed} --seeds 1")
         raise
 
 

@@ -66,6 +66,7 @@ EXPECTED: Final[Mapping[str, tuple[Announced, ...]]] = {
     "payments": (
         Announced(table="payment_methods", events=("PaymentMethodAttached",), times=once),
         Announced(table="payments", events=("PaymentSucceeded",), times=lambda row: int(row["state"] == "SUCCEEDED")),
+        Announced(table="payments", events=("PaymentCancelled",), times=lambda row: int(row["state"] == "CANCELLED")),
     ),
     "dunning": (
         Announced(table="campaigns", events=("DunningCampaignStarted",), times=once),
@@ -74,6 +75,9 @@ EXPECTED: Final[Mapping[str, tuple[Announced, ...]]] = {
         ),
         Announced(
             table="campaigns", events=("DunningCampaignExhausted",), times=lambda row: int(row["state"] == "EXHAUSTED")
+        ),
+        Announced(
+            table="campaigns", events=("DunningCampaignCancelled",), times=lambda row: int(row["state"] == "CANCELLED")
         ),
     ),
 }
@@ -105,7 +109,10 @@ def _failures_announced(records: Records, tally: Tally) -> None:
     if not records.has("payments"):
         return
     told = Counter(
-        row["aggregate_id"] for row in records.rows("payments", "outbox") if row["subject"].endswith(".PaymentFailed")
+        row["aggregate_id"]
+        for row in records.rows("payments", "outbox")
+        # One that failed when nothing was wanted any more has cancelled its payment.
+        if row["subject"].endswith((".PaymentFailed", ".PaymentCancelled"))
     )
     failed = Counter(
         row["payment_id"] for row in records.rows("payments", "payment_attempts") if row["state"] == "FAILED"

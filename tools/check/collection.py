@@ -50,6 +50,8 @@ def payments_agree_with_invoices(records: Records, tally: Tally) -> None:
             same = (payment["amount_minor"], payment["currency"], payment["customer_id"])
             due = (invoice["total_minor"], invoice["currency"], invoice["customer_id"])
             tally.check(same == due, f"{payment['id']} is of {same[0]} {same[1]}, {invoice['id']} of {due[0]} {due[1]}")
+            holds = payment["state"] != "CANCELLED" or invoice["state"] == "PAID"
+            tally.check(holds, f"{payment['id']} is CANCELLED, {invoice['id']} is {invoice['state']}")
     for payment in records.rows("payments", "payments"):
         settled = taken.pop(payment["id"], None)
         holds = (payment["state"] == "SUCCEEDED") == (settled is not None) and (

@@ -57,7 +57,8 @@ class Tariff:
 
 
 def cost(tariff: Tariff, quantity: Fraction) -> Fraction:
-    """The exact amount of a whole period, in units of the currency."""
+    """The exact amount of a whole period, in units of the currency. Less than nothing costs what nothing costs."""
+    quantity = max(quantity, Fraction(0))
     if tariff.flat is not None:
         return tariff.flat
     if tariff.unit_price is not None:

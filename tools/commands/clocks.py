@@ -54,7 +54,7 @@ async def _advance(client: Client, target: datetime) -> None:
             moments = await travel(client.operations, target, on_step=on_step)
         except NeverQuiet as error:
             console.fail(f"{error}; saldo deadletters list, and the logs that saldo status names, say more")
-    console.out.print(f"{target.isoformat()}, after {moments} due moments", highlight=False)
+    console.out.print(f"{target.isoformat()}, {moments} due moments on the way", highlight=False)
 
 
 async def _show(client: Client) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Annotated, Final
 
 import typer
@@ -12,15 +14,15 @@ from tools.stack import ServerFailed
 from tools.suite import Suite, SuiteFailed
 
 FIRST_CALL: Final = """
-A token, and a first call with it:
+A first call, by hand and with a token:
 
-  saldo token                       a platform's: creates sellers
-  saldo call catalog.CreateSeller '{"mode": "SANDBOX", "display_name": "Acme", "email": "billing@example.com",
-      "address": {"region_code": "GB", "address_lines": ["1 High Street"], "locality": "London"},
-      "sandbox_start_time": "2026-01-01T00:00:00Z"}'
-  saldo token --seller sel_…        its owner's: everything else of that seller
+  {saldo} call catalog.CreateSeller '{{"mode": "SANDBOX", "display_name": "Acme",
+      "address": {{"region_code": "GB", "locality": "London", "address_lines": ["1 High Street"]}},
+      "sandbox_start_time": "2026-01-01T00:00:00Z"}}'
+  {saldo} token                   a platform's token: creates sellers
+  {saldo} token --seller sel_…    an owner's token: everything else of that seller
 
-Health and reflection need no token; every other call sends it as the metadata  authorization: Bearer …
+Health and reflection are open; every other call sends its token as metadata  authorization: Bearer …
 """
 
 
@@ -38,7 +40,8 @@ def up(
     except (SuiteFailed, ServerFailed, TimeoutError) as error:
         console.fail(str(error))
     _show(suite)
-    console.out.print(FIRST_CALL, markup=False, highlight=False, soft_wrap=True)
+    told = FIRST_CALL.format(saldo=os.path.relpath(sys.argv[0]))
+    console.out.print(told, markup=False, highlight=False, soft_wrap=True)
 
 
 def down(context: typer.Context) -> None:
@@ -58,8 +61,8 @@ def status(context: typer.Context) -> None:
 
 def _show(suite: Suite) -> None:
     table = Table(box=None, header_style="bold")
-    for heading in ("", "address", "process", "health", "restarts", "log"):
-        table.add_column(heading, overflow="fold")
+    for heading in ("", "address", "process", "health", "restarts"):
+        table.add_column(heading)
     for state in suite.states():
         table.add_row(
             state.name,
@@ -67,6 +70,6 @@ def _show(suite: Suite) -> None:
             str(state.pid or ""),
             f"[{'green' if state.healthy else 'red'}]{state.health}",
             str(state.deaths or ""),
-            str(state.log or "not ours"),
         )
     console.out.print(table)
+    console.out.print(f"logs: {os.path.relpath(suite.folder / 'run')}", highlight=False, soft_wrap=True)

@@ -15,6 +15,9 @@ from tools.demo.spans import Span, Spans
 ATTEMPT: Final = "attempt.id"
 """What the span of a call to a gateway is told apart by."""
 
+BILL_RUN: Final = "bill customers"
+"""The span of the job that asks for everything and writes the invoice."""
+
 
 @dataclass(frozen=True, slots=True)
 class Branch:
@@ -71,8 +74,10 @@ def _leading_to(capture: Span, spans: Sequence[Span]) -> Sequence[Span]:
     """The way to the capture and what was done on it; not what the beginning led to elsewhere."""
     by_id = {span.id: span for span in spans}
     way = _ancestors(capture, by_id)
-    # From the bill run on everything is of interest; what comes before it began other things too.
-    on_it = {span.id for span in way[:-2]} if len(way) > 3 else {span.id for span in way}
+    # From the bill run on everything is of interest; what comes before it, if an event asked for it, began other
+    # things too.
+    names = [span.name for span in way]
+    on_it = {span.id for span in way[: names.index(BILL_RUN) + 1 if BILL_RUN in names else len(way)]}
     kept = {span.id for span in way}
     return [
         span

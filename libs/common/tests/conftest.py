@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -84,11 +86,15 @@ def stream() -> str:
 
 @pytest.fixture
 def servers() -> Iterator[Stack]:
-    """A PostgreSQL and a NATS that a test may kill."""
-    stack = Stack.temporary()
-    stack.start()
-    yield stack
-    stack.stop()
+    """A PostgreSQL and a NATS that a test may kill. Durable ones: what they acknowledge has to be there afterwards."""
+    with tempfile.TemporaryDirectory(prefix="saldo-servers-") as name:
+        os.chmod(name, 0o755)  # the servers' account has to reach its data
+        stack = Stack(Path(name) / "servers", environment={})
+        try:
+            stack.start()
+            yield stack
+        finally:
+            stack.discard()
 
 
 async def eventually(

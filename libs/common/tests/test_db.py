@@ -213,6 +213,14 @@ async def test_a_mistake_is_not_taken_for_a_lost_connection(database: Database, 
     assert await connections_are_clean(database)
 
 
+async def test_what_a_statement_was_told_is_not_in_its_error(database: Database, seller: SellerId) -> None:
+    """Errors are logged whole, and a parameter may be a payment token or a name."""
+    with pytest.raises(DBAPIError) as failure:
+        async with database.transaction(service_caller("notebook", seller)) as tx:
+            await tx.execute(text("SELECT 1 / length(replace(:secret, :secret, ''))"), {"secret": "tok_secret"})
+    assert "tok_secret" not in str(failure.value)
+
+
 @pytest.mark.parametrize("moment", ["between statements", "in a statement", "in a statement of SQLAlchemy", "commit"])
 async def test_a_connection_lost_on_the_way_is_an_outage(
     database: Database, seller: SellerId, moment: str, url: str

@@ -326,6 +326,39 @@ async def test_a_look_at_the_table_that_is_out_of_date_accuses_nobody(database: 
     assert set((await reminders(database)).values()) == {1}
 
 
+async def test_a_row_that_was_done_while_the_look_was_under_way_is_not_accused(
+    database: Database, seller: SellerId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same, at the very moment at which it matters."""
+    begun, proceed = asyncio.Event(), asyncio.Event()
+
+    async def slowly(tx: Tx, note_id: str) -> None:
+        begun.set()
+        await proceed.wait()
+        await store.remind(tx, note_id)
+
+    await add(database, seller, PAST)
+    jobs = make_jobs(database, reminder(slowly))
+    scan, stale = jobs._scan, 0
+
+    async def scan_that_is_overtaken() -> Any:
+        nonlocal stale
+        rows = await scan()
+        if rows and begun.is_set() and not proceed.is_set():
+            proceed.set()
+            while jobs._running:  # noqa: ASYNC110 # nothing tells when a row is done
+                await asyncio.sleep(0.01)
+            stale += 1
+        return rows
+
+    monkeypatch.setattr(jobs, "_scan", scan_that_is_overtaken)
+    async with running(jobs):
+        await eventually(lambda: all_reminded(database))
+        await asyncio.sleep(0.2)
+    assert stale == 1
+    assert await failures(database) == []
+
+
 async def test_what_is_not_available_is_tried_for_as_long_as_it_takes(
     database: Database, seller: SellerId, quick_retries: None
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -74,7 +75,7 @@ async def running(relay: Relay) -> AsyncIterator[asyncio.Task[None]]:
 
 async def arrivals(bus: Bus, stream: str, count: int) -> list[Delivery]:
     """Everything in the stream; one more than expected would be seen."""
-    subscription = await bus.subscribe(stream, durable="everything", subjects=[SUBJECT])
+    subscription = await bus.subscribe(stream, durable=f"everything-{uuid.uuid4().hex}", subjects=[SUBJECT])
     found: list[Delivery] = []
     while deliveries := await subscription.fetch(5_000, 0.3 if len(found) >= count else 10):
         found += deliveries

@@ -137,6 +137,8 @@ class Database:
             # taking one from SQLAlchemy's pool costs as much as a statement.
             isolation_level="AUTOCOMMIT",
             poolclass=pool.NullPool,
+            # What a statement was given is somebody's token, name or address, and no error may repeat it.
+            hide_parameters=True,
             connect_args={
                 "timeout": POOL_WAIT_SECONDS,
                 "command_timeout": SILENCE_SECONDS,

@@ -22,13 +22,14 @@ import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
+from sqlalchemy import Select
 
 from common import migrate, outbox
 from common.auth import Identity, Verifier
 from common.bus import Bus, BusUnavailable, JetStreamBus, StreamSpec
 from common.caller import EVERY_SELLER, current_caller, service_caller
 from common.consumer import Consumers, Handlers
-from common.db import Database, DatabaseUnavailable
+from common.db import Database, DatabaseUnavailable, Tx
 from common.jobs import Errand, Job, Jobs
 from common.operations import OperationsApi
 from common.relay import Relay
@@ -99,6 +100,7 @@ class Service:
         self._package = ""
         self._handlers: Handlers = {}
         self._jobs: Sequence[Job | Errand] = ()
+        self._figures: dict[str, Select[int]] = {}
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self._stopping = asyncio.Event()
         self._health = health_aio.HealthServicer()
@@ -123,6 +125,10 @@ class Service:
 
     def schedule(self, jobs: Sequence[Job | Errand]) -> None:
         self._jobs = jobs
+
+    def watch(self, name: str, figure: Select[int]) -> None:
+        """Show a figure of the service's own beside those of the chassis, as the gauge `saldo.<name>`."""
+        self._figures[name] = figure
 
     def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
         """Close something that `main.py` opened, after everything that uses it has stopped."""
@@ -286,6 +292,7 @@ class Service:
             field: self.telemetry.meter.create_gauge(f"saldo.{field}")
             for field in ("outbox_count", "outbox_age_seconds", "consumer_backlog", "dead_letter_count", "due_count")
         }
+        own = {name: self.telemetry.meter.create_gauge(f"saldo.{name}") for name in self._figures}
         rounds = 0
         while True:
             serving = True
@@ -293,6 +300,10 @@ class Service:
                 found = await operations.state()
                 for field, gauge in gauges.items():
                     gauge.set(getattr(found, field))
+                if own:
+                    async with self.database.transaction(service_caller(self.name, EVERY_SELLER)) as tx:
+                        for name, gauge in own.items():
+                            gauge.set((await tx.execute(self._figures[name])).scalar_one())
                 if rounds % PRUNE_EVERY == 0:
                     await self._prune()
             except (BusUnavailable, DatabaseUnavailable, asyncpg.PostgresError) as error:
@@ -304,18 +315,22 @@ class Service:
             await asyncio.sleep(MONITOR_SECONDS)
 
     async def _prune(self) -> None:
-        """Forget what nobody can ask about any more, a bounded number of rows at a time."""
         async with self.database.transaction(service_caller(self.name, EVERY_SELLER)) as tx:
-            for table, forgotten in PRUNED.items():
-                await tx.driver.execute(
-                    f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {forgotten} LIMIT $2))",
-                    tx.now - KEEP,
-                    PRUNE_ROWS,
-                )
+            await forget(tx)
 
     async def _ping(self) -> None:
         async with self.database.transaction(service_caller(self.name, EVERY_SELLER)):
             pass
+
+
+async def forget(tx: Tx) -> None:
+    """Delete what nobody can ask about any more, a bounded number of rows at a time."""
+    for table, forgotten in PRUNED.items():
+        await tx.driver.execute(
+            f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {forgotten} LIMIT $2))",
+            tx.now - KEEP,
+            PRUNE_ROWS,
+        )
 
 
 def main(build: Callable[[SettingsT], Service], settings: type[SettingsT], *, package: str) -> None:

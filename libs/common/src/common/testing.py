@@ -10,6 +10,7 @@ import asyncio
 import importlib
 import json
 import os
+import secrets
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -45,6 +46,8 @@ from saldo.operations.v1.operations_service_pb2_grpc import OperationsServiceStu
 SERVICES: Final = ("catalog", "subscriptions", "metering", "invoicing", "payments", "dunning")
 SANDBOX_START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 ISSUER: Final = "test"
+PORTS: Final = range(10_000, 15_000)
+PORT_TRIES_MAX: Final = 200
 PASSWORD: Final = "test"  # of roles in a server that lives as long as the test run
 OUTBOX_POLLS: Final = 1_000
 OUTBOX_POLL_SECONDS: Final = 0.01
@@ -309,10 +312,16 @@ def _violated_field(error: grpc.aio.AioRpcError) -> str:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """One that outgoing connections are never given: such a one may be gone by the time its service wants it."""
+    for _ in range(PORT_TRIES_MAX):
+        port = secrets.choice(PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
+    raise RuntimeError(f"no free port between {PORTS.start} and {PORTS.stop}")
 
 
 @pytest.fixture(scope="session")

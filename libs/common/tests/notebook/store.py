@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Column, Integer, MetaData, Row, Table, Text, UniqueConstraint, func, insert, select, update
+from sqlalchemy import (
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    Row,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 
 from common.db import Tx
@@ -21,6 +34,7 @@ notes = Table(
     Column("reminder_count", Integer, nullable=False),
     Column("traceparent", Text, nullable=False),
 )
+Index("notes_remind_time", notes.c.remind_time, postgresql_where=notes.c.remind_time.is_not(None))
 
 archived = Table(
     "archived",

@@ -136,8 +136,8 @@ def _interval(proto: price_pb2.BillingInterval, *, field: str) -> Interval:
         raise InvalidArgument(f"must be 1 to {INTERVAL_COUNT_MAX}", field=f"{field}.count")
     try:
         return Interval(unit, proto.count)
-    except ValueError as error:
-        raise InvalidArgument(str(error), field=f"{field}.count") from None
+    except InvalidArgument as error:
+        raise InvalidArgument(error.message, field=f"{field}.count") from None
 
 
 def _model(proto: price_pb2.Price, *, field: str) -> Model:

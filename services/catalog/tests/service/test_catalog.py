@@ -108,6 +108,7 @@ async def test_an_archived_plan_stays_archived(suite: Suite, catalog: Any, seats
         ({"meter": "api_calls"}, "prices[0].billing_timing"),
         ({"product_id": "prod_nonsense"}, "prices[0].product_id"),
         ({"billing_interval": price_pb2.BillingInterval(count=400)}, "prices[0].billing_interval.count"),
+        ({"billing_interval": price_pb2.BillingInterval(count=121)}, "prices[0].billing_interval.count"),
         ({"per_unit": price_pb2.PerUnitModel(unit_price=decimal("-1"))}, "prices[0].per_unit.unit_price"),
         ({"per_unit": price_pb2.PerUnitModel(unit_price=decimal("1e999"))}, "prices[0].per_unit.unit_price"),
         ({"per_unit": price_pb2.PerUnitModel(unit_price=decimal("NaN"))}, "prices[0].per_unit.unit_price"),

@@ -1,12 +1,14 @@
-"""Facts from invoicing, and what dunning makes of them."""
+"""Facts from invoicing and payments, and what dunning makes of them."""
 
 from __future__ import annotations
 
+from common import wire
 from common.consumer import Handlers
 from common.db import Tx
 from dunning import usecases
 from dunning.convert import overdue_invoice_from_proto
 from saldo.invoicing.v1 import events_pb2 as invoicing
+from saldo.payments.v1 import events_pb2 as payments
 
 
 async def on_invoice_overdue(tx: Tx, event: invoicing.InvoiceOverdue) -> None:
@@ -17,7 +19,14 @@ async def on_invoice_paid(tx: Tx, event: invoicing.InvoicePaid) -> None:
     await usecases.take_note_of_paid_invoice(tx, event.invoice.id)
 
 
+async def on_payment_method_attached(tx: Tx, event: payments.PaymentMethodAttached) -> None:
+    method = event.payment_method
+    attached = wire.parse_timestamp(method.create_time, field="payment_method.create_time")
+    await usecases.try_new_payment_method(tx, method.customer_id, attached=attached)
+
+
 HANDLERS: Handlers = {
     invoicing.InvoiceOverdue: on_invoice_overdue,
     invoicing.InvoicePaid: on_invoice_paid,
+    payments.PaymentMethodAttached: on_payment_method_attached,
 }

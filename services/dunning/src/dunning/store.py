@@ -219,6 +219,24 @@ async def find_campaign_of_invoice(tx: Tx, invoice_id: str, *, lock: bool = Fals
     return await _one(tx, select(campaigns).where(campaigns.c.invoice_id == invoice_id), lock=lock)
 
 
+async def active_campaigns(tx: Tx, customer_id: str, *, begun_by: datetime) -> list[Campaign]:
+    """Locked, in one order for everybody; an invoice has one at most."""
+    query = (
+        select(campaigns)
+        .where(
+            campaigns.c.seller_id == tx.seller_id,
+            campaigns.c.customer_id == customer_id,
+            campaigns.c.state == State.ACTIVE.name,
+            campaigns.c.start_time <= begun_by,
+        )
+        .order_by(campaigns.c.id)
+        .with_for_update()
+    )
+    rows = (await tx.execute(query)).all()
+    taken = await _steps(tx, [row.id for row in rows])
+    return [_campaign(row, taken[row.id]) for row in rows]
+
+
 async def list_campaigns(tx: Tx, *, customer_id: str, after: str, limit: int) -> list[Campaign]:
     """Of one customer, or of all when that is empty."""
     query = select(campaigns).where(campaigns.c.seller_id == tx.seller_id, campaigns.c.id > after)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
 from common.crash import crashpoint, register
@@ -45,6 +46,15 @@ async def take_note_of_paid_invoice(tx: Tx, invoice_id: str) -> None:
         await _save(tx, campaign.recover(at=tx.now))
 
 
+async def try_new_payment_method(tx: Tx, customer_id: str, *, attached: datetime) -> None:
+    """A customer whose invoices are being followed up can be collected from anew: do not wait for the next turn.
+
+    A campaign that began later finds the payment method there already.
+    """
+    for campaign in await store.active_campaigns(tx, customer_id, begun_by=attached):
+        await _save(tx, campaign.try_new_payment_method(at=tx.now))
+
+
 async def take_due_steps(desk: Desk, campaign_id: str) -> None:
     """Take the step that is due; where the policy does not wait in between, the next ones too."""
     for _ in range(STEPS_AT_ONCE_MAX):
@@ -60,8 +70,9 @@ async def take_due_steps(desk: Desk, campaign_id: str) -> None:
 
 
 async def _retry(desk: Desk, campaign: Campaign) -> None:
-    turn = campaign.retry_count + 1
-    refusal = await clients.retry_payment(desk, campaign.invoice.invoice_id, request_id=f"{campaign.id}:{turn}")
+    # The same step asks the same again. One that a new payment method has changed meanwhile is another step.
+    step = len(campaign.steps) + 1
+    refusal = await clients.retry_payment(desk, campaign.invoice.invoice_id, request_id=f"{campaign.id}:{step}")
     crashpoint(RETRY_ASKED)
     async with desk.transaction() as tx:
         if await _is_as_it_was(tx, campaign):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from common.money import Money
 from dunning.domain.campaign import (
     DAY,
+    NEW_PAYMENT_METHODS_MAX,
     POSTPONEMENTS_MAX,
     Action,
     Campaign,
@@ -57,6 +58,7 @@ CANCELLED = replace(EXHAUSTED, state=State.CANCELLED)
 VERBS: dict[str, Callable[[Campaign], Campaign]] = {
     "retry": lambda current: current.retry(at=LATE),
     "skip_retry": lambda current: current.skip_retry(Refusal.PAYMENT_NOT_FAILED, at=LATE),
+    "try_new_payment_method": lambda current: current.try_new_payment_method(at=LATE),
     "postpone": lambda current: current.postpone(PaymentState.PROCESSING, at=LATE),
     "give_up": lambda current: current.give_up(at=LATE),
     "recover": lambda current: current.recover(at=LATE),
@@ -71,7 +73,9 @@ STAGES = {
 MOVES = {
     ("before_retry", "retry"): State.ACTIVE,
     ("before_retry", "skip_retry"): State.ACTIVE,
+    ("before_retry", "try_new_payment_method"): State.ACTIVE,
     ("before_retry", "recover"): State.RECOVERED,
+    ("before_giving_up", "try_new_payment_method"): State.ACTIVE,
     ("before_giving_up", "postpone"): State.ACTIVE,
     ("before_giving_up", "give_up"): State.EXHAUSTED,
     ("before_giving_up", "recover"): State.RECOVERED,
@@ -144,11 +148,42 @@ def test_the_last_step_says_what_was_done(action: FinalAction, note: str) -> Non
 
 
 def test_money_may_be_in_unless_payments_is_sure_it_is_not() -> None:
-    """PROCESSING covers the attempt whose answer was lost."""
+    """PROCESSING covers the attempt whose answer was lost, CANCELLED the invoice that was settled otherwise."""
     assert [state for state in PaymentState if state.may_bring_money] == [
         PaymentState.PROCESSING,
         PaymentState.SUCCEEDED,
+        PaymentState.CANCELLED,
     ]
+
+
+def test_a_new_payment_method_brings_the_next_retry_forward() -> None:
+    """It takes the turn that was next, and the one after waits its days from then."""
+    heard = campaign(5, 3).try_new_payment_method(at=START + DAY)
+    assert heard.wants_retry
+    assert heard.is_due(START + DAY)
+    retried = heard.retry(at=START + DAY)
+    assert (retried.retry_count, retried.next_step_time) == (1, START + 4 * DAY)
+    assert [step.action for step in retried.steps] == [Action.NEW_PAYMENT_METHOD, Action.RETRY_PAYMENT]
+
+
+def test_a_new_payment_method_after_the_last_retry_is_tried_before_anyone_is_given_up() -> None:
+    """Who heeds the last warning has heeded it; and if that card is declined too, the final wait begins anew."""
+    heard = BEFORE_GIVING_UP.try_new_payment_method(at=LATE)
+    assert heard.wants_retry
+    declined = heard.retry(at=LATE)
+    assert not declined.wants_retry
+    assert declined.next_step_time == LATE + 3 * DAY
+    assert declined.give_up(at=LATE + 3 * DAY).state is State.EXHAUSTED
+
+
+def test_new_payment_methods_do_not_put_the_end_off_for_ever() -> None:
+    """One bad card a day would."""
+    current = BEFORE_GIVING_UP
+    for day in range(NEW_PAYMENT_METHODS_MAX):
+        at = LATE + day * DAY
+        current = current.try_new_payment_method(at=at).retry(at=at)
+    assert current.try_new_payment_method(at=LATE + 99 * DAY) is current
+    assert not current.wants_retry
 
 
 def test_by_default_nobody_is_cut_off() -> None:

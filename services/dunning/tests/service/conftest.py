@@ -21,6 +21,7 @@ from saldo.dunning.v1 import dunning_service_pb2 as pb
 from saldo.dunning.v1.dunning_service_pb2_grpc import DunningServiceStub
 from saldo.invoicing.v1 import events_pb2 as invoicing
 from saldo.invoicing.v1 import invoice_pb2
+from saldo.payments.v1 import payment_pb2
 from saldo.payments.v1 import payments_service_pb2 as payments
 from saldo.payments.v1.payments_service_pb2_grpc import PaymentsServiceStub
 from saldo.subscriptions.v1 import customer_pb2
@@ -99,6 +100,10 @@ class World:
     async def attempts(self, owed: invoice_pb2.Invoice) -> int:
         payment = await self.payments.GetPayment(payments.GetPaymentRequest(invoice_id=owed.id))
         return len(payment.attempts)
+
+    async def payment_is_processing(self, owed: invoice_pb2.Invoice) -> bool:
+        payment = await self.payments.GetPayment(payments.GetPaymentRequest(invoice_id=owed.id))
+        return bool(payment.state == payment_pb2.Payment.PROCESSING)
 
     async def subscription_states(self) -> list[int]:
         found = [

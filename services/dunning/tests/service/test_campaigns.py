@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -24,6 +25,8 @@ from saldo.invoicing.v1 import events_pb2 as invoicing
 from saldo.invoicing.v1 import invoice_pb2
 from saldo.operations.v1 import operations_service_pb2 as operations
 from saldo.operations.v1.operations_service_pb2_grpc import OperationsServiceStub
+from saldo.payments.v1 import events_pb2 as payment_events
+from saldo.payments.v1 import payment_method_pb2
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as subscriptions
 from saldo.subscriptions.v1.subscription_pb2 import Subscription
 
@@ -139,7 +142,7 @@ async def test_a_campaign_keeps_the_policy_it_began_with(world: World) -> None:
 
 
 async def test_after_a_hard_decline_only_a_new_payment_method_helps(world: World) -> None:
-    """Trying a stolen card again costs fees and trust; the turn passes, and the next one sees the new card."""
+    """Trying a stolen card again costs fees and trust: the turn passes. A new card is tried as soon as it is there."""
     await set_policy(world.dunning, 1, 1, final=5, action=DunningPolicy.CANCEL_SUBSCRIPTION)
     await world.pay_with("sim:decline=stolen_card")
     owed = await world.finalize()
@@ -147,11 +150,75 @@ async def test_after_a_hard_decline_only_a_new_payment_method_helps(world: World
     await world.suite.travel(SANDBOX_START + 1 * DAY)
     assert await world.attempts(owed) == 1
     await world.pay_with("sim:ok")
-    await world.suite.travel(SANDBOX_START + 2 * DAY)
+    await world.suite.quiet()
     campaign = await world.campaign(owed)
-    assert actions(campaign) == ["SKIP_RETRY", "RETRY_PAYMENT"]
+    assert actions(campaign) == ["SKIP_RETRY", "NEW_PAYMENT_METHOD", "RETRY_PAYMENT"]
+    assert days(campaign) == [1, 1, 1]
     assert campaign.steps[0].note == Refusal.PAYMENT_NOT_RETRYABLE.value
     assert await world.attempts(owed) == 2
+
+
+@pytest.mark.parametrize("token", ["sim:decline", "sim:decline=stolen_card"])
+async def test_a_new_card_on_the_last_day_is_tried_before_anyone_is_cut_off(world: World, token: str) -> None:
+    """All retries have had their turn; whoever heeds the last warning must not lose the service with a good card."""
+    await set_policy(world.dunning, 1, final=2, action=DunningPolicy.CANCEL_SUBSCRIPTION)
+    await world.pay_with(token)
+    owed = await world.finalize()
+    await world.overdue(owed)
+    await world.suite.travel(SANDBOX_START + 2 * DAY)
+    await world.pay_with("sim:decline,ok#another")
+    await world.suite.quiet()
+    await world.suite.travel(SANDBOX_START + 3 * DAY)
+    await world.pay_with("sim:ok#third")
+    await world.suite.quiet()
+    await world.suite.travel(SANDBOX_START + 4 * DAY)
+    campaign = await world.campaign(owed)
+    assert actions(campaign)[1:] == ["NEW_PAYMENT_METHOD", "RETRY_PAYMENT"] * 2
+    assert campaign.state == DunningCampaign.ACTIVE
+    await world.settle(owed)
+    assert (await world.campaign(owed)).state == DunningCampaign.RECOVERED
+    assert await world.subscription_states() == [ACTIVE, ACTIVE]
+
+
+async def test_a_payment_method_of_somebody_else_changes_nothing(world: World) -> None:
+    """Nor does one that was attached before the campaign began: its retries find it there."""
+    await set_policy(world.dunning, 5, final=5, action=DunningPolicy.NONE)
+    owed = invoice(customer_id=ids.mint("cus", SANDBOX_START))
+    begun = await world.overdue(owed)
+    await world.pay_with("sim:ok#new")
+    await world.suite.quiet()
+    assert await world.campaign(owed) == begun
+    early = payment_method_pb2.PaymentMethod(
+        id=ids.mint("pmeth", SANDBOX_START),
+        customer_id=begun.customer_id,
+        create_time=wire.timestamp(SANDBOX_START - timedelta(seconds=1)),
+    )
+    await world.suite.announce(payment_events.PaymentMethodAttached(payment_method=early), source="payments")
+    await world.suite.quiet()
+    assert await world.campaign(owed) == begun
+
+
+async def test_nobody_is_cut_off_whose_invoice_payments_knows_to_be_paid(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fact has reached payments and not yet dunning: giving up waits for it."""
+
+    async def be_late(_tx: object, _invoice_id: str) -> None:
+        pass
+
+    await set_policy(world.dunning, final=1, action=DunningPolicy.CANCEL_SUBSCRIPTION)
+    await world.pay_with("sim:decline")
+    owed = await world.finalize()
+    await world.overdue(owed)
+    with monkeypatch.context() as slow:
+        slow.setattr(usecases, "take_note_of_paid_invoice", be_late)
+        await world.settle(owed)
+    await world.suite.travel(SANDBOX_START + DAY)
+    waiting = await world.campaign(owed)
+    assert [step.note for step in waiting.steps] == ["the payment is CANCELLED"]
+    assert await world.subscription_states() == [PAST_DUE, PAST_DUE]
+    await world.settle(owed)
+    assert (await world.campaign(owed)).state == DunningCampaign.RECOVERED
 
 
 async def test_who_pays_by_hand_is_not_tried_but_paused(world: World) -> None:
@@ -201,7 +268,7 @@ async def test_nobody_is_cut_off_while_the_money_may_be_in(world: World) -> None
 
 
 async def test_nobody_is_waited_for_without_end(world: World) -> None:
-    """After 30 days of not knowing the campaign stops, says so, and leaves the subscriptions alone."""
+    """After 30 days of not knowing the campaign stops and says so; nobody is late for what nobody follows up."""
     await set_policy(world.dunning, 1, final=1, action=DunningPolicy.CANCEL_SUBSCRIPTION)
     await world.pay_with("sim:decline,ok")
     owed = await world.finalize()
@@ -212,7 +279,7 @@ async def test_nobody_is_waited_for_without_end(world: World) -> None:
     assert actions(stopped) == ["RETRY_PAYMENT"] + ["POSTPONE"] * POSTPONEMENTS_MAX
     announced = world.suite.announced(events_pb2.DunningCampaignCancelled)
     assert [each.dunning_campaign for each in announced] == [stopped]
-    assert await world.subscription_states() == [PAST_DUE, PAST_DUE]
+    assert await world.subscription_states() == [ACTIVE, ACTIVE]
 
 
 async def test_a_retry_while_one_is_under_way_is_skipped(world: World) -> None:
@@ -296,6 +363,36 @@ async def test_a_payment_that_comes_while_payments_is_asked_stands(
     await world.suite.travel(SANDBOX_START + 3 * DAY)
     campaign = await world.campaign(owed)
     assert (campaign.state, campaign.revision, actions(campaign)) == (DunningCampaign.RECOVERED, 2, [])
+
+
+async def test_a_new_card_that_comes_while_payments_is_asked_is_tried_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old card was declined in that very moment: asking for the new one is another question, not a repeated one."""
+    ask = clients.retry_payment
+    await set_policy(world.dunning, 1, final=1, action=DunningPolicy.CANCEL_SUBSCRIPTION)
+    await world.pay_with("sim:decline")
+    owed = await world.finalize()
+    await world.overdue(owed)
+
+    async def ask_slowly(desk: Desk, invoice_id: str, *, request_id: str) -> Refusal | None:
+        answer = await ask(desk, invoice_id, request_id=request_id)
+        monkeypatch.setattr(clients, "retry_payment", ask)
+        for _ in range(200):
+            if await world.attempts(owed) == 2 and not (await world.payment_is_processing(owed)):
+                break
+            await asyncio.sleep(0.01)
+        await world.pay_with("sim:ok#new")
+        for _ in range(200):
+            if (await world.campaign(owed)).steps:
+                break
+            await asyncio.sleep(0.01)
+        return answer
+
+    monkeypatch.setattr(clients, "retry_payment", ask_slowly)
+    await world.suite.travel(SANDBOX_START + DAY)
+    assert actions(await world.campaign(owed)) == ["NEW_PAYMENT_METHOD", "RETRY_PAYMENT"]
+    assert await world.attempts(owed) == 3
 
 
 @pytest.mark.parametrize("point", [usecases.RETRY_ASKED, usecases.GIVEN_UP])

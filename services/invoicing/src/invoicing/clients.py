@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from common import wire
 from common.ids import SellerId
+from common.period import EARLIEST
 from common.rpc import Desk, NeighbourRefused
 from invoicing.convert import (
     billable_period_from_proto,
@@ -34,6 +35,8 @@ PRICES_PER_CALL: Final = 1_000
 QUERIES_PER_CALL: Final = 1_000
 SUBSCRIPTIONS_PER_CALL: Final = 1_000
 PRICES_CACHED_MAX: Final = 50_000
+SCHEDULE_SHORTEST: Final = timedelta(hours=1)
+"""What is too much for an answer about so little time is too much for ever. From all time, 20 halvings lead there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +45,8 @@ class CustomerSchedule:
 
     customer: Customer
     periods: list[BillablePeriod]
+    through: datetime
+    """Up to when it tells all; earlier than asked for when that would have been too much for one answer."""
     next_bill_time: datetime | None
 
 
@@ -55,21 +60,34 @@ class SubscriptionStart:
 
 
 async def schedule(desk: Desk, customer_id: str, *, after: datetime | None, through: datetime) -> CustomerSchedule:
-    """Every period with a bill time in `[after, through]`, of all subscriptions; or CUSTOMER_NOT_FOUND."""
-    request = subscriptions.ListBillablePeriodsRequest(
-        customer_ids=[customer_id],
-        after_time=wire.timestamp(after) if after is not None else None,
-        through_time=wire.timestamp(through),
-    )
-    try:
-        answer = await desk.ask(SubscriptionsServiceStub).ListBillablePeriods(request)
-    except NeighbourRefused as error:
-        raise _unless_customer(error, customer_id) from error
+    """Every period with a bill time in `[after, through]`, of all subscriptions; or CUSTOMER_NOT_FOUND.
+
+    When that is too many for one answer, those of the first half of the time, or of the first quarter, and so on.
+    """
+    since = EARLIEST if after is None else max(after, EARLIEST)
+    while True:
+        request = subscriptions.ListBillablePeriodsRequest(
+            customer_ids=[customer_id],
+            after_time=wire.timestamp(since) if since > EARLIEST else None,
+            through_time=wire.timestamp(through),
+        )
+        try:
+            answer = await desk.ask(SubscriptionsServiceStub).ListBillablePeriods(request)
+        except NeighbourRefused as error:
+            if _reason(error) != "TOO_MANY_PERIODS" or through - since <= SCHEDULE_SHORTEST:
+                raise _unless_customer(error, customer_id) from error
+            through = since + (through - since) / 2
+            continue
+        return _schedule(answer, through)
+
+
+def _schedule(answer: subscriptions.ListBillablePeriodsResponse, through: datetime) -> CustomerSchedule:
     [found] = answer.schedules
     next_time = found.next_bill_time if found.HasField("next_bill_time") else None
     return CustomerSchedule(
         customer=customer_from_proto(found.customer),
         periods=[billable_period_from_proto(each) for each in found.periods],
+        through=through,
         next_bill_time=None if next_time is None else wire.parse_timestamp(next_time, field="next_bill_time"),
     )
 
@@ -143,6 +161,10 @@ def _query(customer: Customer, key: UsageKey) -> metering.UsageQuery:
 
 
 def _unless_customer(error: NeighbourRefused, customer_id: str) -> Exception:
-    if error.metadata.get("neighbour_reason") == "CUSTOMER_NOT_FOUND":
+    if _reason(error) == "CUSTOMER_NOT_FOUND":
         return CustomerNotFound(f"there is no customer {customer_id}", customer=customer_id)
     return error
+
+
+def _reason(error: NeighbourRefused) -> str:
+    return error.metadata.get("neighbour_reason", "")

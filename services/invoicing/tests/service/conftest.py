@@ -184,6 +184,11 @@ class Business:
         return list(found.invoices)
 
 
+async def dead_letters(suite: Suite) -> list[operations.DeadLetter]:
+    platform: Any = suite.stub(OperationsServiceStub, "invoicing", role=Role.PLATFORM)  # Any: grpc stubs are generated
+    return list((await platform.ListDeadLetters(operations.ListDeadLettersRequest())).dead_letters)
+
+
 def pence(invoice: invoice_pb2.Invoice) -> int:
     return wire.parse_money(invoice.total, field="total").minor
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import asyncpg
+import pytest
+
 from common.testing import Suite
 from saldo.catalog.v1 import price_pb2
 from saldo.invoicing.v1 import events_pb2, invoice_pb2
 from saldo.subscriptions.v1 import events_pb2 as subscription_events
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as subscriptions
 
-from .conftest import Business, civil, decimal, flat, pence, per_unit, told, utc
+from .conftest import Business, civil, dead_letters, decimal, flat, pence, per_unit, told, utc
 
 HOUR = timedelta(hours=1)
 FEBRUARY, MARCH = utc(2026, 2, 1), utc(2026, 3, 1)
@@ -172,6 +175,88 @@ async def test_a_subscription_made_for_the_past_is_billed_for_all_of_it(suite: S
     new = (await business.invoices())[len(before) :]
     assert [told(invoice) for invoice in new] == [[("Service contract", 24_90)] * 6]
     assert civil(new[0]) == "2026-06-01"
+
+
+async def test_more_than_one_answer_holds_is_billed_in_slices(
+    suite: Suite, business: Business, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A contract for the past may have more periods than subscriptions tells at once. That must not stop the customer's
+    billing for ever: it is asked for in slices, each period is billed once, and later bills come as usual."""
+    monkeypatch.setattr("subscriptions.domain.billable_periods.PERIODS_MAX", 10)
+    await business.meter("kwh")
+    prices = [await business.price(f"Part {n}", **flat("1")) for n in range(2)]
+    plan = await business.plan(*prices, await business.price("Electricity", meter="kwh", **per_unit("0.10")))
+    ada = await business.customer()
+    await business.subscribe(ada, plan, start=utc(2024, 1, 1))
+    await suite.travel(utc(2026, 1, 2))
+    invoices = await business.invoices()
+    lines = [line for invoice in invoices for line in invoice.line_items]
+    keys = {(line.item_id, line.period.start_time.seconds) for line in lines}
+    assert len(lines) == len(keys) == 25 + 25 + 24
+    assert sum(pence(invoice) for invoice in invoices) == 50_00
+    assert all(len(invoice.line_items) <= 10 for invoice in invoices)
+    assert not await dead_letters(suite)
+    await suite.travel(utc(2026, 2, 2))
+    assert sum(pence(invoice) for invoice in await business.invoices()) == 52_00
+
+
+async def test_less_than_nothing_is_charged_as_nothing(suite: Suite, business: Business) -> None:
+    """A report that was taken back twice keeps nobody from being billed for the rest, nor for that meter later on."""
+    await business.meter("kwh", "kWh")
+    seats = await business.price("Seats", **per_unit("10"))
+    plan = await business.plan(seats, await business.price("Electricity", "kWh", meter="kwh", **per_unit("0.10")))
+    ada = await business.customer()
+    await business.subscribe(ada, plan)
+    await business.use(ada, "kwh", "-50", utc(2026, 1, 5))
+    await suite.travel(FEBRUARY + HOUR)
+    invoice = (await business.invoices())[-1]
+    assert sorted(told(invoice)) == [("Electricity", 0), ("Seats", 10_00)]
+    [line] = [line for line in invoice.line_items if line.usage.meter]
+    assert line.quantity == line.usage.quantity == decimal("-50")
+    assert line.rating_steps[0].description == "-50 kWh counted, charged as nothing"
+    await business.use(ada, "kwh", "80", utc(2026, 1, 6))
+    await suite.travel(MARCH + HOUR)
+    assert ("Electricity – late usage", 3_00) in told((await business.invoices())[-1])
+    assert not await dead_letters(suite)
+
+
+async def test_a_correction_that_no_longer_fits_leaves_its_draft(suite: Suite, business: Business) -> None:
+    """January's correction fits February's draft until the usage of both turns out smaller. The draft is finalized all
+    the same, and what was too much is taken off the next bill."""
+    await business.meter("kwh")
+    power = await business.plan(await business.price("Electricity", "kWh", meter="kwh", **per_unit("0.10")))
+    ada = await business.customer()
+    await business.subscribe(ada, power)
+    await business.use(ada, "kwh", "100", utc(2026, 1, 5))
+    await suite.travel(FEBRUARY + HOUR)
+    await business.use(ada, "kwh", "-40", utc(2026, 1, 6))
+    await business.use(ada, "kwh", "50", utc(2026, 2, 5))
+    await suite.travel(MARCH)
+    draft = (await business.invoices())[-1]
+    assert sorted(told(draft)) == [("Electricity", 5_00), ("Electricity – late usage", -4_00)]
+    await business.use(ada, "kwh", "-20", utc(2026, 2, 6))
+    await suite.travel(MARCH + HOUR)
+    assert told((await business.invoices())[-1]) == [("Electricity", 3_00)]
+    await business.use(ada, "kwh", "100", utc(2026, 3, 20))
+    await suite.travel(APRIL + HOUR)
+    assert sorted(told((await business.invoices())[-1])) == [
+        ("Electricity", 10_00),
+        ("Electricity – late usage", -4_00),
+    ]
+    assert not await dead_letters(suite)
+
+
+async def test_a_bill_run_whose_time_has_come_begins_its_own_trace(suite: Suite, business: Business) -> None:
+    """Otherwise the trace of the first call would have every bill of the years to come in it."""
+    seats = await business.plan(await business.price("Seats", **per_unit("10")))
+    await business.subscribe(await business.customer(), seats)
+    connection = await asyncpg.connect(suite.urls["invoicing"].replace("+asyncpg", ""))
+    try:
+        await connection.execute("SELECT set_config('saldo.seller', $1, false)", suite.seller)
+        row = await connection.fetchrow("SELECT due_time, traceparent FROM billing")
+    finally:
+        await connection.close()
+    assert (row["due_time"], row["traceparent"]) == (FEBRUARY, "")
 
 
 async def test_two_subscriptions_in_one_moment_are_billed_once_each(suite: Suite, business: Business) -> None:

@@ -13,19 +13,22 @@ import grpc
 import pytest
 
 from common import consumer, ids, wire
-from common.caller import Role
+from common.caller import Role, current_caller, service_caller
 from common.ids import SellerId
 from common.migrate import differences
 from common.testing import SANDBOX_START, Suite, refused
+from invoicing.domain.invoice import InvoiceId
 from invoicing.store import invoices, metadata
+from invoicing.usecases import bill_run, drafts
 from saldo.invoicing.v1 import events_pb2, invoice_pb2
 from saldo.invoicing.v1 import invoicing_service_pb2 as pb
 from saldo.invoicing.v1.invoicing_service_pb2_grpc import InvoicingServiceStub
 from saldo.operations.v1 import operations_service_pb2 as operations
 from saldo.operations.v1.operations_service_pb2_grpc import OperationsServiceStub
 from saldo.subscriptions.v1 import customer_pb2
+from saldo.subscriptions.v1 import subscriptions_service_pb2 as subscriptions
 
-from .conftest import Business, civil, decimal, flat, pence, per_unit, told, utc
+from .conftest import Business, civil, dead_letters, decimal, flat, pence, per_unit, told, utc
 
 FEBRUARY = utc(2026, 2, 1)
 HOUR = timedelta(hours=1)
@@ -53,11 +56,6 @@ async def drafted(business: Business, *, customers: int = 1) -> list[invoice_pb2
     drafts = await business.invoices()
     assert [draft.state for draft in drafts] == [invoice_pb2.Invoice.DRAFT] * customers
     return drafts
-
-
-async def dead_letters(suite: Suite) -> list[operations.DeadLetter]:
-    platform: Any = suite.stub(OperationsServiceStub, "invoicing", role=Role.PLATFORM)  # Any: grpc stubs are generated
-    return list((await platform.ListDeadLetters(operations.ListDeadLettersRequest())).dead_letters)
 
 
 # Finalizing
@@ -105,6 +103,43 @@ async def test_numbers_have_no_gap_whoever_finalizes_when(suite: Suite, business
     assert len(answers) - len(finalized) == 12
     await suite.quiet()
     assert len(suite.announced(events_pb2.InvoiceFinalized)) == 12
+
+
+async def test_what_joins_a_draft_while_it_is_finalized_stays_on_it(suite: Suite, business: Business) -> None:
+    """Between asking and writing a bill run may add a line, even one of the same meter and period at another price."""
+    [draft] = await drafted(business)
+    current_caller.set(service_caller("invoicing", suite.seller))
+    desk = suite.running["invoicing"].desk()
+    facts = await drafts.pull(desk, InvoiceId(draft.id))
+    dearer = await business.plan(await business.price("Heating", "kWh", meter="kwh", **per_unit("0.50")))
+    customer = await business.subscriptions.GetCustomer(subscriptions.GetCustomerRequest(id=draft.customer_id))
+    await business.subscribe(customer, dearer, start=SANDBOX_START)
+    async with desk.transaction() as tx:
+        await drafts.finalize_draft(tx, InvoiceId(draft.id), facts)
+    [invoice] = await business.invoices()
+    assert told(invoice) == [("Electricity", 10_00), ("Heating", 50_00)]
+    assert invoice.state == invoice_pb2.Invoice.OPEN
+
+
+async def test_a_customer_is_billed_once_by_several_replicas(suite: Suite, business: Business) -> None:
+    """Both find the customer due and ask; whoever comes second finds everything billed."""
+    [draft] = await drafted(business)
+    plan = await business.plan(await business.price("Seats", **per_unit("10")))
+    clock = suite.stub(OperationsServiceStub, "invoicing")
+    await clock.AdvanceClock(operations.AdvanceClockRequest(time=wire.timestamp(FEBRUARY), hold=True))
+    await business.subscriptions.CreateSubscription(
+        subscriptions.CreateSubscriptionRequest(customer_id=draft.customer_id, plan_id=plan.id)
+    )
+    current_caller.set(service_caller("invoicing", suite.seller))
+    desk = suite.running["invoicing"].desk()
+    async with desk.transaction() as tx:
+        await bill_run.mark_customer_due(tx, draft.customer_id)
+    await asyncio.gather(*(bill_run.bill_customer(desk, draft.customer_id, grace=HOUR) for _ in range(4)))
+    await clock.AdvanceClock(operations.AdvanceClockRequest(time=wire.timestamp(FEBRUARY)))
+    await suite.travel(FEBRUARY + HOUR)
+    lines = [line for invoice in await business.invoices() for line in told(invoice)]
+    assert sorted(lines) == [("Electricity", 10_00), ("Seats", 10_00)]
+    assert not await dead_letters(suite)
 
 
 async def test_an_invoice_of_nothing_is_paid_at_once(suite: Suite, business: Business) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from common.bus import Bus
 from common.service import Service
 from common.service import main as run
+from payments import store
 from payments.api import PaymentsApi
 from payments.consumers import HANDLERS
 from payments.gateways import Gateways
@@ -29,6 +30,7 @@ def build(settings: Settings, *, bus: Bus | None = None) -> Service:
     )
     service.consume(HANDLERS)
     service.schedule(jobs(gateways))
+    service.watch("attempts_unknown", store.ATTEMPTS_UNKNOWN)
     return service
 
 

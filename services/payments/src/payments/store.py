@@ -138,6 +138,11 @@ ATTEMPTS_DUE: Final[Select[Any]] = select(  # Any: as above
     payment_attempts.c.traceparent,
 ).where(payment_attempts.c.ask_time.is_not(None))
 
+ATTEMPTS_UNKNOWN: Final = (
+    select(func.count()).select_from(payment_attempts).where(payment_attempts.c.state == AttemptState.UNKNOWN.name)
+)
+"""How many attempts there are, of all sellers, of which nobody can say whether they captured."""
+
 
 async def lock_customer(tx: Tx, customer_id: str) -> None:
     """One at a time for a customer of whom there may be no row yet."""

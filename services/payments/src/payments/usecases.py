@@ -18,8 +18,14 @@ from common.money import Money
 from common.rpc import Desk
 from payments import store
 from payments.convert import payment_method_to_proto, payment_to_proto
-from payments.domain.errors import GatewayNotConfigured, RealMoneyInSandbox, SimulatedGatewayInLive, UnknownGateway
-from payments.domain.payment import LOST, AttemptId, Missing, Payment, PaymentAttempt, PaymentId, State
+from payments.domain.errors import (
+    CapturedAfterFailure,
+    GatewayNotConfigured,
+    RealMoneyInSandbox,
+    SimulatedGatewayInLive,
+    UnknownGateway,
+)
+from payments.domain.payment import LOST, AttemptId, AttemptState, Missing, Payment, PaymentAttempt, PaymentId, State
 from payments.domain.payment_method import PaymentMethod, PaymentMethodId
 from payments.gateways import (
     Captured,
@@ -75,13 +81,12 @@ async def want_payment(tx: Tx, *, invoice_id: str, customer_id: str, amount: Mon
 
 async def settle_invoice(tx: Tx, *, invoice_id: str, customer_id: str, amount: Money) -> None:
     """Nothing remains to be paid on an invoice, through us or otherwise: make no further attempt."""
-    unheard_of = _new_payment(tx, invoice_id=invoice_id, customer_id=customer_id, amount=amount)
-    # The facts may come in either order: one that would have been collected is on file as settled before.
-    if not await store.add_payment(tx, unheard_of.settle_invoice(at=tx.now)):
-        payment = await store.payment_for(tx, invoice_id, lock=True)
-        settled = payment.settle_invoice(at=tx.now)
-        if settled is not payment:
-            await store.save_payment(tx, settled)
+    # The facts may come in either order: one that would have been collected is on file before it is cancelled.
+    await store.add_payment(tx, _new_payment(tx, invoice_id=invoice_id, customer_id=customer_id, amount=amount))
+    payment = await store.payment_for(tx, invoice_id, lock=True)
+    settled = payment.settle_invoice(at=tx.now)
+    if settled is not payment:
+        await _save_and_announce(tx, settled)
 
 
 async def retry_payment(tx: Tx, invoice_id: str) -> Payment:
@@ -109,7 +114,7 @@ async def settle_attempt(gateways: Gateways, desk: Desk, attempt_id: str) -> Non
         attempt = payment.attempt(AttemptId(attempt_id))
         if attempt.ask_time is None or attempt.ask_time > tx.now:
             return
-        gateway = _configured_gateway(gateways, attempt.gateway)
+        gateway = _configured_gateway(tx, gateways, attempt.gateway)
         order = _order(tx, payment, attempt, await store.method(tx, attempt.payment_method_id))
         age = tx.now - attempt.create_time if gateway.simulated else clock.wall() - attempt.record_time
     answer: Outcome | Silence | None
@@ -141,7 +146,7 @@ async def _record_attempt(tx: Tx, gateways: Gateways, payment_id: PaymentId) -> 
     if method is None:
         await _save_and_announce(tx, payment.fail_without_method(at=tx.now))
         return None
-    gateway = _configured_gateway(gateways, method.gateway)
+    gateway = _configured_gateway(tx, gateways, method.gateway)
     attempt_id = AttemptId(tx.new_id("att"))
     begun = payment.begin_attempt(attempt_id, method, at=tx.now, recorded=clock.wall())
     await store.save_payment(tx, begun)
@@ -166,7 +171,15 @@ async def _capture(desk: Desk, gateway: Gateway, order: CaptureOrder) -> None:
 async def _record_answer(tx: Tx, attempt_id: AttemptId, answer: Outcome | Silence) -> None:
     """The first to know the outcome records it; whoever comes later finds the attempt settled."""
     payment = await store.payment_of(tx, attempt_id, lock=True)
-    if not payment.attempt(attempt_id).is_open:
+    attempt = payment.attempt(attempt_id)
+    if attempt.state is AttemptState.FAILED and isinstance(answer, Captured):
+        # Money that is on no payment: whoever reads the logs must hear of it.
+        raise CapturedAfterFailure(
+            f"the gateway captured {answer.reference} for {attempt_id}, which had failed with {attempt.failure_code}",
+            attempt=attempt_id,
+            gateway_reference=answer.reference,
+        )
+    if not attempt.is_open:
         return
     match answer:
         case Captured(reference):
@@ -186,6 +199,8 @@ async def _save_and_announce(tx: Tx, payment: Payment) -> None:
         await tx.emit(events.PaymentSucceeded(payment=payment_to_proto(payment)))
     elif payment.state is State.FAILED:
         await tx.emit(events.PaymentFailed(payment=payment_to_proto(payment)))
+    elif payment.state is State.CANCELLED:
+        await tx.emit(events.PaymentCancelled(payment=payment_to_proto(payment)))
 
 
 def _new_payment(tx: Tx, *, invoice_id: str, customer_id: str, amount: Money) -> Payment:
@@ -223,15 +238,20 @@ def _suitable_gateway(tx: Tx, gateways: Gateways, name: str) -> Gateway:
     if gateway is None:
         known = ", ".join(sorted(gateways)) or "none"
         raise UnknownGateway(f"must be a gateway configured here, which are: {known}", field="gateway")
-    if gateway.moves_real_money and is_sandbox(tx.seller_id):
-        raise RealMoneyInSandbox(f"{name} would move real money for a sandbox", gateway=name)
-    if gateway.simulated and not is_sandbox(tx.seller_id):
-        raise SimulatedGatewayInLive(f"{name} moves no money, and the seller is live", gateway=name)
-    return gateway
+    return _of_suitable_money(tx, gateway)
 
 
-def _configured_gateway(gateways: Gateways, name: str) -> Gateway:
+def _configured_gateway(tx: Tx, gateways: Gateways, name: str) -> Gateway:
+    """The one an attempt is made with. Its credentials may be others than when the payment method was attached."""
     gateway = gateways.get(name)
     if gateway is None:
         raise GatewayNotConfigured(f"there is no gateway {name} any more", gateway=name)
+    return _of_suitable_money(tx, gateway)
+
+
+def _of_suitable_money(tx: Tx, gateway: Gateway) -> Gateway:
+    if gateway.moves_real_money and is_sandbox(tx.seller_id):
+        raise RealMoneyInSandbox(f"{gateway.name} would move real money for a sandbox", gateway=gateway.name)
+    if not gateway.moves_real_money and not is_sandbox(tx.seller_id):
+        raise SimulatedGatewayInLive(f"{gateway.name} moves no money, and the seller is live", gateway=gateway.name)
     return gateway

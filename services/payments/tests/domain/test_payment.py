@@ -13,6 +13,7 @@ from common.money import Money
 from payments.domain.errors import AttemptSettled, AttemptUnsettled, PaymentNotFailed, PaymentNotRetryable
 from payments.domain.payment import (
     ATTEMPTS_MAX,
+    DEFERRED_WAITS,
     NO_PAYMENT_METHOD,
     PENDING_WAIT,
     UNKNOWN_WAITS,
@@ -63,7 +64,8 @@ SUCCEEDED = PENDING.succeed(FIRST, gateway_reference="sim_1", at=NOON)
 SOFT = PENDING.fail(FIRST, code="insufficient_funds", retryable=True, at=NOON)
 HARD = PENDING.fail(FIRST, code="stolen_card", retryable=False, at=NOON)
 METHODLESS = WANTED.fail_without_method(at=NOON)
-SETTLED = SOFT.settle_invoice(at=NOON)
+CANCELLED = SOFT.settle_invoice(at=NOON)
+UNWANTED = UNKNOWN.settle_invoice(at=NOON)
 
 STATES = {
     "wanted": WANTED,
@@ -73,7 +75,8 @@ STATES = {
     "soft": SOFT,
     "hard": HARD,
     "methodless": METHODLESS,
-    "settled": SETTLED,
+    "cancelled": CANCELLED,
+    "unwanted": UNWANTED,
 }
 Verb = Callable[[Payment], Payment]
 VERBS: dict[str, Verb] = {
@@ -86,7 +89,11 @@ VERBS: dict[str, Verb] = {
 }
 MOVES = {
     ("wanted", "begin"),
-    *((state, verb) for state in ("pending", "unknown") for verb in ("succeed", "fail", "ask_later", "defer")),
+    *(
+        (state, verb)
+        for state in ("pending", "unknown", "unwanted")
+        for verb in ("succeed", "fail", "ask_later", "defer")
+    ),
     ("soft", "retry"),
     ("methodless", "retry"),
 }
@@ -195,16 +202,34 @@ def test_the_gateway_is_asked_less_and_less_often() -> None:
     assert waits == [*UNKNOWN_WAITS, timedelta(days=1), timedelta(days=1)]
 
 
+def test_a_gateway_that_turns_calls_away_is_called_less_and_less_often() -> None:
+    """A key without permission would be tried every minute of a sandbox's month otherwise: 43,200 times in a row."""
+    payment, at, waits = PENDING, NOON, []
+    for _ in range(len(DEFERRED_WAITS) + 2):
+        payment = payment.defer(FIRST, at=at)
+        ask_time = payment.attempt(FIRST).ask_time
+        assert ask_time is not None
+        waits.append(ask_time - at)
+        at = ask_time
+    assert waits == [*DEFERRED_WAITS, timedelta(hours=1), timedelta(hours=1)]
+    assert payment.attempt(FIRST).deferred
+
+
 def test_a_settled_invoice_is_not_collected() -> None:
     """Whoever paid it: no attempt is made; one under way is followed to its end; what is in stays in."""
-    assert not WANTED.settle_invoice(at=LATER).is_due
-    under_way = UNKNOWN.settle_invoice(at=LATER)
-    assert under_way.attempt(FIRST).ask_time is not None
-    assert under_way.succeed(FIRST, gateway_reference="sim_1", at=LATER).state is State.SUCCEEDED
-    assert SUCCEEDED.settle_invoice(at=LATER) is SUCCEEDED
-    assert SETTLED.settle_invoice(at=LATER) is SETTLED
-    with pytest.raises(PaymentNotFailed):
-        SETTLED.retry(default_method_id=AMEX.id, at=LATER)
+    for idle in (WANTED, SOFT, HARD, METHODLESS):
+        cancelled = idle.settle_invoice(at=LATER)
+        assert (cancelled.state, cancelled.failure_code, cancelled.retryable) == (State.CANCELLED, "", False)
+        assert (cancelled.revision, cancelled.is_due) == (idle.revision + 1, False)
+        assert cancelled.attempts == idle.attempts
+    assert UNWANTED.state is State.PROCESSING
+    assert UNWANTED.attempt(FIRST).ask_time is not None
+    assert UNWANTED.succeed(FIRST, gateway_reference="sim_1", at=LATER).state is State.SUCCEEDED
+    refused = UNWANTED.fail(FIRST, code="do_not_honor", retryable=True, at=LATER)
+    assert (refused.state, refused.failure_code) == (State.CANCELLED, "")
+    assert refused.attempt(FIRST).failure_code == "do_not_honor"
+    for settled in (SUCCEEDED, CANCELLED, UNWANTED):
+        assert settled.settle_invoice(at=LATER) is settled
 
 
 MINUTES_10 = timedelta(minutes=10)

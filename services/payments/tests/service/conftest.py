@@ -91,6 +91,9 @@ class Collecting:
     def failed(self) -> list[payment_pb2.Payment]:
         return [event.payment for event in self.suite.announced(events_pb2.PaymentFailed)]
 
+    def cancelled(self) -> list[payment_pb2.Payment]:
+        return [event.payment for event in self.suite.announced(events_pb2.PaymentCancelled)]
+
     async def captures(self) -> list[asyncpg.Record]:
         """What the gateway itself has on record, in its own database."""
         connection = await asyncpg.connect(self.suite.urls["simulated_gateway"].replace("+asyncpg", ""))

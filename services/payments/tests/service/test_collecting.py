@@ -161,6 +161,9 @@ async def test_an_invoice_paid_otherwise_is_not_collected(collecting: Collecting
     invoice = collecting.invoice()
     await collecting.owe(invoice)
     await collecting.pay_otherwise(invoice)
+    payment = await collecting.payment(invoice.id)
+    assert (payment.state, payment.failure_code) == (Payment.CANCELLED, "")
+    assert collecting.cancelled() == [payment]
     with refused("PAYMENT_NOT_FAILED"):
         await collecting.retry(invoice.id)
     assert not await collecting.captured()
@@ -172,7 +175,10 @@ async def test_an_invoice_heard_of_as_paid_before_it_was_final_is_not_collected(
     invoice = collecting.invoice()
     await collecting.pay_otherwise(invoice)
     await collecting.owe(invoice)
-    assert not (await collecting.payment(invoice.id)).attempts
+    await collecting.pay_otherwise(invoice)
+    payment = await collecting.payment(invoice.id)
+    assert (payment.state, list(payment.attempts)) == (Payment.CANCELLED, [])
+    assert collecting.cancelled() == [payment]
     assert not await collecting.captures()
 
 
@@ -186,12 +192,27 @@ async def test_our_own_success_comes_back_as_a_paid_invoice(collecting: Collecti
     assert await collecting.payment(invoice.id) == before
 
 
-async def test_a_gateway_that_is_gone_leaves_a_dead_letter_and_no_attempt(suite: Suite) -> None:
-    """A configuration mistake is for people: nothing is recorded as tried, and it can be requeued."""
-    collecting = await Collecting(suite).start()
-    await collecting.attach("sim:ok")
+@pytest.mark.parametrize(
+    ("gateway", "token", "before", "after", "expected"),
+    [
+        ("simulated", "sim:ok", {}, {"simulated_gateway_url": ""}, "GatewayNotConfigured"),
+        (
+            "stripe",
+            "pm_card_visa",
+            {"stripe_api_key": "sk_test_1", "stripe_api_base": "http://127.0.0.1:1"},
+            {"stripe_api_key": "sk_live_1", "stripe_api_base": "http://127.0.0.1:1"},
+            "RealMoneyInSandbox",
+        ),
+    ],
+)
+async def test_a_gateway_that_has_changed_leaves_a_failing_job_and_no_attempt(
+    suite: Suite, gateway: str, token: str, before: dict[str, str], after: dict[str, str], expected: str
+) -> None:
+    """A configuration mistake is for people: nothing is recorded as tried, and a sandbox moves no real money."""
+    collecting = await Collecting(suite).start(**before)
+    await collecting.attach(token, gateway=gateway)
     await suite.stop("payments")
-    await collecting.start(simulated_gateway_url="")
+    await collecting.start(**after)
     invoice = collecting.invoice()
     await suite.announce(invoicing.InvoiceFinalized(invoice=invoice), source="invoicing")
     connection = await asyncpg.connect(suite.urls["payments"].replace("+asyncpg", ""))
@@ -204,7 +225,7 @@ async def test_a_gateway_that_is_gone_leaves_a_dead_letter_and_no_attempt(suite:
                 break
             await asyncio.sleep(0.05)
         assert error is not None
-        assert "GatewayNotConfigured" in error
+        assert expected in error
         assert await connection.fetchval("SELECT count(*) FROM payment_attempts") == 0
     finally:
         await connection.close()

@@ -99,6 +99,14 @@ async def test_play_money_stays_in_sandboxes(suite: Suite) -> None:
     assert (await live.AttachPaymentMethod(attaching(collecting, gateway="stripe", token="pm_card_visa"))).default
 
 
+async def test_test_credentials_collect_nothing_from_a_live_seller(suite: Suite) -> None:
+    """Stripe would say that it captured, and the invoice would be paid with money that does not exist."""
+    collecting = await Collecting(suite).start(stripe_api_key="sk_test_1234567890")
+    live = suite.stub(PaymentsServiceStub, "payments", seller=SellerId(ids.mint(ids.SELLER, SANDBOX_START)))
+    with refused("SIMULATED_GATEWAY_IN_LIVE", grpc.StatusCode.FAILED_PRECONDITION):
+        await live.AttachPaymentMethod(attaching(collecting, gateway="stripe", token="pm_card_visa"))
+
+
 async def test_a_repeated_request_is_carried_out_once(collecting: Collecting) -> None:
     """Ten callers that are not sure make one payment method and one event; ten retries make one attempt."""
     request = attaching(collecting, request_id="r1", token="sim:decline,ok")

@@ -11,10 +11,13 @@ import pytest
 
 from common import wire
 from common.caller import service_caller
+from common.money import Money
 from common.rpc import Desk
 from common.testing import SANDBOX_START, Suite, refused
 from payments import usecases
-from payments.gateways import Gateways
+from payments.domain.errors import CapturedAfterFailure
+from payments.domain.payment import AttemptId
+from payments.gateways import Captured, CaptureOrder, Gateways, Outcome
 from payments.gateways.simulated import SimulatedGateway
 from saldo.payments.v1.payment_pb2 import Payment, PaymentAttempt
 
@@ -189,5 +192,37 @@ async def test_an_unknown_attempt_of_an_invoice_paid_otherwise_is_not_sent_again
     await collecting.pay_otherwise(invoice)
     await collecting.suite.travel(SANDBOX_START + SETTLED)
     payment = await collecting.payment(invoice.id)
-    assert (payment.state, payment.failure_code) == (Payment.FAILED, "lost")
+    assert (payment.state, payment.attempts[0].failure_code) == (Payment.CANCELLED, "lost")
+    assert collecting.cancelled() == [payment]
+    assert not collecting.failed()
     assert not await collecting.captured()
+
+
+async def test_money_that_comes_in_for_a_failed_attempt_is_not_passed_over(collecting: Collecting) -> None:
+    """It cannot be; should it happen all the same, it is told with both ids, and nothing on record changes."""
+    await collecting.attach("sim:decline")
+    before = await collecting.payment(await collecting.owe())
+    service = collecting.suite.running["payments"]
+    desk = Desk(service.database, service_caller("payments", collecting.suite.seller), service.neighbours)
+    order = CaptureOrder(
+        attempt_id=AttemptId(before.attempts[0].id),
+        seller_id=collecting.suite.seller,
+        invoice_id=before.invoice_id,
+        token="sim:ok",
+        amount=Money(6416, "GBP"),
+        record_time=SANDBOX_START,
+    )
+    with pytest.raises(CapturedAfterFailure) as told:
+        await usecases._capture(desk, LateGateway(), order)  # as a job that was held up would go on
+    assert told.value.metadata == {"attempt": order.attempt_id, "gateway_reference": "late_1"}
+    assert await collecting.payment(before.invoice_id) == before
+
+
+class LateGateway(SimulatedGateway):
+    """One whose answer comes when nobody counts on it any more."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    async def capture(self, order: CaptureOrder) -> Outcome:
+        return Captured("late_1")

@@ -184,7 +184,7 @@ async def test_a_lost_answer_of_stripe_is_found_again(
 async def test_a_busy_stripe_is_called_again_under_the_same_key(
     collecting_by_stripe: Collecting, client: stripe.StripeClient, localstripe: LocalStripe
 ) -> None:
-    """It did not look at the attempt, so there is nothing to wait for: a minute later the same one is sent again."""
+    """It did not look at the attempt, so there is nothing to find out: the same one is sent again, soon."""
     collecting = collecting_by_stripe
     await collecting.attach("pm_card_visa", gateway="stripe")
     localstripe.faults += [answer_with(429, "rate_limit"), answer_with(429, "rate_limit")]
@@ -193,7 +193,7 @@ async def test_a_busy_stripe_is_called_again_under_the_same_key(
     assert attempt.state == PaymentAttempt.PENDING
     await collecting.suite.travel(SANDBOX_START + timedelta(minutes=1))
     assert (await collecting.payment(invoice_id)).state == Payment.PROCESSING
-    await collecting.suite.travel(SANDBOX_START + timedelta(minutes=2))
+    await collecting.suite.travel(SANDBOX_START + timedelta(minutes=6))
     assert (await collecting.payment(invoice_id)).state == Payment.SUCCEEDED
     assert localstripe.keys == [attempt.id] * 3
     assert len(await intents_of(client, attempt.id)) == 1
@@ -208,3 +208,11 @@ async def test_a_stripe_that_is_not_there_is_unknown(suite: Suite) -> None:
     payment = await collecting.payment(invoice_id)
     assert payment.state == Payment.PROCESSING
     assert [attempt.state for attempt in payment.attempts] == [PaymentAttempt.UNKNOWN]
+
+
+async def test_an_intent_that_was_not_tried_yet_is_not_refused(gateway: StripeGateway) -> None:
+    """A second attempt beside one that Stripe has yet to confirm could charge twice."""
+    fresh = stripe.PaymentIntent.construct_from(
+        {"id": "pi_1", "status": "requires_payment_method", "last_payment_error": None}, KEY
+    )
+    assert await gateway._outcome(fresh) is None  # localstripe is never seen half way

@@ -41,7 +41,7 @@ class SubscriptionsApi(SubscriptionsServiceServicer):
     async def CreateCustomer(self, request: pb.CreateCustomerRequest, tx: Tx) -> customer_pb2.Customer:
         customer = await usecases.create_customer(
             tx,
-            external_id=_external_id(request.external_id, required=False),
+            external_id=_own_key(request.external_id),
             contact=contact_from_proto(request.contact),
             billing_profile=billing_profile_from_proto(request.billing_profile),
         )
@@ -161,6 +161,13 @@ def _order(request: pb.CreateSubscriptionRequest) -> Order:
         start_time=start,
         billing_day=request.billing_day,
     )
+
+
+def _own_key(text: str) -> str:
+    """Usage names a customer by id or by external id: one that is another customer's id would count its usage twice."""
+    if text.startswith("cus_"):
+        raise InvalidArgument("must not look like a customer's id", field="external_id")
+    return _external_id(text, required=False)
 
 
 def _external_id(text: str, *, required: bool) -> str:

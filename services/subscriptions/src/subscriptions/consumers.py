@@ -9,7 +9,12 @@ from saldo.dunning.v1 import events_pb2 as dunning
 from subscriptions import usecases
 from subscriptions.domain.subscription import SubscriptionId
 
-CampaignEvent = dunning.DunningCampaignStarted | dunning.DunningCampaignRecovered | dunning.DunningCampaignExhausted
+CampaignEvent = (
+    dunning.DunningCampaignStarted
+    | dunning.DunningCampaignRecovered
+    | dunning.DunningCampaignExhausted
+    | dunning.DunningCampaignCancelled
+)
 
 
 async def on_dunning_campaign(tx: Tx, event: CampaignEvent) -> None:
@@ -30,4 +35,5 @@ HANDLERS: Handlers = {
     dunning.DunningCampaignStarted: on_dunning_campaign,
     dunning.DunningCampaignRecovered: on_dunning_campaign,
     dunning.DunningCampaignExhausted: on_dunning_campaign,
+    dunning.DunningCampaignCancelled: on_dunning_campaign,
 }

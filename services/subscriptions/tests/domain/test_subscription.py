@@ -190,6 +190,14 @@ def test_a_pause_that_took_no_time_has_not_been() -> None:
     assert agree().pause(at=JAN_10).resume(at=JAN_15, past_due=False).pauses == (Pause(JAN_10, JAN_15),)
 
 
+def test_pauses_never_overlap_whoever_comes_second() -> None:
+    """A call takes its time before it waits for its turn: a pause may have been asked for before service resumed."""
+    resumed = agree().pause(at=JAN_10).resume(at=JAN_20, past_due=False)
+    paused = resumed.pause(at=JAN_15)
+    assert paused.pauses == (Pause(JAN_10, JAN_20), Pause(JAN_20, None))
+    assert paused.resume(at=JAN_15, past_due=False).pauses == resumed.pauses
+
+
 def test_service_is_given_in_stretches() -> None:
     """From the start or a resumption to a pause or the end."""
     twice = agree().pause(at=JAN_10).resume(at=JAN_15, past_due=False).pause(at=JAN_20)

@@ -83,6 +83,7 @@ async def test_an_external_id_names_one_customer(shop: Any) -> None:
     [
         ({"external_id": "x" * 129}, "external_id", "INVALID_ARGUMENT"),
         ({"external_id": " x"}, "external_id", "INVALID_ARGUMENT"),
+        ({"external_id": "cus_01h455vb4pex5vsknk084sn02q"}, "external_id", "INVALID_ARGUMENT"),
         ({"contact": {"display_name": "\x00"}}, "contact.display_name", "INVALID_ARGUMENT"),
         ({"contact": {"display_name": "x" * 201}}, "contact.display_name", "INVALID_ARGUMENT"),
         ({"contact": {"email": "nobody"}}, "contact.email", "INVALID_ARGUMENT"),

@@ -312,9 +312,9 @@ class _Client(Client):
         found = {}
         for line in raw.decode("utf-8", "replace").split("\r\n"):
             name, colon, value = line.partition(":")
-            words = name.split()
-            if colon and len(words) == 1 and name.isascii():
-                found[words[0]] = value.strip(_WHITESPACE)
+            key = name.strip(_WHITESPACE)
+            if colon and key.isascii() and key.split() == [key]:
+                found[key] = value.strip(_WHITESPACE)
         return found
 
 

@@ -4,6 +4,9 @@
       │                                                    │  ▲ └───► CANCELLED   after 30 days of postponing
       └── paid at any time ──► RECOVERED                   └──┘ a day later, while the money may be on its way
 
+A new payment method of the customer is tried at once: the next retry comes early, or one is made beyond those of the
+policy.
+
 A day is 24 hours, counted from when the step before was taken: a campaign that was held up does not catch up in a
 burst.
 """
@@ -22,6 +25,9 @@ from dunning.domain.policy import FinalAction, Policy
 CampaignId = NewType("CampaignId", str)
 
 POSTPONEMENTS_MAX: Final = 30
+NEW_PAYMENT_METHODS_MAX: Final = 10
+"""Further ones wait for the retries of the policy: nobody puts the end off for ever."""
+
 DAY: Final = timedelta(days=1)
 
 
@@ -37,13 +43,14 @@ class Action(Enum):
     SKIP_RETRY = "SKIP_RETRY"
     GIVE_UP = "GIVE_UP"
     POSTPONE = "POSTPONE"
+    NEW_PAYMENT_METHOD = "NEW_PAYMENT_METHOD"
 
 
 class Refusal(Enum):
     """Why payments would not try again, by the reason it gave; the value is the note for people."""
 
     PAYMENT_NOT_FOUND = "nothing is collected for this invoice automatically"
-    PAYMENT_NOT_FAILED = "a payment is under way, or the money is in"
+    PAYMENT_NOT_FAILED = "a payment is under way, the money is in, or the invoice was settled otherwise"
     PAYMENT_NOT_RETRYABLE = "the payment method was declined for good, and there is no other"
 
 
@@ -54,10 +61,12 @@ class PaymentState(Enum):
     PROCESSING = "PROCESSING"
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
 
     @property
     def may_bring_money(self) -> bool:
-        return self in (PaymentState.PROCESSING, PaymentState.SUCCEEDED)
+        """Cancelled is what was settled otherwise: payments has heard that the invoice is paid, and we shall."""
+        return self in (PaymentState.PROCESSING, PaymentState.SUCCEEDED, PaymentState.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +120,8 @@ class Campaign:
     @property
     def wants_retry(self) -> bool:
         """Whether the next step is a retry; if not, it is giving up."""
-        return self.retry_count < len(self.policy.terms.retry_wait_days)
+        untried = bool(self.steps) and self.steps[-1].action is Action.NEW_PAYMENT_METHOD
+        return untried or self.retry_count < len(self.policy.terms.retry_wait_days)
 
     @property
     def retry_count(self) -> int:
@@ -130,6 +140,15 @@ class Campaign:
         """Payments would not try again, and the turn is over."""
         self._check_turn(retry=True)
         return self._taken(Action.SKIP_RETRY, refusal.value, at=at)
+
+    def try_new_payment_method(self, *, at: datetime) -> Self:
+        """The customer has attached another: the next step is a retry, now."""
+        self._check_active()
+        if sum(step.action is Action.NEW_PAYMENT_METHOD for step in self.steps) >= NEW_PAYMENT_METHODS_MAX:
+            return self
+        heard = self._taken(Action.NEW_PAYMENT_METHOD, "the customer has a new payment method", at=at)
+        # A moment of its own: a sandbox's clock may not have moved since the last step.
+        return replace(heard, next_step_time=at - timedelta(microseconds=heard.revision))
 
     def postpone(self, payment: PaymentState, *, at: datetime) -> Self:
         """Nobody is given up while the money may be in; but nobody is waited for without end either."""
@@ -154,7 +173,8 @@ class Campaign:
     def _wait(self) -> timedelta:
         """From one step to the next, as things stand."""
         terms = self.policy.terms
-        return DAY * (terms.retry_wait_days[self.retry_count] if self.wants_retry else terms.final_wait_days)
+        turns_left = self.retry_count < len(terms.retry_wait_days)
+        return DAY * (terms.retry_wait_days[self.retry_count] if turns_left else terms.final_wait_days)
 
     def _taken(self, action: Action, note: str, *, at: datetime) -> Self:
         taken = replace(self, steps=(*self.steps, Step(action=action, time=at, note=note)), revision=self.revision + 1)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import compress
 
 from invoicing.domain.line import Line
 from invoicing.domain.lines_due import Due
@@ -33,17 +34,23 @@ def consolidate(due: Iterable[Due]) -> list[Bill]:
     return [_bill(currency, lines) for currency, lines in payable.items() if not all(each.can_wait for each in lines)]
 
 
-def _payable(due: Sequence[Due]) -> list[Due]:
-    """All of it, except corrections that take off more than there is: they are found again by the next bill run."""
-    rest = sum(each.line.amount.minor for each in due if each.line.amount.minor >= 0)
-    kept: list[Due] = []
-    for each in due:
-        if each.line.amount.minor < 0:
-            if rest + each.line.amount.minor < 0:
-                continue
-            rest += each.line.amount.minor
-        kept.append(each)
+def payable(lines: Sequence[Line]) -> list[bool]:
+    """Which of them can be on one invoice: all but corrections that take off more than there is.
+
+    Those are found again by the next bill run.
+    """
+    rest = sum(line.amount.minor for line in lines if line.amount.minor >= 0)
+    kept: list[bool] = []
+    for line in lines:
+        fits = line.amount.minor >= 0 or rest + line.amount.minor >= 0
+        if fits and line.amount.minor < 0:
+            rest += line.amount.minor
+        kept.append(fits)
     return kept
+
+
+def _payable(due: Sequence[Due]) -> list[Due]:
+    return list(compress(due, payable([each.line for each in due])))
 
 
 def _bill(currency: str, due: Sequence[Due]) -> Bill:

@@ -22,7 +22,7 @@ from common.period import Period
 from invoicing.domain.errors import TooManyLines
 from invoicing.domain.line import Line, LineKey, Usage
 from invoicing.domain.price import Price
-from invoicing.domain.rating import Rating, flat_step, rate
+from invoicing.domain.rating import Rating, flat_step, rate, rate_usage
 
 LINES_MAX: Final = 10_000
 CORRECTION_WINDOW: Final = timedelta(days=62)
@@ -131,7 +131,7 @@ def recomputed(line: Line, *, price: Price, usage: Usage, billed_elsewhere: Bill
     assert line.usage is not None, "a licensed line does not change"
     if usage.through_position < line.usage.through_position:
         return line
-    whole = _rated(line, rate(price, usage.quantity), usage)
+    whole = _rated(line, rate_usage(price, usage.quantity), usage)
     return whole if billed_elsewhere is None else _difference(whole, billed_elsewhere, correction=line.correction)
 
 
@@ -161,7 +161,7 @@ def is_open_to_correction(each: BillablePeriod, as_of: datetime) -> bool:
 def _first(each: BillablePeriod, price: Price, usage: Usage | None) -> Line:
     quantity = usage.quantity if usage is not None else each.quantity
     assert quantity is not None, "a licensed item has a quantity"
-    rating = rate(price, quantity)
+    rating = rate(price, quantity) if usage is None else rate_usage(price, quantity)
     line = Line(
         id="",
         description=price.product,

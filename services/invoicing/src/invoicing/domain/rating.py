@@ -5,7 +5,7 @@ Nothing is rounded here: an amount has every digit of the products it is the sum
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final
 
@@ -41,6 +41,18 @@ def rate(price: Price, quantity: Decimal) -> Rating:
         raise NegativeQuantity(f"{quantity} cannot be rated", price=price.id, quantity=quantity)
     steps = _steps(price, quantity)
     return Rating(amount=exact_sum(step.amount for step in steps), steps=tuple(steps))
+
+
+def rate_usage(price: Price, quantity: Decimal) -> Rating:
+    """What counted usage costs. Less than nothing, after somebody corrected too much, costs what nothing does.
+
+    It is neither credited nor refused: one bad report must not keep a customer from being billed for all the rest.
+    """
+    if quantity >= 0:
+        return rate(price, quantity)
+    nothing = rate(price, NOTHING)
+    told = flat_step(f"{_counted(quantity, price.unit_label)} counted, charged as nothing", NOTHING)
+    return replace(nothing, steps=(told, *nothing.steps))
 
 
 def flat_step(description: str, amount: Decimal) -> RatingStep:

@@ -83,13 +83,12 @@ async def find_billing(tx: Tx, customer_id: str, *, lock: bool = False) -> Billi
     )
 
 
-async def save_billing(
-    tx: Tx, customer_id: str, *, due_time: datetime | None, billed_through_time: datetime | None
-) -> None:
+async def save_billing(tx: Tx, customer_id: str, *, due_time: datetime | None, billed_through_time: datetime) -> None:
+    """When to come again. That begins a trace of its own: a subscription is not one story that never ends."""
     await tx.execute(
         update(billing)
         .where(billing.c.seller_id == tx.seller_id, billing.c.customer_id == customer_id)
-        .values(due_time=due_time, billed_through_time=billed_through_time)
+        .values(due_time=due_time, billed_through_time=billed_through_time, traceparent="")
     )
 
 

@@ -11,12 +11,16 @@ from common.db import Tx
 from common.rpc import Desk
 from invoicing import clients, store
 from invoicing.domain.consolidation import Bill, consolidate
+from invoicing.domain.errors import TooManyLines
 from invoicing.domain.invoice import Invoice, InvoiceId
 from invoicing.domain.lines_due import CORRECTION_WINDOW, lines_due, next_look
 from invoicing.domain.party import Customer, Seller
 from invoicing.usecases import facts
 from invoicing.usecases.drafts import announce_finalized
 from invoicing.usecases.sweep import SWEEP_EVERY
+
+SLICES_MAX: Final = 1_000
+"""Of a bill run that finds more than can be looked at at once: ten years of every day, of several hundred items."""
 
 ASKED: Final = register("invoicing.asked", "a bill run has asked for everything and written nothing")
 DRAFTED: Final = register("invoicing.drafted", "a bill run has written its invoices and committed nothing")
@@ -35,33 +39,34 @@ async def bill_customer(desk: Desk, customer_id: str, *, grace: timedelta) -> No
         now = tx.now
     if billing is None or billing.due_time is None or billing.due_time > now:
         return
-    found = await facts.gather(desk, customer_id, after=corrections_since(billing), through=now, as_of=now)
-    # Asked for even when no invoice may come of it: what comes of it is decided with the rows locked.
-    seller = await clients.seller(desk) if found.periods else None
-    crashpoint(ASKED)
-    async with desk.transaction() as tx:
-        locked = await store.find_billing(tx, customer_id, lock=True)
-        assert locked is not None, "a customer once known here stays known"
-        billed = await store.already_billed(tx, [each.key for each in found.periods])
-        due = lines_due(
-            found.periods, found.prices, found.usage, billed, as_of=now, next_bill_time=found.next_bill_time
-        )
-        for bill in consolidate(due):
-            assert seller is not None
-            await _write(tx, bill, customer=found.customer, seller=seller, grace=grace)
-        marked_meanwhile = locked.revision != billing.revision
-        await store.save_billing(
-            tx,
-            customer_id,
-            # What was marked while the neighbours were asked may not have been in their answers.
-            due_time=(
-                locked.due_time
-                if marked_meanwhile
-                else next_look(found.periods, as_of=now, next_bill_time=found.next_bill_time)
-            ),
-            billed_through_time=locked.billed_through_time if marked_meanwhile else now,
-        )
-        crashpoint(DRAFTED)
+    after = corrections_since(billing)
+    looks: list[datetime] = []
+    for _ in range(SLICES_MAX):
+        found = await facts.gather(desk, customer_id, after=after, through=now, as_of=now)
+        is_all = found.through == now
+        # The next bill time after a slice lies in the next slice, and what waits for it would not be looked at there.
+        next_bill_time = found.next_bill_time if is_all else None
+        look = next_look(found.periods, as_of=now, next_bill_time=next_bill_time)
+        looks += [] if look is None else [look]
+        # Asked for even when no invoice may come of it: what comes of it is decided with the rows locked.
+        seller = await clients.seller(desk) if found.periods else None
+        crashpoint(ASKED)
+        async with desk.transaction() as tx:
+            locked = await store.find_billing(tx, customer_id, lock=True)
+            assert locked is not None, "a customer once known here stays known"
+            billed = await store.already_billed(tx, [each.key for each in found.periods])
+            due = lines_due(found.periods, found.prices, found.usage, billed, as_of=now, next_bill_time=next_bill_time)
+            for bill in consolidate(due):
+                assert seller is not None
+                await _write(tx, bill, customer=found.customer, seller=seller, grace=grace)
+            # What was marked while the neighbours were asked may not have been in their answers: it stays due.
+            if is_all and locked.revision == billing.revision:
+                await store.save_billing(tx, customer_id, due_time=min(looks, default=None), billed_through_time=now)
+            crashpoint(DRAFTED)
+        if is_all:
+            return
+        after = found.through
+    raise TooManyLines(f"customer {customer_id} is not billed after {SLICES_MAX} slices", customer=customer_id)
 
 
 def corrections_since(billing: store.Billing | None) -> datetime | None:

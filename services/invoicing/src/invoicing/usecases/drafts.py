@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import compress
 from typing import Final
 
 from common.crash import crashpoint, register
@@ -10,6 +11,7 @@ from common.db import Tx
 from common.rpc import Desk
 from invoicing import clients, store
 from invoicing.convert import invoice_for_event
+from invoicing.domain.consolidation import payable
 from invoicing.domain.errors import InvoiceNotDraft
 from invoicing.domain.invoice import Invoice, InvoiceId, State
 from invoicing.domain.line import Line, Usage
@@ -93,15 +95,16 @@ async def _recomputed(tx: Tx, draft: Invoice, facts: Facts) -> Invoice:
     elsewhere = await store.already_billed(tx, corrected, but_on=draft.id)
 
     def anew(line: Line) -> Line:
-        # A line that a bill run added since has been counted since.
+        # A line that a bill run added since has been counted since; it may share its usage with one that was there.
         usage = facts.usage.get(_usage_key(line)) if line.usage is not None else None
-        if usage is None:
+        price = facts.prices.get(line.price_id)
+        if usage is None or price is None:
             return line
-        return recomputed(
-            line, price=facts.prices[line.price_id], usage=usage, billed_elsewhere=elsewhere.get(line.key)
-        )
+        return recomputed(line, price=price, usage=usage, billed_elsewhere=elsewhere.get(line.key))
 
-    return draft.with_lines([anew(line) for line in draft.lines])
+    lines = [anew(line) for line in draft.lines]
+    # A correction that fitted when it was drafted may by now take off more than there is: then it waits again.
+    return draft.with_lines(list(compress(lines, payable(lines))))
 
 
 def _usage_key(line: Line) -> UsageKey:

@@ -22,13 +22,15 @@ class Facts:
 
     customer: Customer
     periods: Sequence[BillablePeriod]
+    through: datetime
+    """Up to when these are all there are; earlier than asked for when there are too many to look at at once."""
     next_bill_time: datetime | None
     prices: dict[str, Price]
     usage: dict[UsageKey, Usage]
 
 
 async def gather(desk: Desk, customer_id: str, *, after: datetime | None, through: datetime, as_of: datetime) -> Facts:
-    """All that is to be billed through a time, with usage up to `as_of`."""
+    """All that is to be billed through a time, or as much of it as can be had at once, with usage up to `as_of`."""
     schedule = await clients.schedule(desk, customer_id, after=after, through=through)
     metered = [each for each in schedule.periods if each.meter]
     asked = {
@@ -40,6 +42,7 @@ async def gather(desk: Desk, customer_id: str, *, after: datetime | None, throug
     return Facts(
         customer=schedule.customer,
         periods=schedule.periods,
+        through=schedule.through,
         next_bill_time=schedule.next_bill_time,
         prices=await clients.prices(desk, (each.price_id for each in schedule.periods)),
         usage={

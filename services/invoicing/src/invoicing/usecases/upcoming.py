@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import compress
 
 from common.rpc import Desk
 from invoicing import clients, store
-from invoicing.domain.consolidation import Bill
+from invoicing.domain.consolidation import Bill, payable
+from invoicing.domain.errors import TooManyLines
 from invoicing.domain.invoice import Invoice, InvoiceId
 from invoicing.domain.lines_due import lines_due
 from invoicing.usecases import facts
@@ -22,11 +24,14 @@ async def upcoming_invoice(desk: Desk, customer_id: str) -> Invoice:
     found = await facts.gather(
         desk, customer_id, after=corrections_since(billing), through=next_bill_time or now, as_of=now
     )
+    if found.through < (next_bill_time or now):
+        raise TooManyLines(f"too much is due for customer {customer_id} to be shown at once", customer=customer_id)
     async with desk.transaction() as tx:
         billed = await store.already_billed(tx, [each.key for each in found.periods])
     due = lines_due(found.periods, found.prices, found.usage, billed, as_of=now, next_bill_time=found.next_bill_time)
     currency = found.customer.currency
-    coming = [each for each in due if each.line.amount.currency == currency]
+    in_currency = [each for each in due if each.line.amount.currency == currency]
+    coming = list(compress(in_currency, payable([each.line for each in in_currency])))
     bill = Bill(
         currency=currency,
         bill_time=max((each.bill_time for each in coming), default=now),

@@ -14,7 +14,7 @@ class CardNumberRefused(InvalidArgument):
 
 
 class SimulatedGatewayInLive(FailedPrecondition):
-    """The simulated gateway moves no money, so a live seller cannot collect through it."""
+    """The gateway is simulated or has test credentials: a live seller would be told of money that never moved."""
 
 
 class RealMoneyInSandbox(FailedPrecondition):
@@ -26,7 +26,7 @@ class PaymentNotFound(NotFound):
 
 
 class PaymentNotFailed(FailedPrecondition):
-    """Another try is only for a payment that failed: this one is under way, or the money is in."""
+    """Another try is only for a payment that failed: this one is under way or cancelled, or the money is in."""
 
 
 class PaymentNotRetryable(FailedPrecondition):
@@ -39,6 +39,10 @@ class AttemptUnsettled(FailedPrecondition):
 
 class AttemptSettled(FailedPrecondition):
     """The outcome of the attempt is known already and does not change."""
+
+
+class CapturedAfterFailure(FailedPrecondition):
+    """The gateway says that it captured for an attempt on record as failed: for people to refund or to book."""
 
 
 class GatewayNotConfigured(FailedPrecondition):

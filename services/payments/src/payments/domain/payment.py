@@ -24,6 +24,9 @@ ATTEMPTS_MAX: Final = 100
 PENDING_WAIT: Final = timedelta(minutes=1)
 """How long an attempt may go unanswered before it is asked after: its process may have died."""
 
+DEFERRED_WAITS: Final = (PENDING_WAIT, timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1))
+"""How long to wait before calling again a gateway that turned the call away, the first time and so on; then hourly."""
+
 UNKNOWN_WAITS: Final = (
     timedelta(minutes=5),
     timedelta(minutes=15),
@@ -38,6 +41,7 @@ class State(Enum):
     PROCESSING = "PROCESSING"
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
 
 
 class AttemptState(Enum):
@@ -155,9 +159,10 @@ class Payment:
 
     def fail(self, attempt_id: AttemptId, *, code: str, retryable: bool, at: datetime) -> Payment:
         """The gateway has refused, or has never heard of the attempt and never will."""
-        return self._settled(self._open(attempt_id), AttemptState.FAILED, at, failure_code=code)._changed(
-            at, state=State.FAILED, failure_code=code, retryable=retryable
-        )
+        failed = self._settled(self._open(attempt_id), AttemptState.FAILED, at, failure_code=code)
+        if self.invoice_settled:
+            return failed._changed(at, state=State.CANCELLED)
+        return failed._changed(at, state=State.FAILED, failure_code=code, retryable=retryable)
 
     def ask_later(self, attempt_id: AttemptId, *, at: datetime) -> Payment:
         """The outcome is not known: the answer was lost, or the gateway cannot tell yet."""
@@ -174,11 +179,17 @@ class Payment:
         )._changed(at)
 
     def defer(self, attempt_id: AttemptId, *, at: datetime) -> Payment:
-        """The gateway would not look at it now, so nothing has happened: the same call is made again soon."""
+        """The gateway would not look at it now, so nothing has happened: the same call is made again soon.
+
+        Less and less soon: credentials that are refused stay refused, and a sandbox passes its minutes in no time.
+        """
         attempt = self._open(attempt_id)
         # An earlier call under the same key may have got through: what is UNKNOWN stays so.
         deferred = attempt.deferred or attempt.state is AttemptState.PENDING
-        return self._with(replace(attempt, ask_time=at + PENDING_WAIT, deferred=deferred))._changed(at)
+        wait = DEFERRED_WAITS[min(attempt.asked_count, len(DEFERRED_WAITS) - 1)]
+        return self._with(
+            replace(attempt, ask_time=at + wait, asked_count=attempt.asked_count + 1, deferred=deferred)
+        )._changed(at)
 
     def retry(self, *, default_method_id: PaymentMethodId | None, at: datetime) -> Payment:
         """Another attempt is wanted now."""
@@ -204,7 +215,10 @@ class Payment:
         """Nothing remains to be paid: no further attempt is made. An open one is still followed to its end."""
         if self.state is State.SUCCEEDED or self.invoice_settled:
             return self
-        return self._changed(at, collect_time=None, invoice_settled=True)
+        settled = self._changed(at, collect_time=None, invoice_settled=True)
+        if any(attempt.is_open for attempt in self.attempts):
+            return settled
+        return replace(settled, state=State.CANCELLED, failure_code="", retryable=False)
 
     @property
     def _standing(self) -> str:

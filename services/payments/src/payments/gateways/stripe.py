@@ -133,7 +133,9 @@ class StripeGateway:
             case "succeeded":
                 return Captured(intent.id)
             case "requires_payment_method":
-                error = intent.last_payment_error
+                error = getattr(intent, "last_payment_error", None)
+                if error is None:
+                    return None  # it has not been tried yet, which is not a refusal
                 return _declined(getattr(error, "decline_code", None) or getattr(error, "code", None))
             case "requires_action":
                 return await self._cancel(intent)

@@ -222,7 +222,10 @@ class Subscription:
             raise SubscriptionNotActive(f"subscription {self.id} is {self.state.name}", subscription=self.id)
         if len(self.pauses) >= PAUSES_MAX:
             raise TooManyPauses(f"subscription {self.id} was paused {PAUSES_MAX} times", subscription=self.id)
-        return replace(self._moved(State.PAUSED, at=at), pauses=(*self.pauses, Pause(at, None)))
+        # Two calls at once take their time before they take their turn: who comes second may have been there first.
+        resumed = self.pauses[-1].end if self.pauses else None
+        start = at if resumed is None else max(at, resumed)
+        return replace(self._moved(State.PAUSED, at=at), pauses=(*self.pauses, Pause(start, None)))
 
     def resume(self, *, at: datetime, past_due: bool) -> Subscription:
         """Take service and billing up again. A pause that took no time has not been."""
