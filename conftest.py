@@ -28,11 +28,7 @@ NEEDED = ("SALDO_POSTGRES_URL", "SALDO_NATS_URL")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Once per run, before any worker of xdist exists: workers inherit the addresses."""
-    if (
-        hasattr(config, "workerinput")
-        or all(os.environ.get(name) for name in NEEDED)
-        or not _will_run(config)
-    ):
+    if hasattr(config, "workerinput") or all(os.environ.get(name) for name in NEEDED) or not _will_run(config):
         return
     stack = Stack.temporary()
     config.stash[STACK] = stack

@@ -19,7 +19,7 @@ from tools.databases import database_url
 from tools.exclusive import exclusive
 from tools.keys import Keys
 from tools.places import temporary_folder
-from tools.roster import Roster, end
+from tools.roster import Process, Roster, end
 from tools.servers import HOST, LOG_BYTES_MAX
 from tools.stack import CHECKOUT, FOLDER, OWN, SERVICES, Name, Stack
 
@@ -76,6 +76,7 @@ class Suite:
         self._temporary = temporary
         self._otlp_endpoint = otlp_endpoint
         self._process_environment = environment
+        self._launched: subprocess.Popen[bytes] | None = None
         self._tether: subprocess.Popen[bytes] | None = None
 
     def up(self, *, services: tuple[str, ...] = SERVICES, on_wait: Callable[[str], None] = lambda _: None) -> None:
@@ -245,6 +246,7 @@ class Suite:
                 start_new_session=True,
             )
         _CHILDREN.append(process)
+        self._launched = process
         if tethered:
             self._tether = process
         self._await_supervisor(process)
@@ -263,8 +265,11 @@ class Suite:
 
     def _stop(self) -> None:
         roster = self.roster
-        if roster.supervisor is not None:
-            end([roster.supervisor], seconds=DOWN_TIMEOUT_SECONDS)
+        supervisors = [roster.supervisor] if roster.supervisor is not None else []
+        if self._launched is not None and self._launched.poll() is None:
+            supervisors.append(Process.of(self._launched.pid))  # it may not have put itself on record yet
+        end(supervisors, seconds=DOWN_TIMEOUT_SECONDS)
+        roster = self.roster
         end(roster.processes(), seconds=DOWN_TIMEOUT_SECONDS)  # left behind by a supervisor that was killed
         _CHILDREN[:] = [child for child in _CHILDREN if child.poll() is None]
         self.stack.stop()

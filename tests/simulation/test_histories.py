@@ -26,6 +26,8 @@ pytestmark = pytest.mark.simulation
 
 CRASH_SECONDS: Final = (0.3, 2.0)
 ACK_WAIT_SECONDS: Final = 0.3
+RESTART_SECONDS_MAX: Final = 30.0
+HISTORY_SECONDS_MAX: Final = 300.0
 
 
 async def test_the_books_are_right_whatever_happened(
@@ -33,7 +35,8 @@ async def test_the_books_are_right_whatever_happened(
 ) -> None:
     """After every history: everything billed once, collected at most once, announced, and at rest."""
     try:
-        await _simulate(seed, databases, keys, tmp_path)
+        async with asyncio.timeout(HISTORY_SECONDS_MAX):
+            await _simulate(seed, databases, keys, tmp_path)
     except BaseException as error:
         error.add_note(f"again: .venv/bin/pytest tests/simulation --first-seed {seed} --seeds 1")
         raise
@@ -75,11 +78,13 @@ async def _crashes(suite: Suite, chance: random.Random) -> AsyncIterator[None]:
     async def strike() -> None:
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(over.wait(), chance.uniform(*CRASH_SECONDS))
+                async with asyncio.timeout(chance.uniform(*CRASH_SECONDS)):
+                    await over.wait()
                 return
             name = chance.choice(SERVICES)
-            await suite.crash(name)
-            await suite.start(name)
+            async with asyncio.timeout(RESTART_SECONDS_MAX):
+                await suite.crash(name)
+                await suite.start(name)
 
     striking = asyncio.create_task(strike())
     try:

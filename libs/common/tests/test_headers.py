@@ -27,6 +27,7 @@ def test_headers_are_read_as_the_client_reads_them(block: list[str]) -> None:
 
 
 def test_bytes_that_are_no_text_are_replaced() -> None:
+    """A stranger's message must not end the connection."""
     raw = b"ce-id: \xff\xfe evt\r\n\xff: x\r\n\r\n"
     assert _Client._parse_header_lines(raw) == Client._parse_header_lines(raw)
     assert "ce-id" in _Client._parse_header_lines(raw)

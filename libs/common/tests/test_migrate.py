@@ -23,11 +23,13 @@ async def tables(url: str) -> set[str]:
 
 
 async def test_a_migrated_database_is_what_the_code_speaks_of(url: str) -> None:
+    """Tables in code and tables in the database are written separately."""
     assert await migrate.differences(url, store.metadata) == []
     assert await tables(url) == CHASSIS_TABLES | {table.name for table in store.metadata.sorted_tables}
 
 
 async def test_a_difference_is_told(url: str) -> None:
+    """Or the test above could not fail."""
     connection = await asyncpg.connect(url.replace("+asyncpg", ""))
     await connection.execute("ALTER TABLE notes DROP COLUMN text")
     await connection.close()
@@ -35,6 +37,7 @@ async def test_a_difference_is_told(url: str) -> None:
 
 
 async def test_migrating_again_changes_nothing(url: str) -> None:
+    """Every replica migrates when it starts."""
     await migrate.migrate(url, PACKAGE)
     assert await migrate.differences(url, store.metadata) == []
 

@@ -87,6 +87,7 @@ async def test_a_sandbox_begins_at_the_instant_of_its_id(house: House) -> None:
 
 
 async def test_a_clock_moves_forward_only(house: House) -> None:
+    """What was done at a later instant cannot be undone."""
     await house.start("notebook")
     stub = operations(house)
     later = pb.AdvanceClockRequest(time=wire.timestamp(START + DAY))
@@ -98,6 +99,7 @@ async def test_a_clock_moves_forward_only(house: House) -> None:
 
 
 async def test_two_who_move_a_clock_at_once_do_not_turn_it_back(house: House) -> None:
+    """Whoever comes second finds the later time, and that stands."""
     await house.start("notebook")
     stub = operations(house)
     days = [pb.AdvanceClockRequest(time=wire.timestamp(START + number * DAY)) for number in range(1, 30)]
@@ -107,6 +109,7 @@ async def test_two_who_move_a_clock_at_once_do_not_turn_it_back(house: House) ->
 
 
 async def test_a_live_seller_has_no_clock_to_read_or_move(house: House) -> None:
+    """Nobody shifts real time."""
     await house.start("notebook")
     live = SellerId(ids.mint(ids.SELLER, wall()))
     for who in ({"seller": live}, {"role": Role.PLATFORM}):
@@ -118,6 +121,7 @@ async def test_a_live_seller_has_no_clock_to_read_or_move(house: House) -> None:
 
 
 async def test_a_moment_that_is_none_is_refused(house: House) -> None:
+    """A missing time would otherwise be 1970."""
     await house.start("notebook")
     request = pb.AdvanceClockRequest()
     request.time.seconds = 10**15
@@ -127,6 +131,7 @@ async def test_a_moment_that_is_none_is_refused(house: House) -> None:
 
 
 async def test_the_clock_tells_what_is_due_and_what_is_under_way(house: House) -> None:
+    """Whoever travels goes by this answer alone."""
     await house.start("notebook")
     stub = operations(house)
     before = await stub.GetClock(pb.GetClockRequest())
@@ -157,6 +162,7 @@ async def test_the_state_of_a_service(house: House) -> None:
 
 
 async def test_events_that_wait_show_with_their_age(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relay that stands still must be seen before anyone misses the events."""
     service = await house.start("notebook")
 
     async def blocked(*_: object) -> None:
@@ -189,6 +195,7 @@ async def given_up(house: House) -> list[Any]:
 
 
 async def test_dead_letters_are_listed_page_by_page(house: House, given_up: list[Any]) -> None:
+    """There may be thousands after a bad night."""
     stub = platform(house, "archive")
     found, token = [], ""
     for _ in range(4):
@@ -210,6 +217,7 @@ async def test_dead_letters_are_listed_page_by_page(house: House, given_up: list
 
 
 async def test_a_dead_letter_is_requeued_once_it_works(house: House, given_up: list[Any]) -> None:
+    """Until then it stays, with its last error; afterwards it is gone."""
     stub = platform(house, "archive")
     first = given_up[0]
     with pytest.raises(grpc.aio.AioRpcError):
@@ -244,6 +252,7 @@ async def test_a_dead_letter_is_discarded_with_a_reason(house: House, given_up: 
 
 
 async def test_a_job_that_was_given_up_is_made_due_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop takes it up as if it had never failed."""
     monkeypatch.setattr("libs.common.tests.notebook.main.JOBS", [main.reminder(picky_reminder)])
     await house.start("notebook")
     (note,) = await write(house, "x", remind_time=START)
@@ -286,6 +295,7 @@ async def test_events_are_published_again_on_demand(house: House) -> None:
 
 @pytest.mark.parametrize("stretch", [(0, 5), (5, 4), (-1, 1), (1, 200_000)], ids=str)
 async def test_a_stretch_must_be_one(house: House, stretch: tuple[int, int]) -> None:
+    """A replay is bounded, and of positions that can be."""
     await house.start("notebook")
     first, last = stretch
     with refused("INVALID_ARGUMENT") as refusal:
@@ -294,6 +304,7 @@ async def test_a_stretch_must_be_one(house: House, stretch: tuple[int, int]) -> 
 
 
 async def test_what_is_on_record_of_a_request(house: House) -> None:
+    """A caller who lost an answer can find out whether the command was carried out."""
     await house.start("notebook")
     stub = house.stub(notebook_grpc.NotebookServiceStub, "notebook")
     await stub.WriteNote(notebook_pb2.WriteNoteRequest(text="x", request_id="r1"))

@@ -132,6 +132,7 @@ async def test_a_message_in_hand_is_finished_before_the_end(house: House) -> Non
 
 
 async def test_a_call_that_takes_too_long_is_cut_off_and_undone(house: House) -> None:
+    """A client that has gone must not leave half a command behind."""
     service = await house.start("notebook", drain_seconds=0.2)
     api = NotebookApi.instances[-1]
     call = asyncio.ensure_future(stub_of(house).SpoilNote(pb.SpoilNoteRequest(how="wait")))
@@ -145,6 +146,7 @@ async def test_a_call_that_takes_too_long_is_cut_off_and_undone(house: House) ->
 
 
 async def test_an_idle_service_ends_at_once(house: House) -> None:
+    """A rolling restart should not wait for nothing."""
     await house.start("notebook", "archive")
     loop = asyncio.get_running_loop()
     began = loop.time()

@@ -232,6 +232,7 @@ def test_without_a_collector_spans_still_have_a_place() -> None:
 
 @given(st.text(max_size=80) | st.from_regex(r"00-[0-9a-fg]{31,33}-[0-9a-f]{15,17}-[0-9a-f]{1,3}", fullmatch=True))
 def test_a_malformed_traceparent_is_never_worth_a_failure(text: str) -> None:
+    """It comes from outside, and tracing is not the job."""
     found = span_context(text)
     if found is not None:
         rebuilt = f"00-{found.trace_id:032x}-{found.span_id:016x}-{found.trace_flags:02x}"

@@ -87,6 +87,7 @@ async def test_what_is_due_happens_in_order_across_services(two: House, order: l
 
 
 async def test_to_travel_to_the_present_is_to_wait_for_quiet(two: House) -> None:
+    """Which is how a story waits for what it has set off."""
     await write(two, "notebook", START)
     assert await travel(two.clocks(), START) == 0
     assert [row[0] for row in await two.rows("archive", "SELECT handled FROM archived")] == [2]
@@ -119,6 +120,7 @@ async def test_what_becomes_due_on_the_way_is_done_on_the_way(house: House, monk
 
 
 async def test_other_sandboxes_stay_where_they_are(two: House) -> None:
+    """Many stories play at once."""
     mine, two.seller = two.seller, type(two.seller)(two.seller[:-1] + ("a" if two.seller[-1] != "a" else "b"))
     await travel(two.clocks(), START + DAY)
     two.seller = mine
@@ -173,6 +175,7 @@ class Flaky:
 
 
 async def test_a_service_that_is_away_for_a_while_is_waited_for(house: House) -> None:
+    """A restart in the middle costs time and nothing else."""
     await house.start("notebook")
     await write(house, "notebook", START + DAY)
     clocks = {name: Flaky(clock, away=3) for name, clock in house.clocks().items()}

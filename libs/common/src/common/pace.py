@@ -57,5 +57,8 @@ class Pace:
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
+    # Not wait_for: until Python 3.12 it may swallow a cancellation that comes together with the event, and whoever
+    # brings the process down would wait for this loop for ever.
     with suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()

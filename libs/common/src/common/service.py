@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -252,7 +253,8 @@ class Service:
                     "servers not reached", tries=tries, error=str(error), cause=repr(error.__cause__)
                 )
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), START_WAIT_SECONDS)
+                    async with asyncio.timeout(START_WAIT_SECONDS):
+                        await self._stopping.wait()
 
     def _server(self, operations: OperationsApi) -> grpc.aio.Server:
         server = grpc.aio.server(
@@ -344,7 +346,10 @@ def main(build: Callable[[SettingsT], Service], settings: type[SettingsT], *, pa
         import uvloop
 
         async def live() -> None:
-            await build(told).run()
+            service = build(told)
+            # What is there by now stays: it need not be looked through again and again for what could be thrown away.
+            gc.freeze()
+            await service.run()
 
         uvloop.run(live())
 

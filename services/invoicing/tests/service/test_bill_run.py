@@ -256,6 +256,7 @@ async def test_a_bill_run_whose_time_has_come_begins_its_own_trace(suite: Suite,
         row = await connection.fetchrow("SELECT due_time, traceparent FROM billing")
     finally:
         await connection.close()
+    assert row is not None
     assert (row["due_time"], row["traceparent"]) == (FEBRUARY, "")
 
 
