@@ -104,19 +104,18 @@ async def main() -> None:
             await measure(ceiling, cases)
         checked = await verify(here, url, jotted=jotted, written=written)
         for case in cases:
-            print(
-                Figure(
-                    bench=f"rpc/{case.name}",
-                    value=statistics.median(case.rates),
-                    unit="calls/s",
-                    ceiling=statistics.median(ceiling.rates),
-                    ratio=median_ratio(case.rates, ceiling.rates),
-                    p50_ms=percentile_ms(case.latencies, 0.50),
-                    p99_ms=percentile_ms(case.latencies, 0.99),
-                    checked=checked and not case.wrong and not ceiling.wrong,
-                    more={"rounds": [round(a / b, 3) for a, b in zip(case.rates, ceiling.rates, strict=True)]},
-                ).line()
+            figure = Figure(
+                bench=f"rpc/{case.name}",
+                value=statistics.median(case.rates),
+                unit="calls/s",
+                ceiling=statistics.median(ceiling.rates),
+                ratio=median_ratio(case.rates, ceiling.rates),
+                p50_ms=percentile_ms(case.latencies, 0.50),
+                p99_ms=percentile_ms(case.latencies, 0.99),
+                checked=checked and not case.wrong and not ceiling.wrong,
+                more={"rounds": [round(a / b, 3) for a, b in zip(case.rates, ceiling.rates, strict=True)]},
             )
+            print(figure.line())
 
 
 async def measure(ceiling: Case, cases: list[Case]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -124,7 +126,10 @@ class Stage:
 
 @asynccontextmanager
 async def stage() -> AsyncIterator[Stage]:
-    """Everything in a folder that is gone afterwards."""
+    """Everything in a folder that is gone afterwards, also when the measurement is broken off."""
+    measuring = asyncio.current_task()
+    assert measuring is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, measuring.cancel)
     with tempfile.TemporaryDirectory(prefix="saldo-bench-") as name:
         folder = Path(name)
         os.chmod(name, 0o755)  # the servers' account has to reach its data

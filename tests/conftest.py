@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-SEEDS = 4
+SEEDS = 3
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

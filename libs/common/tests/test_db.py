@@ -76,6 +76,24 @@ async def test_an_error_that_the_use_case_hid_is_not_taken_for_success(database:
     assert await connections_are_clean(database)
 
 
+async def test_a_statement_that_fails_spoils_its_own_transaction_only(url: str, seller: SellerId) -> None:
+    """The same connection serves the next one, through SQLAlchemy as well as directly."""
+    database = Database(url, service="notebook", pool_size=1)
+    drivers = set()
+    for _ in range(3):
+        with pytest.raises(DBAPIError):  # noqa: PT012 # what is raised depends on all of it
+            async with database.transaction(caller(seller)) as tx:
+                drivers.add(tx.driver)
+                await store.add_note(tx, text="never")
+                await tx.execute(text("SELECT 1/0"))
+        async with database.transaction(caller(seller)) as tx:
+            drivers.add(tx.driver)
+            await store.add_note(tx, text="kept")
+    assert await note_count(database) == 3
+    assert len(drivers) == 1
+    await database.close()
+
+
 async def test_a_constraint_that_fails_at_the_commit_fails_the_transaction(
     database: Database, seller: SellerId
 ) -> None:

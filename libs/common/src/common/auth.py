@@ -92,16 +92,15 @@ class Verifier:
 
     def caller(self, token: str) -> Caller:
         """Who the token speaks for. Fails with UNAUTHENTICATED, saying no more than the holder may know."""
+        now = time.monotonic()
         # A key that has been taken out of the set must stop opening doors; a new one must begin to.
-        if time.monotonic() - self._looked > RELOAD_SECONDS:
+        if now - self._looked > RELOAD_SECONDS:
             self._look_again()
-        now = clock.wall().timestamp()
         known = self._known.get(token)
         if known is not None and now < known[1]:
-            self._known.move_to_end(token)
             return known[0]
         caller, expires = self._check(token)
-        self._known[token] = (caller, expires)
+        self._known[token] = (caller, now + expires - clock.wall().timestamp())
         if len(self._known) > CACHE_SIZE:
             self._known.popitem(last=False)
         return caller

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import importlib
 import json
 import os
@@ -346,10 +345,7 @@ def main(build: Callable[[SettingsT], Service], settings: type[SettingsT], *, pa
         import uvloop
 
         async def live() -> None:
-            service = build(told)
-            # What is there by now stays: it need not be looked through again and again for what could be thrown away.
-            gc.freeze()
-            await service.run()
+            await build(told).run()
 
         uvloop.run(live())
 

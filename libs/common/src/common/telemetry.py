@@ -11,14 +11,14 @@ import random
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import AbstractContextManager, contextmanager, suppress
-from contextvars import Token
+from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any, Final
 
 import structlog
 from opentelemetry import trace
 from opentelemetry._logs import SeverityNumber
-from opentelemetry.context import Context, attach, detach
+from opentelemetry.context import Context
 from opentelemetry.metrics import Meter, NoOpMeterProvider
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
@@ -143,6 +143,12 @@ def _exported(
             raise
 
 
+_Place = tuple[int, int, int]
+"""Trace, span, flags."""
+
+_place: ContextVar[_Place | None] = ContextVar("_place", default=None)
+
+
 class _Unexported:
     """What is left of a span when nobody is told of it: its place in the trace, at a tenth of the cost."""
 
@@ -152,42 +158,39 @@ class _Unexported:
         self._parent = parent
 
     def __enter__(self) -> Span:
-        outer = span_context(self._parent) if self._parent else None
+        outer = _place_of(span_context(self._parent)) if self._parent else None
         if outer is None:
-            outer = trace.get_current_span().get_span_context()
+            outer = _here()
         # Sampled unless somebody before us has decided otherwise: those after us may export.
-        known = outer.is_valid
-        span = NonRecordingSpan(
-            SpanContext(
-                outer.trace_id if known else random.getrandbits(128) or 1,
-                random.getrandbits(64) or 1,
-                is_remote=False,
-                trace_flags=outer.trace_flags if known else _SAMPLED,
-            )
-        )
-        self._token: Token[Context] = attach(trace.set_span_in_context(span))
-        return span
+        trace_id, _, flags = outer or (random.getrandbits(128) or 1, 0, TraceFlags.SAMPLED)
+        self._token: Token[_Place | None] = _place.set((trace_id, random.getrandbits(64) or 1, flags))
+        return trace.INVALID_SPAN
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace_: TracebackType | None
     ) -> None:
-        detach(self._token)
-
-
-_SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+        _place.reset(self._token)
 
 
 def traceparent() -> str:
     """The W3C `traceparent` of the span under way; empty outside of one."""
-    context = trace.get_current_span().get_span_context()
-    if not context.is_valid:
-        return ""
-    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+    here = _here()
+    return "" if here is None else f"00-{here[0]:032x}-{here[1]:016x}-{here[2]:02x}"
 
 
 def trace_id() -> str:
-    context = trace.get_current_span().get_span_context()
-    return f"{context.trace_id:032x}" if context.is_valid else ""
+    here = _here()
+    return "" if here is None else f"{here[0]:032x}"
+
+
+def _here() -> _Place | None:
+    return _place.get() or _place_of(trace.get_current_span().get_span_context())
+
+
+def _place_of(context: SpanContext | None) -> _Place | None:
+    if context is None or not context.is_valid:
+        return None
+    return context.trace_id, context.span_id, context.trace_flags
 
 
 def span_context(text: str) -> SpanContext | None:

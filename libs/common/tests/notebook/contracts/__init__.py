@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import os
 import shutil
 import sys
 import tempfile
@@ -13,16 +12,18 @@ from typing import Any
 
 from grpc_tools import protoc
 
-_HERE = Path(__file__).parent
+_HERE = Path(__file__).resolve().parent
+_CACHE = _HERE.parents[4] / ".saldo" / "cache"
 
 
 def _compiled() -> Path:
     sources = sorted(_HERE.rglob("*.proto"))
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir()) / f"saldo-notebook-{os.getuid()}-{digest}"
+    folder = _CACHE / f"notebook-{digest}"
     if not folder.exists():
         # Several processes may want it at once: each makes its own, the first to finish puts it in place.
-        unfinished = Path(tempfile.mkdtemp(prefix="saldo-notebook-"))
+        _CACHE.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix="notebook-", dir=_CACHE))
         arguments = [
             "protoc",
             f"--proto_path={_HERE}",
