@@ -14,6 +14,7 @@ which `.saldo/run/stack.json` names and `clean` removes.
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
 import shutil
@@ -57,6 +58,13 @@ GUARD_TIMEOUT_SECONDS = 60
 
 # Servers outlive whoever started them; forgetting their handles would be reported as a leak.
 _CHILDREN: list[subprocess.Popen[bytes]] = []
+
+
+@atexit.register
+def _reap() -> None:
+    """Take note of those that have ended, or the interpreter would complain about them when it ends."""
+    for child in _CHILDREN:
+        child.poll()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -34,6 +35,13 @@ LOG_LINES: Final = 15
 
 # Supervisors outlive whoever started them; forgetting their handles would be reported as a leak.
 _CHILDREN: list[subprocess.Popen[bytes]] = []
+
+
+@atexit.register
+def _reap() -> None:
+    """Take note of those that have ended, or the interpreter would complain about them when it ends."""
+    for child in _CHILDREN:
+        child.poll()
 
 
 class SuiteFailed(Exception):

@@ -207,9 +207,10 @@ def test_without_a_collector_spans_still_have_a_place() -> None:
     """Their ids travel in the outbox: a trace can be picked up where somebody exports."""
     silent = Telemetry("notebook")
     assert traceparent() == ""
-    with silent.span("outer", SpanKind.SERVER):
+    with silent.span("outer", SpanKind.SERVER) as span:
         outer = span_context(traceparent())
         assert outer is not None
+        assert span.get_span_context().span_id == outer.span_id
         assert outer.trace_flags.sampled
         with silent.span("inner", SpanKind.INTERNAL):
             inner = span_context(traceparent())

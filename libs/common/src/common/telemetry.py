@@ -163,8 +163,9 @@ class _Unexported:
             outer = _here()
         # Sampled unless somebody before us has decided otherwise: those after us may export.
         trace_id, _, flags = outer or (random.getrandbits(128) or 1, 0, TraceFlags.SAMPLED)
-        self._token: Token[_Place | None] = _place.set((trace_id, random.getrandbits(64) or 1, flags))
-        return trace.INVALID_SPAN
+        span_id = random.getrandbits(64) or 1
+        self._token: Token[_Place | None] = _place.set((trace_id, span_id, flags))
+        return NonRecordingSpan(SpanContext(trace_id, span_id, is_remote=False, trace_flags=TraceFlags(flags)))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace_: TracebackType | None
