@@ -300,6 +300,32 @@ async def test_an_outage_of_a_server_is_outlived_in_place(real_house: tuple[Hous
         assert await house.rows(name, "SELECT * FROM dead_letters") == []
 
 
+@pytest.fixture
+def brisk_monitor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("common.service.MONITOR_SECONDS", 0.1)
+
+
+async def test_health_follows_the_database_and_not_the_bus(
+    brisk_monitor: None, real_house: tuple[House, Stack]
+) -> None:
+    """Without NATS commands are still carried out, so calls must still come; without PostgreSQL none can be."""
+    house, servers = real_house
+    await asyncio.to_thread(servers.kill, "nats")
+    for _ in range(20):
+        assert await health(house) == SERVING
+        await asyncio.sleep(0.1)
+    await stub_of(house).WriteNote(pb.WriteNoteRequest(text="x"))
+    await asyncio.to_thread(servers.kill, "postgres")
+    await eventually(functools.partial(_unhealthy, house), seconds=20)
+    await asyncio.to_thread(servers.start_one, "postgres")
+    await asyncio.to_thread(servers.start_one, "nats")
+    await eventually(functools.partial(_healthy, house, "notebook"), seconds=20)
+
+
+async def _unhealthy(house: House) -> bool:
+    return await health(house) == NOT_SERVING
+
+
 async def _at_least(found: list[str], count: int) -> bool:
     return len(found) >= count
 
