@@ -75,8 +75,12 @@ async def _retry(desk: Desk, campaign: Campaign) -> None:
     refusal = await clients.retry_payment(desk, campaign.invoice.invoice_id, request_id=f"{campaign.id}:{step}")
     crashpoint(RETRY_ASKED)
     async with desk.transaction() as tx:
-        if await _is_as_it_was(tx, campaign):
+        current = await store.campaign(tx, campaign.id, lock=True)
+        if current == campaign:
             await _save(tx, campaign.retry(at=tx.now) if refusal is None else campaign.skip_retry(refusal, at=tx.now))
+        elif refusal is None:
+            # The money was faster than we are: it is announced already, and what brought it in is still told.
+            await store.save_campaign(tx, current.with_retry_that_recovered(campaign, at=tx.now))
 
 
 async def _give_up(desk: Desk, campaign: Campaign) -> None:

@@ -204,3 +204,12 @@ def test_a_campaign_ends_after_its_retries(waits: list[int], final: int) -> None
     assert current.end_time == START + (sum(waits) + final) * DAY
     times = [step.time for step in current.steps]
     assert times == sorted(times)
+
+
+def test_the_retry_that_brought_the_money_in_is_told_although_it_came_second() -> None:
+    """The payment may succeed before the retry is recorded: the campaign stays recovered, and its history is whole."""
+    told = RECOVERED.with_retry_that_recovered(BEFORE_RETRY, at=LATE)
+    assert [step.action for step in told.steps] == [Action.RETRY_PAYMENT]
+    assert replace(told, steps=(), revision=RECOVERED.revision) == RECOVERED
+    assert told.with_retry_that_recovered(BEFORE_RETRY, at=LATE) == told
+    assert EXHAUSTED.with_retry_that_recovered(BEFORE_GIVING_UP, at=LATE) == EXHAUSTED

@@ -169,6 +169,13 @@ class Campaign:
         self._check_active()
         return self._ended(State.RECOVERED, at=at)
 
+    def with_retry_that_recovered(self, before: Campaign, *, at: datetime) -> Self:
+        """The retry asked for when the campaign stood as `before`, and whose money was in before it was recorded."""
+        if self.state is not State.RECOVERED or self.steps != before.steps:
+            return self
+        taken = before.retry(at=at)
+        return replace(self, steps=taken.steps, revision=self.revision + 1)
+
     @property
     def _wait(self) -> timedelta:
         """From one step to the next, as things stand."""
