@@ -36,6 +36,13 @@ def attempt_to_proto(attempt: PaymentAttempt) -> payment_pb2.PaymentAttempt:
     )
 
 
+def announced_payment_method(method: PaymentMethod) -> payment_method_pb2.PaymentMethod:
+    """As it is in events: a token is nobody's business but the gateway's."""
+    proto = payment_method_to_proto(method)
+    proto.ClearField("token")
+    return proto
+
+
 def payment_method_to_proto(method: PaymentMethod) -> payment_method_pb2.PaymentMethod:
     return payment_method_pb2.PaymentMethod(
         id=method.id,

@@ -17,7 +17,7 @@ from common.ids import is_sandbox
 from common.money import Money
 from common.rpc import Desk
 from payments import store
-from payments.convert import payment_method_to_proto, payment_to_proto
+from payments.convert import announced_payment_method, payment_to_proto
 from payments.domain.errors import (
     CapturedAfterFailure,
     GatewayNotConfigured,
@@ -70,7 +70,7 @@ async def attach_payment_method(
         create_time=tx.now,
     )
     await store.add_method(tx, method)
-    await tx.emit(events.PaymentMethodAttached(payment_method=payment_method_to_proto(method)))
+    await tx.emit(events.PaymentMethodAttached(payment_method=announced_payment_method(method)))
     return method
 
 
