@@ -18,6 +18,7 @@ from common.money import (
     CurrencyMismatch,
     Money,
     UnknownCurrency,
+    currencies,
     exact_product,
     exact_sum,
     minor_units,
@@ -49,6 +50,15 @@ def eur(amount: str) -> Money:
 def test_minor_units_are_those_of_iso_4217(currency: str, places: int) -> None:
     """Other tables say otherwise for some; the standard is what banks settle by."""
     assert minor_units(currency) == places
+
+
+def test_the_currencies_told_are_those_that_are_known() -> None:
+    """In order of their code, each once; what has no minor units, such as gold, cannot be billed in."""
+    told = currencies()
+    assert told == sorted(dict(told).items())
+    assert {"EUR": 2, "JPY": 0, "BHD": 3, "CLF": 4}.items() <= dict(told).items()
+    assert "XAU" not in dict(told)
+    assert all(minor_units(code) == places for code, places in told)
 
 
 @pytest.mark.parametrize("code", ["XAU", "XXX", "XTS", "XDR", "eur", "Eur", "EURO", "", "€", "DEM", " EUR"])

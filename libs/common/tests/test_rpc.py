@@ -15,11 +15,12 @@ from grpc_status import rpc_status
 
 from common import ids
 from common.auth import Identity
-from common.caller import Caller, Role
+from common.caller import Caller, Role, current_caller, service_caller
 from common.clock import wall
 from common.db import DatabaseUnavailable
+from common.errors import Violation
 from common.ids import SellerId
-from common.neighbours import error_info
+from common.neighbours import NeighbourRefused, error_info
 from common.testing import refused
 from libs.common.tests.conftest import eventually
 from libs.common.tests.notebook.api import NotebookApi
@@ -355,6 +356,24 @@ async def test_what_a_neighbour_refuses_is_passed_on_with_its_reason(house: Hous
         await stub.ForwardNote(pb.ForwardNoteRequest(text=""))
     assert refusal.metadata["neighbour_reason"] == "INVALID_ARGUMENT"
     assert refusal.metadata["method"] == "/saldo.notebook.v1.NotebookService/WriteNote"
+
+
+async def test_what_a_neighbour_found_wrong_is_kept(house: House) -> None:
+    """Who hands a caller's value on to a neighbour can then say which field of it was wrong."""
+    await house.start("notebook")
+    service = await house.start("notebook-2", kind="notebook", notebook_address=house.running["notebook"].address)
+    current_caller.set(service_caller("notebook", house.seller))
+    stub: Any = service.neighbours.stub(notebook_grpc.NotebookServiceStub)  # Any: grpc stubs are generated
+    with pytest.raises(NeighbourRefused) as refusal:
+        await stub.SpoilNote(pb.SpoilNoteRequest(how="several fields"))
+    assert refusal.value.metadata["neighbour_reason"] == "INVALID_ARGUMENT"
+    assert refusal.value.violations == (
+        Violation("text", "must not be empty"),
+        Violation("items[1].count", "must be positive"),
+    )
+    with pytest.raises(NeighbourRefused) as refusal:
+        await stub.SpoilNote(pb.SpoilNoteRequest(how="not found"))
+    assert refusal.value.violations == ()
 
 
 async def test_a_service_that_is_no_caller_is_refused(house: House) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,9 +24,13 @@ EVERYBODY = {OWNER, INTEGRATOR, VIEWER, PLATFORM, CALLER}
 NOBODY = "no token"
 
 # Written down here once more, and not derived: a new verb, or a changed rule, has to be agreed with here.
-READING = ("Get", "List", "BatchGet", "Query", "BatchQuery")
+READING = (
+    *("Get", "List", "BatchGet", "Query", "BatchQuery", "Lookup", "Trace", "Export"),
+    *("Rate", "BatchRate", "Explain", "Simulate", "Preview", "Round", "Allocate", "Check"),
+)
 WRITING = (
-    "Archive", "Attach", "Cancel", "Create", "Finalize", "Ingest", "Pause", "Publish", "Resume", "Retry", "Update",
+    "Apply", "Archive", "Attach", "Cancel", "Create", "Finalize", "Ingest", "Pause", "Publish", "Redeem", "Release",
+    "Resume", "Retry", "Update",
 )  # fmt: skip
 EXCEPTIONS = {
     "CreateSeller": {PLATFORM},
@@ -51,9 +56,11 @@ CALLERS = {
 
 def methods(service: str) -> Iterator[Any]:
     """The descriptors of all that a service serves."""
-    contract = importlib.import_module(f"saldo.{service}.v1.{service}_service_pb2").DESCRIPTOR
-    for described in (contract, operations_service_pb2.DESCRIPTOR):
-        for found in described.services_by_name.values():
+    package = importlib.import_module(f"saldo.{service}.v1")
+    contracts = [each.name for each in pkgutil.iter_modules(package.__path__) if each.name.endswith("_service_pb2")]
+    described = [importlib.import_module(f"saldo.{service}.v1.{name}").DESCRIPTOR for name in contracts]
+    for file in (*described, operations_service_pb2.DESCRIPTOR):
+        for found in file.services_by_name.values():
             yield from found.methods
 
 

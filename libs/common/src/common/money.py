@@ -150,6 +150,11 @@ def minor_units(currency: str, *, field: str = "currency_code") -> int:
     return places
 
 
+def currencies() -> list[tuple[str, int]]:
+    """Every currency that can be billed in, by its code, and how many decimals it has."""
+    return sorted(_MINOR_UNITS.items())
+
+
 @overload
 def round_half_up(value: Decimal | Fraction) -> int: ...
 @overload

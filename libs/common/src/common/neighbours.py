@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import grpc
 import grpc.aio
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from opentelemetry.trace import SpanKind
@@ -17,7 +18,7 @@ from common import errors, telemetry
 from common.auth import Identity
 from common.caller import Caller, current_caller
 from common.db import Database, Tx
-from common.errors import SaldoError, Unavailable
+from common.errors import SaldoError, Unavailable, Violation
 from common.telemetry import Telemetry
 
 CALL_DEADLINE_SECONDS: Final = 10.0
@@ -29,7 +30,13 @@ class NeighbourUnavailable(Unavailable):
 
 
 class NeighbourRefused(errors.FailedPrecondition):
-    """A service that this one needs refused; `metadata` says who and why."""
+    """A service that this one needs refused; `metadata` says who and why.
+
+    `violations` are the fields that were wrong, of the request to that service. Only who made it knows whether they
+    are fields of what this service was asked, too; so they are not told on.
+    """
+
+    violations: tuple[Violation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,7 @@ class Desk:
 
 
 StubT = TypeVar("StubT")
+MessageT = TypeVar("MessageT", bound=Message)
 
 
 class Neighbours:
@@ -121,7 +129,7 @@ def _neighbour_error(method: str, error: grpc.aio.AioRpcError) -> SaldoError:
     info = error_info(error)
     if error.code() in _PASSING:
         return NeighbourUnavailable(f"{method} is not available", method=method)
-    return NeighbourRefused(
+    refused = NeighbourRefused(
         f"{method}: {error.details()}",
         **{
             **(info.metadata if info else {}),
@@ -129,14 +137,24 @@ def _neighbour_error(method: str, error: grpc.aio.AioRpcError) -> SaldoError:
             "neighbour_reason": info.reason if info else error.code().name,
         },
     )
+    refused.violations = _violations(error)
+    return refused
 
 
 def error_info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo | None:
     """The reason and metadata of a refusal, as a client reads them."""
+    return next(_details(error, error_details_pb2.ErrorInfo), None)
+
+
+def _violations(error: grpc.aio.AioRpcError) -> tuple[Violation, ...]:
+    found = next(_details(error, error_details_pb2.BadRequest), error_details_pb2.BadRequest())
+    return tuple(Violation(each.field, each.description) for each in found.field_violations)
+
+
+def _details(error: grpc.aio.AioRpcError, kind: type[MessageT]) -> Iterator[MessageT]:
     status = rpc_status.from_call(error)  # type: ignore[arg-type] # typed for the synchronous call only; works on both
     for detail in status.details if status else ():
-        info = error_details_pb2.ErrorInfo()
-        if detail.Is(info.DESCRIPTOR):
-            detail.Unpack(info)
-            return info
-    return None
+        found = kind()
+        if detail.Is(found.DESCRIPTOR):
+            detail.Unpack(found)
+            yield found
