@@ -112,7 +112,7 @@ async def test_an_archived_plan_stays_archived(suite: Suite, catalog: Any, seats
         ({"per_unit": price_pb2.PerUnitModel(unit_price=decimal("-1"))}, "prices[0].per_unit.unit_price"),
         ({"per_unit": price_pb2.PerUnitModel(unit_price=decimal("1e999"))}, "prices[0].per_unit.unit_price"),
         ({"per_unit": price_pb2.PerUnitModel(unit_price=decimal("NaN"))}, "prices[0].per_unit.unit_price"),
-        ({"per_unit": price_pb2.PerUnitModel(unit_price=decimal("0.0000000000001"))}, "prices[0].per_unit.unit_price"),
+        ({"per_unit": price_pb2.PerUnitModel(unit_price=decimal(f"0.{'0' * 18}1"))}, "prices[0].per_unit.unit_price"),
         ({"graduated": graduated()}, "prices[0].graduated.tiers"),
         ({"graduated": graduated(("10", "1"), ("5", "2"), (None, "3"))}, "prices[0].graduated.tiers[1].up_to"),
         ({"graduated": graduated(("10", "1"), ("10", "2"), (None, "3"))}, "prices[0].graduated.tiers[1].up_to"),

@@ -1,4 +1,4 @@
-"""Knows the product, and the codes by which sellers name what they sell."""
+"""Knows the product, how it is taxed, and the codes by which sellers name what they sell."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Final, NewType
 from common.errors import InvalidArgument
 
 ProductId = NewType("ProductId", str)
+TaxCodeId = NewType("TaxCodeId", str)
 
 _CODE: Final = re.compile(r"[a-z0-9_-]{1,64}")
 
@@ -21,7 +22,19 @@ class Product:
     display_name: str
     description: str
     unit_label: str
+    tax_code: str
     revision: int
+    create_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaxCode:
+    """How a product is taxed, in the words of whoever computes taxes."""
+
+    id: TaxCodeId
+    code: str
+    display_name: str
+    description: str
     create_time: datetime
 
 

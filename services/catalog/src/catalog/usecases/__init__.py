@@ -1,0 +1,1 @@
+"""What the catalog does, one function each, by what it is done to."""
