@@ -22,7 +22,7 @@ from metering.convert import (
     usage_query_from_proto,
     usage_to_proto,
 )
-from metering.domain.meter import Aggregation, MeterId, check_code
+from metering.domain.meter import Aggregation, MeterId, check_code, check_unique_dimension
 from saldo.metering.v1 import meter_pb2, usage_event_pb2
 from saldo.metering.v1 import metering_service_pb2 as pb
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceServicer
@@ -35,16 +35,16 @@ class MeteringApi(MeteringServiceServicer):
 
     @transactional
     async def CreateMeter(self, request: pb.CreateMeterRequest, tx: Tx) -> meter_pb2.Meter:
+        aggregation = Aggregation[wire.enum_name(meter_pb2.Meter.Aggregation, request.aggregation, field="aggregation")]
         meter = await usecases.create_meter(
             tx,
             code=check_code(request.code),
             display_name=wire.text(request.display_name, field="display_name", max_length=NAME_LENGTH_MAX),
-            aggregation=Aggregation[
-                wire.enum_name(meter_pb2.Meter.Aggregation, request.aggregation, field="aggregation")
-            ],
+            aggregation=aggregation,
             unit_label=wire.text(
                 request.unit_label, field="unit_label", max_length=UNIT_LABEL_LENGTH_MAX, required=False
             ),
+            unique_dimension=check_unique_dimension(request.unique_dimension, aggregation),
         )
         return meter_to_proto(meter)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Final
@@ -11,8 +11,9 @@ from typing import Final
 from common import ids, wire
 from common.errors import InvalidArgument
 from common.period import EARLIEST
+from metering.domain.dimension import NO_DIMENSIONS, check_dimensions, check_group_by
 from metering.domain.meter import Meter, check_code
-from metering.domain.usage import Usage, UsageQuery
+from metering.domain.usage import Usage, UsageGroup, UsageQuery
 from metering.domain.usage_event import EventPlace, EventResult, Identity, Outcome, Report, UsageEvent
 from saldo.metering.v1 import meter_pb2, usage_event_pb2
 from saldo.metering.v1 import metering_service_pb2 as pb
@@ -33,6 +34,7 @@ def meter_to_proto(meter: Meter) -> meter_pb2.Meter:
         display_name=meter.display_name,
         aggregation=meter_pb2.Meter.Aggregation.Value(meter.aggregation.name),
         unit_label=meter.unit_label,
+        unique_dimension=meter.unique_dimension,
         revision=meter.revision,
         create_time=wire.timestamp(meter.create_time),
     )
@@ -64,16 +66,27 @@ def _event_from_proto(event: usage_event_pb2.UsageEvent, identity: Identity) -> 
         meter=check_code(event.meter, field="meter"),
         time=wire.parse_timestamp(event.time, field="time"),
         value=_value(event),
+        dimensions=_dimensions(event),
     )
 
 
 def _value(event: usage_event_pb2.UsageEvent) -> Decimal:
-    if not event.value.value:
+    if not event.HasField("value"):
         return Decimal(1)
     value = wire.parse_decimal(event.value, field="value")
     if abs(value) >= _VALUE_END:
         raise InvalidArgument(f"must have at most {VALUE_DIGITS_MAX} digits before the decimals", field="value")
     return value
+
+
+def _dimensions(event: usage_event_pb2.UsageEvent) -> Mapping[str, str]:
+    if not event.dimensions:
+        return NO_DIMENSIONS
+    dimensions = dict(event.dimensions)
+    check_dimensions(dimensions, field="dimensions")
+    for value in dimensions.values():
+        wire.text(value, field="dimensions", max_length=KEY_LENGTH_MAX)
+    return dimensions
 
 
 def results_to_proto(results: Sequence[EventResult]) -> pb.IngestEventsResponse:
@@ -104,6 +117,7 @@ def event_to_proto(event: UsageEvent) -> usage_event_pb2.UsageEvent:
         meter=event.meter,
         time=wire.timestamp(event.time),
         value=wire.decimal(event.value),
+        dimensions=event.dimensions,
     )
 
 
@@ -114,6 +128,7 @@ def usage_queries_from_proto(request: pb.BatchQueryUsageRequest) -> list[UsageQu
 
 
 def usage_query_from_proto(query: pb.UsageQuery, *, field: str) -> UsageQuery:
+    check_group_by(query.group_by, field=f"{field}.group_by")
     return UsageQuery(
         customer_id=ids.check(query.customer_id, "cus", field=f"{field}.customer_id"),
         external_id=wire.text(
@@ -121,6 +136,8 @@ def usage_query_from_proto(query: pb.UsageQuery, *, field: str) -> UsageQuery:
         ),
         meter=check_code(query.meter, field=f"{field}.meter"),
         period=wire.parse_interval(query.period, field=f"{field}.period"),
+        group_by=tuple(query.group_by),
+        with_values=query.with_values,
     )
 
 
@@ -134,6 +151,14 @@ def usage_to_proto(usage: Usage) -> usage_event_pb2.Usage:
         digest=usage.digest,
         through_position=usage.through_position,
         traceparents=usage.traceparents,
+        groups=[_group_to_proto(group) for group in usage.groups],
+        values=[wire.decimal(value) for value in usage.values],
+    )
+
+
+def _group_to_proto(group: UsageGroup) -> usage_event_pb2.UsageGroup:
+    return usage_event_pb2.UsageGroup(
+        values=group.values, quantity=wire.decimal(group.quantity), event_count=group.event_count
     )
 
 

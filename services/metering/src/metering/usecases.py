@@ -15,13 +15,16 @@ from metering.domain.usage_event import EventPlace, EventResult, Report, UsageEv
 from saldo.metering.v1 import events_pb2 as events
 
 
-async def create_meter(tx: Tx, *, code: str, display_name: str, aggregation: Aggregation, unit_label: str) -> Meter:
+async def create_meter(
+    tx: Tx, *, code: str, display_name: str, aggregation: Aggregation, unit_label: str, unique_dimension: str
+) -> Meter:
     meter = Meter(
         id=MeterId(tx.new_id("meter")),
         code=code,
         display_name=display_name,
         aggregation=aggregation,
         unit_label=unit_label,
+        unique_dimension=unique_dimension,
         revision=1,
         create_time=tx.now,
     )
@@ -43,8 +46,7 @@ async def ingest_events(tx: Tx, reports: Sequence[Report], *, ahead_max: timedel
 
 async def query_usages(tx: Tx, queries: Sequence[UsageQuery]) -> list[Usage]:
     """In the order asked, all from one snapshot of what was ingested."""
-    meters = await _existing_meters(tx, queries)
-    return await store.usages(tx, queries, aggregations={code: meter.aggregation for code, meter in meters.items()})
+    return await store.usages(tx, queries, meters=await _existing_meters(tx, queries))
 
 
 async def list_events(tx: Tx, query: UsageQuery, *, after: EventPlace, limit: int) -> list[UsageEvent]:

@@ -1,23 +1,11 @@
-"""How usage events become a quantity, and what a meter may be called."""
+"""What a meter may be called, and what it must be told to count by."""
 
 from __future__ import annotations
-
-from decimal import Decimal
 
 import pytest
 
 from common.errors import InvalidArgument
-from metering.domain.meter import Aggregation, check_code
-
-
-def test_a_sum_may_be_negative() -> None:
-    """A correction may arrive in a later period than what it corrects."""
-    assert Aggregation.SUM.quantity(event_count=2, value_sum=Decimal("-1.5")) == Decimal("-1.5")
-
-
-def test_a_count_does_not_look_at_values() -> None:
-    """A sender that measures as well as counts must not be billed twice for it."""
-    assert Aggregation.COUNT.quantity(event_count=2, value_sum=Decimal("99")) == 2
+from metering.domain.meter import Aggregation, check_code, check_unique_dimension
 
 
 @pytest.mark.parametrize("code", ["", "kWh", "a b", "x" * 65, "é", "kwh\n"])
@@ -31,3 +19,21 @@ def test_a_code_is_short_and_plain(code: str) -> None:
 def test_a_plain_code_is_taken_as_it_is() -> None:
     """Anything else would make two names of one."""
     assert check_code("api_calls-2") == "api_calls-2"
+
+
+def test_unique_values_are_those_of_a_dimension() -> None:
+    """Without one there is nothing to count, and a quantity of zero would be billed for ever."""
+    assert check_unique_dimension("device", Aggregation.UNIQUE_COUNT) == "device"
+    for wrong in ("", "Device", "x" * 65, "de vice"):
+        with pytest.raises(InvalidArgument) as refusal:
+            check_unique_dimension(wrong, Aggregation.UNIQUE_COUNT)
+        assert refusal.value.field == "unique_dimension"
+
+
+@pytest.mark.parametrize("aggregation", [each for each in Aggregation if each is not Aggregation.UNIQUE_COUNT])
+def test_no_other_aggregation_takes_a_dimension(aggregation: Aggregation) -> None:
+    """Whoever names one expects it to matter, and it would not."""
+    assert check_unique_dimension("", aggregation) == ""
+    with pytest.raises(InvalidArgument) as refusal:
+        check_unique_dimension("device", aggregation)
+    assert refusal.value.field == "unique_dimension"

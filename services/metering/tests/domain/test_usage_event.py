@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import InvalidArgument
+from metering.domain.dimension import NO_DIMENSIONS
 from metering.domain.usage_event import Identity, Outcome, Report, UsageEvent, first_of_each, settle
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -17,7 +18,9 @@ SECOND = timedelta(seconds=1)
 
 def good(event_id: str, *, value: int = 1, meter: str = "kwh", time: datetime = NOON) -> Report:
     identity = Identity(source="meter-1", id=event_id)
-    event = UsageEvent(identity=identity, customer="cus", meter=meter, time=time, value=Decimal(value))
+    event = UsageEvent(
+        identity=identity, customer="cus", meter=meter, time=time, value=Decimal(value), dimensions=NO_DIMENSIONS
+    )
     return Report(sent_id=event_id, identity=identity, event=event)
 
 

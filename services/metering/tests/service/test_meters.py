@@ -37,6 +37,22 @@ async def test_a_meter_is_created_found_and_announced(suite: Suite, metering: An
     assert [event.meter for event in suite.announced(events_pb2.MeterCreated)] == [created]
 
 
+async def test_a_meter_of_unique_values_keeps_their_dimension(suite: Suite, metering: Any) -> None:
+    """Without it nobody could say later what the quantity meant."""
+    created = await metering.CreateMeter(
+        pb.CreateMeterRequest(
+            code="devices",
+            display_name="Devices",
+            aggregation=meter_pb2.Meter.UNIQUE_COUNT,
+            unique_dimension="device",
+        )
+    )
+    assert (created.aggregation, created.unique_dimension) == (meter_pb2.Meter.UNIQUE_COUNT, "device")
+    assert await metering.GetMeter(pb.GetMeterRequest(code="devices")) == created
+    await suite.quiet()
+    assert [event.meter for event in suite.announced(events_pb2.MeterCreated)] == [created]
+
+
 async def test_a_code_is_taken_once(metering: Any, kwh: meter_pb2.Meter) -> None:
     """Usage events name the code: two meanings of it would be two bills."""
     with refused("METER_CODE_TAKEN", grpc.StatusCode.ALREADY_EXISTS) as refusal:
@@ -86,6 +102,22 @@ async def test_meters_are_listed_page_by_page(metering: Any) -> None:
                 code="x", display_name="x", aggregation=meter_pb2.Meter.SUM, unit_label="kilowatt-hours " * 9
             ),
             "unit_label",
+        ),
+        (
+            pb.CreateMeterRequest(code="x", display_name="x", aggregation=meter_pb2.Meter.UNIQUE_COUNT),
+            "unique_dimension",
+        ),
+        (
+            pb.CreateMeterRequest(
+                code="x", display_name="x", aggregation=meter_pb2.Meter.UNIQUE_COUNT, unique_dimension="De vice"
+            ),
+            "unique_dimension",
+        ),
+        (
+            pb.CreateMeterRequest(
+                code="x", display_name="x", aggregation=meter_pb2.Meter.MAX, unique_dimension="device"
+            ),
+            "unique_dimension",
         ),
         (
             pb.CreateMeterRequest(code="x", display_name="x", aggregation=meter_pb2.Meter.SUM, request_id="r" * 129),

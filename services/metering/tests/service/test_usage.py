@@ -46,8 +46,10 @@ def batch(*events: usage_event_pb2.UsageEvent) -> pb.IngestEventsRequest:
     return pb.IngestEventsRequest(events=events)
 
 
-def query(period: Period = DECEMBER, **changes: str) -> pb.UsageQuery:
-    return pb.UsageQuery(**({"customer_id": ANNA, "meter": "kwh"} | changes), period=wire.interval(period))
+def query(
+    period: Period = DECEMBER, *, customer_id: str = ANNA, meter: str = "kwh", external_id: str = ""
+) -> pb.UsageQuery:
+    return pb.UsageQuery(customer_id=customer_id, external_id=external_id, meter=meter, period=wire.interval(period))
 
 
 async def usage(metering: Any, asked: pb.UsageQuery | None = None) -> usage_event_pb2.Usage:  # Any: a stub
@@ -187,6 +189,11 @@ BAD = [
     (event("a", "1e400"), "INVALID_ARGUMENT", "value"),
     (event("a", "0.0000000000001"), "INVALID_ARGUMENT", "value"),
     (event("a", "1" + "0" * 26), "INVALID_ARGUMENT", "value"),
+    (event("a", dimensions={"Region": "eu"}), "INVALID_ARGUMENT", "dimensions"),
+    (event("a", dimensions={"region": ""}), "INVALID_ARGUMENT", "dimensions"),
+    (event("a", dimensions={"region": "x" * 129}), "INVALID_ARGUMENT", "dimensions"),
+    (event("a", dimensions={"region": "line\nbreak"}), "INVALID_ARGUMENT", "dimensions"),
+    (event("a", dimensions={f"d{n}": "x" for n in range(17)}), "INVALID_ARGUMENT", "dimensions"),
 ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common.errors import AlreadyExists, InvalidArgument, NotFound
+from common.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 
 
 class MeterCodeTaken(AlreadyExists):
@@ -19,3 +19,11 @@ class UnknownMeter(InvalidArgument):
 
 class EventInFuture(InvalidArgument):
     """A usage event says that it happens later than any difference between clocks explains."""
+
+
+class TooManyGroups(FailedPrecondition):
+    """There are more combinations of values than one usage can tell: ask by fewer dimensions, or for less time."""
+
+
+class TooManyValues(FailedPrecondition):
+    """There are more usage events than one usage can tell the values of: ask for less time."""

@@ -15,6 +15,18 @@ class UsageQuery:
     """Empty when the customer has none; senders may name a customer by either."""
     meter: str
     period: Period
+    group_by: tuple[str, ...] = ()
+    with_values: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageGroup:
+    """The usage of one combination of values of the dimensions asked for."""
+
+    values: tuple[str, ...]
+    """In the order of the dimensions; empty where usage events do not name one."""
+    quantity: Decimal
+    event_count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,3 +38,7 @@ class Usage:
     through_position: int
     """How many usage events of the seller had been accepted, in all, when these were counted."""
     traceparents: tuple[str, ...]
+    groups: tuple[UsageGroup, ...]
+    """In order of their values; only if asked for."""
+    values: tuple[Decimal, ...]
+    """Of every event, in order of time, source and id; only if asked for."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -28,6 +28,8 @@ class UsageEvent:
     time: datetime
     value: Decimal
     """May be negative: what was sent is never changed, so a sender corrects itself by sending the opposite."""
+    dimensions: Mapping[str, str]
+    """What usage can be told apart by, name to value; mostly nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
