@@ -23,7 +23,7 @@ from subscriptions.convert import (
     subscription_to_proto,
 )
 from subscriptions.domain.customer import CustomerId
-from subscriptions.domain.plan import Plan
+from subscriptions.domain.plan import ITEMS_MAX, Plan
 from subscriptions.domain.subscription import PlanId, SubscriptionId
 from subscriptions.usecases import Order
 
@@ -88,7 +88,9 @@ class SubscriptionsApi(SubscriptionsServiceServicer):
     ) -> subscription_pb2.Subscription:
         plan_id = PlanId(ids.check(request.plan_id, "plan", field="plan_id"))
         order = _order(request)
-        plan = await clients.get_plan(self.desk(), plan_id)
+        # More items than there may be are refused later; the catalog is not asked about them.
+        wanted = [spec.price_id for spec in order.items[:ITEMS_MAX]]
+        plan = await clients.get_plan(self.desk(), plan_id, customer_id=order.customer_id, wanted=wanted)
         return await _Subscribing(self.database, plan, order).CreateSubscription(request, context)
 
     @transactional
@@ -160,6 +162,7 @@ def _order(request: pb.CreateSubscriptionRequest) -> Order:
         items=item_specs_from_proto(request.items),
         start_time=start,
         billing_day=request.billing_day,
+        trial_days=request.trial_days if request.HasField("trial_days") else None,
     )
 
 

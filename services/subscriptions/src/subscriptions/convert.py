@@ -61,6 +61,7 @@ def customer_for_events(customer: Customer) -> customer_pb2.Customer:
 
 def subscription_to_proto(subscription: Subscription) -> subscription_pb2.Subscription:
     cancel_time, end_time, pause_time = subscription.cancel_time, subscription.end_time, subscription.pause_time
+    trial_end_time = subscription.trial_end_time
     return subscription_pb2.Subscription(
         id=subscription.id,
         customer_id=subscription.customer_id,
@@ -77,6 +78,7 @@ def subscription_to_proto(subscription: Subscription) -> subscription_pb2.Subscr
         revision=subscription.revision,
         create_time=wire.timestamp(subscription.create_time),
         update_time=wire.timestamp(subscription.update_time),
+        trial_end_time=wire.timestamp(trial_end_time) if trial_end_time else None,
     )
 
 

@@ -6,7 +6,8 @@ from common.jobs import Job
 from subscriptions import store, usecases
 
 JOBS = [
-    Job(name="activate subscriptions that begin", due=store.STARTS_DUE, run=usecases.activate_subscription),
+    Job(name="begin subscriptions", due=store.STARTS_DUE, run=usecases.begin_subscription),
+    Job(name="end trials that are over", due=store.TRIAL_ENDS_DUE, run=usecases.end_trial),
     Job(name="end billing periods that are over", due=store.PERIOD_ENDS_DUE, run=usecases.end_billing_periods),
     Job(name="cancel subscriptions as decided", due=store.CANCELLATIONS_DUE, run=usecases.carry_out_cancellation),
 ]

@@ -29,12 +29,16 @@ PERIODS_PER_ANSWER_MAX: Final = 30_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What somebody wants to subscribe to. No `start_time` means now, no items everything the plan offers."""
+    """What somebody wants to subscribe to.
+
+    No `start_time` means now, no items everything the plan offers, no `trial_days` as many as the plan says.
+    """
 
     customer_id: CustomerId
     items: Sequence[ItemSpec]
     start_time: datetime | None
     billing_day: int
+    trial_days: int | None
 
 
 async def create_customer(tx: Tx, *, external_id: str, contact: Contact, billing_profile: BillingProfile) -> Customer:
@@ -67,15 +71,24 @@ async def create_subscription(tx: Tx, plan: Plan, order: Order) -> Subscription:
     """Subscribe a customer to a plan, with the prices as the catalog has them."""
     customer = await store.customer(tx, order.customer_id)
     profile = customer.billing_profile
+    start_time = _near(tx.now, order.start_time)
+    plan.check_open(start=start_time, at=tx.now)
+    items = plan.items(
+        order.items,
+        customer_id=customer.id,
+        currency=profile.currency,
+        new_id=lambda: ItemId(tx.new_id("subi")),
+    )
     subscription = Subscription.agree(
         id=SubscriptionId(tx.new_id("sub")),
         customer_id=customer.id,
         plan_id=plan.id,
-        items=plan.items(order.items, currency=profile.currency, new_id=lambda: ItemId(tx.new_id("subi"))),
+        items=items,
         currency=profile.currency,
         time_zone=profile.time_zone,
-        start_time=_near(tx.now, order.start_time),
+        start_time=start_time,
         billing_day=order.billing_day,
+        trial_days=plan.trial_days if order.trial_days is None else order.trial_days,
         at=tx.now,
     )
     await store.add_subscription(tx, subscription)
@@ -132,13 +145,24 @@ async def schedules(
     return answer
 
 
-async def activate_subscription(tx: Tx, subscription_id: str) -> None:
+async def begin_subscription(tx: Tx, subscription_id: str) -> None:
     pending = await store.subscription(tx, SubscriptionId(subscription_id), lock=True)
     if pending.state is not State.PENDING or pending.start_time > tx.now:
         return
-    subscription = pending.activate(at=tx.now)
-    await store.save_subscription(tx, subscription)
-    await tx.emit(events.SubscriptionActivated(subscription=subscription_to_proto(subscription)))
+    subscription = pending.begin(at=tx.now)
+    if subscription.state is State.TRIALING:
+        await store.save_subscription(tx, subscription)
+        await tx.emit(events.SubscriptionTrialStarted(subscription=subscription_to_proto(subscription)))
+    else:
+        await _activated(tx, subscription)
+
+
+async def end_trial(tx: Tx, subscription_id: str) -> None:
+    """Unless it was decided that the subscription ends with its trial: that is carried out in its own time."""
+    trialing = await store.subscription(tx, SubscriptionId(subscription_id), lock=True)
+    due = trialing.billed_from <= tx.now and not trialing.ends_unbilled
+    if due and trialing.state is State.TRIALING:
+        await _activated(tx, trialing.end_trial(at=tx.now))
 
 
 async def end_billing_periods(tx: Tx, subscription_id: str) -> None:
@@ -178,13 +202,25 @@ async def follow_dunning(
         return
     past_due = await store.is_followed_up(tx, subscription_id)
     if past_due and subscription.state is State.ACTIVE:
-        subscription = subscription.mark_past_due(at=tx.now)
-        await store.save_subscription(tx, subscription)
-        await tx.emit(events.SubscriptionPastDue(subscription=subscription_to_proto(subscription)))
+        await _past_due(tx, subscription)
     elif not past_due and subscription.state is State.PAST_DUE:
         subscription = subscription.recover(at=tx.now)
         await store.save_subscription(tx, subscription)
         await tx.emit(events.SubscriptionActivated(subscription=subscription_to_proto(subscription)))
+
+
+async def _activated(tx: Tx, subscription: Subscription) -> None:
+    """Save and announce that it is billed from now on. When this comes late, an invoice may be overdue already."""
+    await store.save_subscription(tx, subscription)
+    await tx.emit(events.SubscriptionActivated(subscription=subscription_to_proto(subscription)))
+    if await store.is_followed_up(tx, subscription.id):
+        await _past_due(tx, subscription)
+
+
+async def _past_due(tx: Tx, active: Subscription) -> None:
+    subscription = active.mark_past_due(at=tx.now)
+    await store.save_subscription(tx, subscription)
+    await tx.emit(events.SubscriptionPastDue(subscription=subscription_to_proto(subscription)))
 
 
 async def _cancelled(tx: Tx, subscription: Subscription) -> Subscription:

@@ -36,7 +36,7 @@ def at(text: str, zone: str = "UTC") -> datetime:
     return (parsed if parsed.tzinfo else parsed.replace(tzinfo=ZoneInfo(zone))).astimezone(UTC)
 
 
-def item(timing: BillingTiming, interval: Interval = MONTHLY, *, name: str = "item") -> Item:
+def item(timing: BillingTiming, interval: Interval | None = MONTHLY, *, name: str = "item") -> Item:
     return Item(
         id=ItemId(name),
         price_id=PriceId(f"price of {name}"),
@@ -47,7 +47,9 @@ def item(timing: BillingTiming, interval: Interval = MONTHLY, *, name: str = "it
     )
 
 
-def agree(*items: Item, start: str = "01-01", day: int = 0, zone: str = "UTC", name: str = "sub") -> Subscription:
+def agree(
+    *items: Item, start: str = "01-01", day: int = 0, zone: str = "UTC", name: str = "sub", trial_days: int = 0
+) -> Subscription:
     return Subscription.agree(
         id=SubscriptionId(name),
         customer_id=CustomerId("cus"),
@@ -57,6 +59,7 @@ def agree(*items: Item, start: str = "01-01", day: int = 0, zone: str = "UTC", n
         time_zone=zone,
         start_time=at(start, zone),
         billing_day=day,
+        trial_days=trial_days,
         at=at(start, zone),
     )
 
@@ -252,10 +255,73 @@ def test_cancelled_before_the_start_nothing_is_billed() -> None:
         time_zone="UTC",
         start_time=at("03-01"),
         billing_day=0,
+        trial_days=0,
         at=at("01-01"),
     )
     assert due(pending, through="02-01") == Schedule((), at("03-01"))
     assert due(pending.cancel(at=at("02-01")), through="12-31") == Schedule((), None)
+
+
+def test_in_a_trial_nothing_is_billed() -> None:
+    """Neither what is licensed nor what is used in it; then everything is, from the end of the trial on."""
+    both = agree(item(ADVANCE, name="seats"), item(ARREARS, name="calls"), trial_days=14)
+    found = due(both, through="01-14")
+    assert (found.periods, found.next_bill_time) == ((), at("01-15"))
+    assert told(due(both, through="02-15")) == [
+        ("01-15", "01-15", "02-15", WHOLE),
+        ("02-15", "02-15", "03-15", WHOLE),
+        ("02-15", "01-15", "02-15", WHOLE),
+    ]
+
+
+def test_a_trial_before_a_billing_day_leaves_a_part() -> None:
+    """Of the month in which it ended: 17 of January's 31 days, as if service began then."""
+    found = due(agree(item(ARREARS), day=1, trial_days=14), through="03-01")
+    assert told(found) == [("02-01", "01-15", "02-01", Fraction(17, 31)), ("03-01", "02-01", "03-01", WHOLE)]
+
+
+def test_a_trial_across_a_clock_change_ends_at_the_same_time_of_day() -> None:
+    """Nine in the morning in London is eight o'clock UTC by then."""
+    subscription = agree(item(ADVANCE), start="2026-03-20T09:00", zone="Europe/London", trial_days=14)
+    assert subscription.trial_end_time == at("2026-04-03T08:00")
+    assert due(subscription, through="04-30", zone="Europe/London").periods[0].bill_time == at("2026-04-03T08:00")
+
+
+def test_cancelled_in_the_trial_nothing_is_billed() -> None:
+    """At once or with notice: not even what is billed once."""
+    trialing = agree(item(ADVANCE), item(ADVANCE, None, name="setup"), item(ARREARS, name="calls"), trial_days=14)
+    for cancelled in (trialing.cancel(at=at("01-10")), trialing.cancel_at_period_end(at=at("01-10"))):
+        assert due(cancelled, through="12-31") == Schedule((), None)
+
+
+def test_cancelled_when_the_trial_ends_billing_has_begun() -> None:
+    """Without notice, what happens at an instant comes after what begins at it; whether a job was late is no matter."""
+    ended = agree(item(ADVANCE), trial_days=14).cancel(at=at("01-15"))
+    assert told(due(ended, through="12-31")) == [("01-15", "01-15", "02-15", WHOLE)]
+
+
+def test_once_is_billed_when_billing_begins() -> None:
+    """One civil day, whole, whatever becomes of the subscription in it or after it, and nothing more to come."""
+    setup = agree(item(ADVANCE, None), start="2026-03-28T12:00", zone="Europe/London")
+    [once] = due(setup, through="12-31").periods
+    assert once.period == once.full_period == Period(at("2026-03-28T12:00"), at("2026-03-29T11:00"))
+    assert (once.proration, once.bill_time) == (WHOLE, at("2026-03-28T12:00"))
+    assert due(setup, through="12-31").next_bill_time is None
+    resumed = setup.pause(at=at("2026-03-28T13:00")).resume(at=at("04-10"), past_due=False)
+    for later in (resumed, resumed.cancel(at=at("05-01")), setup.cancel(at=at("2026-03-28T12:30"))):
+        assert due(later, through="12-31") == Schedule((once,), None)
+    assert due(setup, after=at("2026-03-28T13:00"), through="12-31") == Schedule((), None)
+
+
+def test_once_is_billed_when_the_trial_ends() -> None:
+    """Together with the first period of what is billed again."""
+    both = agree(item(ADVANCE, None, name="setup"), item(ADVANCE, name="seats"), trial_days=14)
+    assert due(both, through="01-14").next_bill_time == at("01-15")
+    assert told(due(both, through="02-15")) == [
+        ("01-15", "01-15", "01-16", WHOLE),
+        ("01-15", "01-15", "02-15", WHOLE),
+        ("02-15", "02-15", "03-15", WHOLE),
+    ]
 
 
 def test_the_window_is_of_bill_times_and_closed() -> None:

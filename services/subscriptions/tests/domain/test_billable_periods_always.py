@@ -78,6 +78,7 @@ class Life:
     """What a subscription was at each moment at which something happened to it, and when the story ends."""
 
     moments: tuple[tuple[datetime, Subscription], ...]
+    verbs: tuple[tuple[datetime, str], ...]
     end: datetime
 
     @property
@@ -101,7 +102,7 @@ def lives(draw: st.DrawFn) -> Life:
     )
     start = draw(STARTS)
     now = start - draw(st.sampled_from([timedelta(0), timedelta(days=40), timedelta(days=-40)]))
-    dated = all(item.interval.unit in (Unit.MONTH, Unit.YEAR) for item in items)
+    dated = all(item.interval and item.interval.unit in (Unit.MONTH, Unit.YEAR) for item in items)
     subscription = Subscription.agree(
         id=SubscriptionId("sub"),
         customer_id=CustomerId("cus"),
@@ -111,28 +112,37 @@ def lives(draw: st.DrawFn) -> Life:
         time_zone=draw(ZONES),
         start_time=start,
         billing_day=draw(st.one_of(st.just(0), st.integers(27, 31), st.just(1))) if dated else 0,
+        trial_days=draw(st.sampled_from([0, 0, 1, 14, 100])),
         at=now,
     )
-    moments = [(now, subscription)]
+    moments, verbs = [(now, subscription)], []
     for wait, verb in draw(st.lists(st.tuples(WAITS, VERBS), max_size=6)):
         now = now + wait if wait is not None else _next_boundary(subscription, max(now, start))
         subscription = _jobs(subscription, now)
         moments.append((now, subscription))
         subscription = _do(verb, subscription, now)
         moments.append((now, subscription))
+        verbs.append((now, verb))
     end = now + timedelta(days=draw(st.integers(0, 400)))
     moments.append((end, _jobs(subscription, end)))
-    return Life(tuple(moments), end)
+    return Life(tuple(moments), tuple(verbs), end)
 
 
 def _next_boundary(subscription: Subscription, now: datetime) -> datetime:
-    return period_at(subscription.billing_anchor, subscription.time_zone, subscription.items[-1].interval, now).end
+    return period_of(subscription, subscription.items[-1], now).end
+
+
+def period_of(subscription: Subscription, item: Item, instant: datetime) -> Period:
+    assert item.interval is not None, "these items have periods"
+    return period_at(subscription.billing_anchor, subscription.time_zone, item.interval, instant)
 
 
 def _jobs(subscription: Subscription, now: datetime) -> Subscription:
     """What the service does by itself."""
     if subscription.state is State.PENDING and subscription.start_time <= now:
-        subscription = subscription.activate(at=now)
+        subscription = subscription.begin(at=now)
+    if subscription.state is State.TRIALING and subscription.billed_from <= now and not subscription.ends_unbilled:
+        subscription = subscription.end_trial(at=now)
     if subscription.state is not State.CANCELLED and subscription.cancel_time and subscription.cancel_time <= now:
         subscription = subscription.cancel(at=now)
     return subscription
@@ -216,9 +226,9 @@ def test_every_instant_of_service_is_in_exactly_one_part_in_arrears(life: Life) 
         periods = [part.period for part in parts]
         assert all(one.end <= other.start for one, other in pairwise(periods))
         # What is under way is billed when it has ended.
-        under_way = period_at(subscription.billing_anchor, subscription.time_zone, item.interval, life.end)
+        under_way = period_of(subscription, item, life.end)
         over = subscription.end is not None and subscription.end <= life.end
-        until = life.end if over else max(under_way.start, subscription.start_time)
+        until = life.end if over else max(under_way.start, subscription.billed_from)
         served = served_before(subscription, until)
         assert length(periods) == length(served)
         assert all(any(s.start <= p.start and p.end <= s.end for s in served) for p in periods)
@@ -245,7 +255,7 @@ def test_a_part_lies_in_its_full_period_and_is_billed_at_one_of_its_ends(life: L
     subscription = life.subscription
     for part in due(subscription, through=life.end):
         period, full = part.period, part.full_period
-        assert full == period_at(subscription.billing_anchor, subscription.time_zone, part.item.interval, period.start)
+        assert full == period_of(subscription, part.item, period.start)
         assert full.start <= period.start < period.end <= full.end
         assert Fraction(0) <= part.proration <= 1
         assert (part.proration == 1) or period != full
@@ -336,6 +346,44 @@ def test_announcing_along_the_way_or_afterwards_is_the_same(life: Life) -> None:
 
 
 @settings(max_examples=150, deadline=None)
+@given(lives())
+def test_a_trial_is_billed_as_if_service_began_with_its_end(life: Life) -> None:
+    """Whatever happened, in the trial or after it: the same periods, and the same ends of them are told."""
+    now, trialing = life.moments[0]
+    assume(trialing.trial_end_time is not None)
+    start = trialing.billed_from
+    twin = replace(
+        trialing,
+        start_time=start,
+        trial_end_time=None,
+        state=State.PENDING if start > now else State.ACTIVE,
+        periods_ended_through=start,
+    )
+    for at, verb in life.verbs:
+        twin = _do(verb, _jobs(twin, at), at)
+    twin = _jobs(twin, life.end)
+    assert due(life.subscription, through=life.end) == due(twin, through=life.end)
+    assert tell(life.subscription, through=life.end)[0] == tell(twin, through=life.end)[0]
+
+
+@settings(max_examples=150, deadline=None)
+@given(lives())
+def test_once_is_once(life: Life) -> None:
+    """From the moment billing begins, in every answer from then on; never, if it never begins."""
+    setup = replace(life.subscription.items[0], id=ItemId("setup"), interval=None, timing=BillingTiming.IN_ADVANCE)
+    billed: list[BillablePeriod] = []
+    for now, moment in life.moments:
+        found = due(replace(moment, items=(setup,)), through=now)
+        assert found == billed or (not billed and len(found) == 1 and found[0].bill_time == moment.billed_from <= now)
+        billed = found
+    subscription = replace(life.subscription, items=(setup,))
+    began = subscription.billed_from <= life.end and not subscription.ends_unbilled
+    at_that_instant = subscription.end == subscription.billed_from and subscription.cancel_time is None
+    assert len(billed) == int(began or at_that_instant)
+    assert tell(subscription, through=life.end)[0] == []
+
+
+@settings(max_examples=150, deadline=None)
 @given(STARTS, ZONES, INTERVALS, st.integers(1, 31), st.integers(0, 40))
 def test_full_periods_abut_and_the_nth_is_where_counting_says(
     start: datetime, zone: str, interval: Interval, billing_day: int, n: int
@@ -359,9 +407,10 @@ def test_full_periods_abut_and_the_nth_is_where_counting_says(
         time_zone=zone,
         start_time=start,
         billing_day=billing_day if interval.unit in (Unit.MONTH, Unit.YEAR) else 0,
+        trial_days=0,
         at=start,
     )
-    found = full_periods(subscription, item, since=subscription.billing_anchor)
+    found = full_periods(subscription, interval, since=subscription.billing_anchor)
     walked = [next(found) for _ in range(n + 1)]
     assert walked[0].start == subscription.billing_anchor
     assert all(one.end == other.start for one, other in pairwise(walked))

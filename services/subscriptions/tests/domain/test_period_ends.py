@@ -25,13 +25,13 @@ def day(month: int, number: int = 1) -> datetime:
     return datetime(2026, month, number, tzinfo=UTC)
 
 
-def agree(*intervals: Interval, start: datetime | None = None) -> Subscription:
+def agree(*intervals: Interval | None, start: datetime | None = None, trial_days: int = 0) -> Subscription:
     items = tuple(
         Item(
             id=ItemId(f"item-{n}"),
             price_id=PriceId(f"price-{n}"),
             interval=interval,
-            timing=BillingTiming.IN_ARREARS,
+            timing=BillingTiming.IN_ARREARS if interval else BillingTiming.IN_ADVANCE,
             meter="",
             quantity=Decimal(1),
         )
@@ -46,6 +46,7 @@ def agree(*intervals: Interval, start: datetime | None = None) -> Subscription:
         time_zone="UTC",
         start_time=start or day(1),
         billing_day=0,
+        trial_days=trial_days,
         at=day(1),
     )
 
@@ -92,7 +93,22 @@ def test_before_the_start_nothing_ends() -> None:
     """It is announced that a subscription began before it is announced that a period of it ended."""
     pending = agree(MONTHLY, start=day(3))
     assert next_ends(pending) == []
-    assert ends(pending.activate(at=day(3)), through=day(4)) == [(day(4), ("item-0",))]
+    assert ends(pending.begin(at=day(3)), through=day(4)) == [(day(4), ("item-0",))]
+
+
+def test_in_a_trial_nothing_ends() -> None:
+    """The trial itself is no period; what begins after it ends like any other."""
+    trialing = agree(MONTHLY, trial_days=14)
+    assert next_ends(trialing) == []
+    assert ends(trialing.end_trial(at=day(1, 15)), through=day(3)) == [(day(2, 15), ("item-0",))]
+    decided = trialing.cancel_at_period_end(at=day(1, 10))
+    assert next_ends(decided.cancel(at=day(1, 15))) == []
+
+
+def test_what_is_billed_once_has_no_period_that_ends() -> None:
+    """Neither does it end with the others, nor is there anything to tell of it alone."""
+    assert ends(agree(None, MONTHLY), through=day(2)) == [(day(2), ("item-1",))]
+    assert next_ends(agree(None)) == []
 
 
 def test_a_pause_in_a_period_does_not_hide_its_end() -> None:
@@ -105,7 +121,7 @@ def test_a_pause_in_a_period_does_not_hide_its_end() -> None:
 
 def test_a_short_period_that_was_told_does_not_hide_a_long_one() -> None:
     """The day of the pause ended long before the month of it."""
-    begun = agree(DAILY, MONTHLY, start=day(1, 30)).activate(at=day(1, 30))
+    begun = agree(DAILY, MONTHLY, start=day(1, 30)).begin(at=day(1, 30))
     paused = begun.pause(at=day(1, 30) + timedelta(hours=1))
     assert ends(paused, through=day(12)) == [(day(1, 31), ("item-0",)), (day(2, 28), ("item-1",))]
 
@@ -128,5 +144,5 @@ def test_a_period_that_was_cut_short_did_not_end() -> None:
 def test_nothing_ends_after_the_calendar() -> None:
     """The last period that ends in it is the last that is told."""
     start = datetime(2299, 10, 15, tzinfo=UTC)
-    last = agree(MONTHLY, start=start).activate(at=start)
+    last = agree(MONTHLY, start=start).begin(at=start)
     assert len(ends(last, through=datetime(2300, 1, 1, tzinfo=UTC))) == 2

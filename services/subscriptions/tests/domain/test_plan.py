@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 
 from common.errors import InvalidArgument
 from common.period import Interval, Unit
+from subscriptions.domain.customer import CustomerId
 from subscriptions.domain.errors import CurrencyNotOffered, PlanNotSubscribable, PriceNotInPlan
-from subscriptions.domain.plan import ITEMS_MAX, QUANTITY_MAX, ItemSpec, Plan, Price
+from subscriptions.domain.plan import ITEMS_MAX, QUANTITY_MAX, ContractPrice, ItemSpec, Plan, Price
 from subscriptions.domain.subscription import BillingTiming, Item, ItemId, PlanId, PriceId
 
 MONTHLY = Interval(Unit.MONTH, 1)
 SEATS = Price(id=PriceId("seats"), currency="EUR", interval=MONTHLY, timing=BillingTiming.IN_ADVANCE, meter="")
 CALLS = Price(id=PriceId("calls"), currency="EUR", interval=MONTHLY, timing=BillingTiming.IN_ARREARS, meter="api_calls")
 DOLLARS = replace(SEATS, id=PriceId("seats-usd"), currency="USD")
-TEAM = Plan(id=PlanId("team"), is_active=True, prices=(SEATS, CALLS, DOLLARS))
+JAN_1 = datetime(2026, 1, 1, tzinfo=UTC)
+TEAM = Plan(id=PlanId("team"), is_active=True, effective_time=JAN_1, trial_days=0, prices=(SEATS, CALLS, DOLLARS))
+ADA = CustomerId("ada")
+
+
+def negotiated(price_id: str, *, of: Price, customer_id: str = "ada") -> ContractPrice:
+    price = replace(of, id=PriceId(price_id))
+    return ContractPrice(price=price, customer_id=CustomerId(customer_id), list_price_id=of.id)
+
+
+def team_with(*contract_prices: ContractPrice) -> Plan:
+    return replace(TEAM, contract_prices=contract_prices)
 
 
 def take(*wanted: tuple[str, str | None], plan: Plan = TEAM, currency: str = "EUR") -> tuple[Item, ...]:
@@ -27,7 +40,7 @@ def take(*wanted: tuple[str, str | None], plan: Plan = TEAM, currency: str = "EU
         for price_id, quantity in wanted
     ]
     numbers = itertools.count()
-    return plan.items(specs, currency=currency, new_id=lambda: ItemId(f"item-{next(numbers)}"))
+    return plan.items(specs, customer_id=ADA, currency=currency, new_id=lambda: ItemId(f"item-{next(numbers)}"))
 
 
 def test_an_item_keeps_all_that_was_agreed() -> None:
@@ -93,7 +106,72 @@ def test_a_plan_in_another_currency_is_refused() -> None:
         take(currency="JPY")
 
 
-def test_a_plan_that_is_not_open_is_refused() -> None:
+def test_a_negotiated_price_can_be_taken_in_the_place_of_the_lists() -> None:
+    """That is what it was negotiated for; it may be billed otherwise than the list's."""
+    yearly = negotiated("ada-seats", of=replace(SEATS, interval=Interval(Unit.YEAR, 1)))
+    (item,) = take(("ada-seats", "3"), plan=team_with(yearly))
+    assert item.price_id == "ada-seats"
+    assert (item.interval, item.quantity) == (Interval(Unit.YEAR, 1), Decimal(3))
+
+
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        negotiated("special", of=SEATS, customer_id="bob"),
+        negotiated("special", of=replace(SEATS, id=PriceId("seats-of-another-plan"))),
+    ],
+)
+def test_what_was_not_negotiated_with_this_customer_for_this_plan_is_refused(stranger: ContractPrice) -> None:
+    """Bob's discount is not Ada's, and that of one plan is not another's; nothing said does not take it either."""
+    plan = team_with(stranger)
+    with pytest.raises(PriceNotInPlan) as refusal:
+        take(("seats", None), ("special", None), plan=plan)
+    assert refusal.value.field == "items[1].price_id"
+    assert [item.price_id for item in take(plan=plan)] == ["seats", "calls"]
+
+
+def test_nothing_said_takes_what_was_negotiated_last() -> None:
+    """Who has a contract is billed by it without asking; one that was negotiated again replaces the one before."""
+    plan = team_with(negotiated("calls-1", of=CALLS), negotiated("dear", of=DOLLARS), negotiated("calls-2", of=CALLS))
+    assert [item.price_id for item in take(plan=plan)] == ["seats", "calls-2"]
+    assert [item.price_id for item in take(plan=plan, currency="USD")] == ["dear"]
+    assert [item.price_id for item in take(("calls", None), plan=plan)] == ["calls"]
+
+
+@pytest.mark.parametrize("pair", [("seats", "one"), ("one", "seats"), ("one", "two")])
+def test_a_place_in_the_list_is_taken_once(pair: tuple[str, str]) -> None:
+    """The same seats would be billed twice."""
+    plan = team_with(negotiated("one", of=SEATS), negotiated("two", of=SEATS))
+    with pytest.raises(InvalidArgument) as refusal:
+        take(*((price_id, None) for price_id in pair), plan=plan)
+    assert refusal.value.field == "items[1].price_id"
+
+
+def test_a_negotiated_price_in_another_currency_is_refused() -> None:
+    """An invoice has one currency."""
+    with pytest.raises(InvalidArgument) as refusal:
+        take(("dear", None), plan=team_with(negotiated("dear", of=DOLLARS)))
+    assert refusal.value.field == "items[0].price_id"
+
+
+@pytest.mark.parametrize(
+    ("start_days", "at_days", "is_open"), [(0, 0, True), (1, -1, True), (0, -1, True), (-9, 0, True), (-1, -1, False)]
+)
+def test_a_plan_is_open_from_the_instant_on_at_which_it_takes_effect(
+    start_days: int, at_days: int, is_open: bool
+) -> None:
+    """Nobody is served by what is not there yet; who subscribes when it is may still be served from earlier on."""
+    start, at = JAN_1 + timedelta(days=start_days), JAN_1 + timedelta(days=at_days)
+    try:
+        TEAM.check_open(start=start, at=at)
+        opened = True
+    except PlanNotSubscribable:
+        opened = False
+    assert opened is is_open
+
+
+@pytest.mark.parametrize("effective_time", [None, JAN_1])
+def test_a_plan_that_is_not_open_is_refused(effective_time: datetime | None) -> None:
     """A draft may still change, an archived plan is closed."""
     with pytest.raises(PlanNotSubscribable):
-        take(plan=replace(TEAM, is_active=False))
+        replace(TEAM, is_active=False, effective_time=effective_time).check_open(start=JAN_1, at=JAN_1)

@@ -39,7 +39,7 @@ class Shop:
         customer: customer_pb2.Customer = await self.api.CreateCustomer(request)
         return customer
 
-    async def plan(self, *prices: price_pb2.Price, published: bool = True) -> plan_pb2.Plan:
+    async def plan(self, *prices: price_pb2.Price, published: bool = True, trial_days: int = 0) -> plan_pb2.Plan:
         self._plans += 1
         product = await self.catalog.CreateProduct(
             catalog_service_pb2.CreateProductRequest(code=f"product-{self._plans}", display_name="Product")
@@ -47,7 +47,9 @@ class Shop:
         for price in prices:
             price.product_id = product.id
         plan: plan_pb2.Plan = await self.catalog.CreatePlan(
-            catalog_service_pb2.CreatePlanRequest(code=f"plan-{self._plans}", display_name="Plan", prices=prices)
+            catalog_service_pb2.CreatePlanRequest(
+                code=f"plan-{self._plans}", display_name="Plan", prices=prices, trial_days=trial_days
+            )
         )
         if published:
             plan = await self.catalog.PublishPlan(catalog_service_pb2.PublishPlanRequest(id=plan.id))

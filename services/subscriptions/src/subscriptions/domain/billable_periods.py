@@ -4,6 +4,9 @@
     service                 [──────────────)  pause  [──────)  cancelled
     in advance              [───────)[────────────)[────────────)       billed when each begins
     in arrears              [───────)[─────)         [──────)           billed when the full period ends, or the service
+    once                    [─)                                         billed when billing begins, as one civil day
+
+The service meant is what is billed: a trial is no part of it.
 
 Whatever has become due stays as it is, whatever happens later: what begins has begun, and the past does not change.
 So an answer about the past may be billed, and the same question later has the same answer and more.
@@ -17,10 +20,10 @@ from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Final
 
-from common.period import Period, TimeOutOfRange, boundary, day_fraction, index_at
+from common.period import Interval, Period, TimeOutOfRange, boundary, day_fraction, index_at, period_at
 from subscriptions.domain.customer import CustomerId
 from subscriptions.domain.errors import TooManyPeriods
-from subscriptions.domain.subscription import BillingTiming, Item, Stretch, Subscription, SubscriptionId
+from subscriptions.domain.subscription import ONE_OFF, BillingTiming, Item, Stretch, Subscription, SubscriptionId
 
 PERIODS_MAX: Final = 10_000
 INSTANT: Final = timedelta(microseconds=1)
@@ -72,16 +75,29 @@ def schedule(subscriptions: Sequence[Subscription], *, after: datetime, through:
 
 def billable_periods(subscription: Subscription, item: Item, *, after: datetime) -> Iterator[BillablePeriod]:
     """What is to be billed for an item, not before `after`, in order of bill time; it may never end."""
+    if item.interval is None:
+        return _once(subscription, item, after)
     if item.timing is BillingTiming.IN_ADVANCE:
-        return _in_advance(subscription, item, after)
-    return _in_arrears(subscription, item, after)
+        return _in_advance(subscription, item, item.interval, after)
+    return _in_arrears(subscription, item, item.interval, after)
 
 
-def _in_advance(subscription: Subscription, item: Item, after: datetime) -> Iterator[BillablePeriod]:
+def _once(subscription: Subscription, item: Item, after: datetime) -> Iterator[BillablePeriod]:
+    """When billing begins, if it ever does; whole, whatever happens later, and never again."""
+    start = subscription.billed_from
+    begins = any(stretch.start == start and stretch.reaches(start) for stretch in subscription.stretches)
+    if begins and start >= after:
+        day = period_at(start, subscription.time_zone, ONE_OFF, start)
+        yield _billable(subscription, item, day, day, start)
+
+
+def _in_advance(
+    subscription: Subscription, item: Item, interval: Interval, after: datetime
+) -> Iterator[BillablePeriod]:
     """Once per full period: from when service is first given in it to its end, whatever happens later."""
     previous: Stretch | None = None
     for stretch in subscription.stretches:
-        for full in full_periods(subscription, item, since=max(stretch.start, after)):
+        for full in full_periods(subscription, interval, since=max(stretch.start, after)):
             start = max(full.start, stretch.start)
             if not stretch.reaches(start):
                 break
@@ -99,12 +115,14 @@ def _paid_through(subscription: Subscription, full: Period, bill_time: datetime)
     return full.end
 
 
-def _in_arrears(subscription: Subscription, item: Item, after: datetime) -> Iterator[BillablePeriod]:
+def _in_arrears(
+    subscription: Subscription, item: Item, interval: Interval, after: datetime
+) -> Iterator[BillablePeriod]:
     """The time that was served in a full period, in as many parts as pauses have left of it."""
     end = subscription.end
     for served in subscription.served:
         # A full period that ends at `after` is billed then.
-        for full in full_periods(subscription, item, since=max(served.start, after - INSTANT)):
+        for full in full_periods(subscription, interval, since=max(served.start, after - INSTANT)):
             if served.end is not None and served.end <= full.start:
                 break
             part = Period(max(full.start, served.start), full.end if served.end is None else min(full.end, served.end))
@@ -113,9 +131,9 @@ def _in_arrears(subscription: Subscription, item: Item, after: datetime) -> Iter
                 yield _billable(subscription, item, part, full, bill_time)
 
 
-def full_periods(subscription: Subscription, item: Item, *, since: datetime) -> Iterator[Period]:
-    """The whole periods of an item in order, from the one that contains the instant to the end of the calendar."""
-    anchor, zone, interval = subscription.billing_anchor, subscription.time_zone, item.interval
+def full_periods(subscription: Subscription, interval: Interval, *, since: datetime) -> Iterator[Period]:
+    """The whole periods in order, from the one that contains the instant to the end of the calendar."""
+    anchor, zone = subscription.billing_anchor, subscription.time_zone
     n = index_at(anchor, zone, interval, since)
     start = boundary(anchor, zone, interval, n)
     while True:

@@ -1,4 +1,4 @@
-"""Knows where the periods of a subscription are anchored: at its start, or at a day of the month."""
+"""Knows where the periods of a subscription are anchored: where billing begins, or at a day of the month."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MONTHS_AHEAD_MAX: Final = 14
 
 
 def billing_anchor(start: datetime, zone: str, *, billing_day: int, intervals: Iterable[Interval]) -> datetime:
-    """The start itself, or the first midnight, not before it, of a day of the month that has this number.
+    """The start of billing itself, or the first midnight, not before it, of a day of the month that has this number.
 
     Shorter months are not looked at: the 31st as an anchor still makes periods begin on 28 February, also before the
     anchor, and lets the 31st return afterwards; the 28th would stay the 28th for ever.

@@ -22,11 +22,11 @@ class PlanNotFound(NotFound):
 
 
 class PlanNotSubscribable(FailedPrecondition):
-    """Only a published plan that has not been archived can be subscribed to."""
+    """Only a published plan that is in effect and has not been archived can be subscribed to."""
 
 
 class PriceNotInPlan(InvalidArgument):
-    """An item names a price that the plan does not have."""
+    """An item names a price that the plan does not have and that was not negotiated with the customer in its place."""
 
 
 class CurrencyNotOffered(FailedPrecondition):
@@ -37,8 +37,12 @@ class SubscriptionNotPending(FailedPrecondition):
     """The subscription has begun already, or was cancelled before it could."""
 
 
+class SubscriptionNotTrialing(FailedPrecondition):
+    """The subscription has no trial, or it is over."""
+
+
 class SubscriptionNotActive(FailedPrecondition):
-    """The subscription is not being served, so there is nothing to pause or to be late for."""
+    """The subscription is not being served and billed, so there is nothing to pause or to be late for."""
 
 
 class SubscriptionNotPastDue(FailedPrecondition):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
 from common.errors import InvalidArgument
 from common.period import Interval
+from subscriptions.domain.customer import CustomerId
 from subscriptions.domain.errors import CurrencyNotOffered, PlanNotSubscribable, PriceNotInPlan
 from subscriptions.domain.subscription import BillingTiming, Item, ItemId, PlanId, PriceId
 
@@ -23,9 +25,19 @@ class Price:
 
     id: PriceId
     currency: str
-    interval: Interval
+    interval: Interval | None
+    """None for what is billed once."""
     timing: BillingTiming
     meter: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContractPrice:
+    """A price negotiated with one customer, which takes the place of a price of the list for them."""
+
+    price: Price
+    customer_id: CustomerId
+    list_price_id: PriceId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,41 +50,80 @@ class ItemSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
+    """A version of a plan: the prices of its list, and negotiated ones, oldest first, that may take their places."""
+
     id: PlanId
     is_active: bool
+    effective_time: datetime | None
+    trial_days: int
+    """How long a subscription to it is free at its start, unless it says so itself."""
     prices: tuple[Price, ...]
+    contract_prices: tuple[ContractPrice, ...] = ()
 
-    def items(self, specs: Sequence[ItemSpec], *, currency: str, new_id: Callable[[], ItemId]) -> tuple[Item, ...]:
-        """The items of a new subscription: those that are wanted, or one of every price when nothing is said."""
-        if not self.is_active:
+    def check_open(self, *, start: datetime, at: datetime) -> None:
+        """Whether one can subscribe now, with service from `start` on.
+
+        What is subscribed to now may begin before the plan was there; what is not in effect yet can begin when it is.
+        """
+        early = self.effective_time is not None and self.effective_time > max(start, at)
+        if not self.is_active or early:
             raise PlanNotSubscribable(f"plan {self.id} is not open to subscriptions", plan=self.id)
-        offered = [price for price in self.prices if price.currency == currency]
-        if not offered:
+
+    def items(
+        self,
+        specs: Sequence[ItemSpec],
+        *,
+        customer_id: CustomerId,
+        currency: str,
+        new_id: Callable[[], ItemId],
+    ) -> tuple[Item, ...]:
+        """The items of a new subscription: those that are wanted, or one of every price when nothing is said."""
+        if not any(price.currency == currency for price in self.prices):
             raise CurrencyNotOffered(f"plan {self.id} has no price in {currency}", plan=self.id, currency=currency)
-        wanted = specs or [ItemSpec(price_id=price.id, quantity=None) for price in offered]
-        _check_once_each(wanted)
-        return tuple(
-            _item(self._price(spec.price_id, currency, field=f"items[{n}].price_id"), spec, n, new_id())
+        if len(specs) > ITEMS_MAX:
+            raise InvalidArgument(f"must have at most {ITEMS_MAX} items", field="items")
+        negotiated = [each for each in self.contract_prices if each.customer_id == customer_id]
+        wanted = specs or self._everything(negotiated, currency)
+        found = [
+            self._price(spec.price_id, negotiated, currency, field=f"items[{n}].price_id")
             for n, spec in enumerate(wanted)
+        ]
+        _check_once_each([list_price_id for _, list_price_id in found])
+        return tuple(
+            _item(price, spec, n, new_id()) for n, ((price, _), spec) in enumerate(zip(found, wanted, strict=True))
         )
 
-    def _price(self, price_id: PriceId, currency: str, *, field: str) -> Price:
-        price = next((price for price in self.prices if price.id == price_id), None)
+    def _everything(self, negotiated: Sequence[ContractPrice], currency: str) -> list[ItemSpec]:
+        """One of every price; what was negotiated takes the place of the list's, what was negotiated last first."""
+        places = {each.list_price_id: each.price.id for each in negotiated}
+        return [
+            ItemSpec(price_id=places.get(price.id, price.id), quantity=None)
+            for price in self.prices
+            if price.currency == currency
+        ]
+
+    def _price(
+        self, price_id: PriceId, negotiated: Sequence[ContractPrice], currency: str, *, field: str
+    ) -> tuple[Price, PriceId]:
+        """The price, and the price of the list in whose place it stands, which may be itself."""
+        listed = {price.id: price for price in self.prices}
+        found = {each.price.id: each for each in negotiated if each.list_price_id in listed}.get(price_id)
+        price = found.price if found else listed.get(price_id)
         if price is None:
-            raise PriceNotInPlan(f"must be a price of plan {self.id}", field=field, plan=self.id, price=price_id)
+            message = f"must be a price of plan {self.id}, or one negotiated with the customer in its place"
+            raise PriceNotInPlan(message, field=field, plan=self.id, price=price_id)
         if price.currency != currency:
             raise InvalidArgument(f"must be a price in {currency}, which the customer is billed in", field=field)
-        return price
+        return price, found.list_price_id if found else price_id
 
 
-def _check_once_each(specs: Sequence[ItemSpec]) -> None:
-    if len(specs) > ITEMS_MAX:
-        raise InvalidArgument(f"must have at most {ITEMS_MAX} items", field="items")
+def _check_once_each(list_price_ids: Sequence[PriceId]) -> None:
     seen: set[PriceId] = set()
-    for n, spec in enumerate(specs):
-        if spec.price_id in seen:
-            raise InvalidArgument("must not be a price that another item has", field=f"items[{n}].price_id")
-        seen.add(spec.price_id)
+    for n, list_price_id in enumerate(list_price_ids):
+        if list_price_id in seen:
+            message = "must not be a price that another item has, nor one in the place of it"
+            raise InvalidArgument(message, field=f"items[{n}].price_id")
+        seen.add(list_price_id)
 
 
 def _item(price: Price, spec: ItemSpec, n: int, item_id: ItemId) -> Item:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Row, delete, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -29,8 +29,18 @@ from subscriptions.domain.subscription import (
 )
 from subscriptions.store.tables import dunning_campaigns, pauses, subscription_items, subscriptions
 
+ONCE: Final = "ONCE"
+"""The unit of an interval that there is not."""
+
 STARTS_DUE = select(subscriptions.c.seller_id, subscriptions.c.id, subscriptions.c.start_time.label("due_time")).where(
     subscriptions.c.state == State.PENDING.name
+)
+# One that is to end by then is cancelled instead.
+TRIAL_ENDS_DUE = select(
+    subscriptions.c.seller_id, subscriptions.c.id, subscriptions.c.trial_end_time.label("due_time")
+).where(
+    subscriptions.c.state == State.TRIALING.name,
+    subscriptions.c.cancel_time.is_(None) | (subscriptions.c.cancel_time > subscriptions.c.trial_end_time),
 )
 PERIOD_ENDS_DUE = select(
     subscriptions.c.seller_id, subscriptions.c.id, subscriptions.c.next_period_end_time.label("due_time")
@@ -187,6 +197,7 @@ def _subscription_values(subscription: Subscription) -> dict[str, object]:
         "currency": subscription.currency,
         "time_zone": subscription.time_zone,
         "start_time": subscription.start_time,
+        "trial_end_time": subscription.trial_end_time,
         "billing_anchor": subscription.billing_anchor,
         "notice_time": notice.given if notice else None,
         "cancel_time": notice.cancel_time if notice else None,
@@ -210,6 +221,7 @@ def _subscription(row: Row[Any], items: tuple[Item, ...], breaks: tuple[Pause, .
         currency=row.currency,
         time_zone=row.time_zone,
         start_time=row.start_time,
+        trial_end_time=row.trial_end_time,
         billing_anchor=row.billing_anchor,
         notice=Notice(row.notice_time, row.cancel_time) if row.notice_time else None,
         end_time=row.end_time,
@@ -228,8 +240,8 @@ def _item_row(tx: Tx, subscription_id: SubscriptionId, position: int, item: Item
         "subscription_id": subscription_id,
         "position": position,
         "price_id": item.price_id,
-        "interval_unit": item.interval.unit.name,
-        "interval_count": item.interval.count,
+        "interval_unit": item.interval.unit.name if item.interval else ONCE,
+        "interval_count": item.interval.count if item.interval else 1,
         "billing_timing": item.timing.name,
         "meter": item.meter,
         "quantity": item.quantity,
@@ -240,7 +252,7 @@ def _item(row: Row[Any]) -> Item:  # Any: a row of `subscription_items`
     return Item(
         id=ItemId(row.id),
         price_id=PriceId(row.price_id),
-        interval=Interval(Unit[row.interval_unit], row.interval_count),
+        interval=None if row.interval_unit == ONCE else Interval(Unit[row.interval_unit], row.interval_count),
         timing=BillingTiming[row.billing_timing],
         meter=row.meter,
         quantity=row.quantity,

@@ -61,6 +61,7 @@ subscriptions = Table(
     Column("revision", BigInteger, nullable=False),
     Column("create_time", Instant, nullable=False),
     Column("update_time", Instant, nullable=False),
+    Column("trial_end_time", Instant, comment="when billing begins, if not at start_time"),
     ForeignKeyConstraint(
         ["seller_id", "customer_id"], ["customers.seller_id", "customers.id"], name="subscriptions_customer"
     ),
@@ -68,10 +69,12 @@ subscriptions = Table(
 Index("subscriptions_of_customer", subscriptions.c.seller_id, subscriptions.c.customer_id, subscriptions.c.id)
 # What the jobs look for: by time for all sellers, by seller for one sandbox.
 _pending = subscriptions.c.state == "PENDING"
+_trialing = subscriptions.c.state == "TRIALING"
 _to_cancel = subscriptions.c.cancel_time.is_not(None) & (subscriptions.c.state != "CANCELLED")
 _to_end = subscriptions.c.next_period_end_time.is_not(None)
 for _name, _column, _where in (
     ("start", subscriptions.c.start_time, _pending),
+    ("trial_end", subscriptions.c.trial_end_time, _trialing),
     ("cancellation", subscriptions.c.cancel_time, _to_cancel),
     ("period_end", subscriptions.c.next_period_end_time, _to_end),
 ):
