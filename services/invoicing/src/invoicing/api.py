@@ -8,7 +8,7 @@ from common import ids, wire
 from common.db import Database, Tx
 from common.rpc import Desk, transactional
 from invoicing import store
-from invoicing.convert import invoice_to_proto, parse_invoice_id
+from invoicing.convert.invoice import invoice_to_proto, parse_invoice_id
 from invoicing.documents.document import Printer
 from invoicing.usecases import drafts, upcoming
 from saldo.invoicing.v1 import invoice_pb2

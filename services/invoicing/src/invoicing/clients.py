@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Final
 
 from common import wire
+from common.errors import InvalidArgument, Violation
 from common.ids import SellerId
-from common.period import EARLIEST
-from common.rpc import Desk, NeighbourRefused
-from invoicing.convert import (
+from common.period import EARLIEST, Period
+from common.rpc import Desk, NeighbourRefused, NeighbourUnavailable
+from invoicing.convert.neighbours import (
     billable_period_from_proto,
     customer_from_proto,
-    price_from_proto,
     seller_from_proto,
     usage_from_proto,
 )
-from invoicing.domain.errors import CustomerNotFound
+from invoicing.convert.price import price_from_proto
+from invoicing.domain.errors import (
+    CustomerNotFound,
+    PlanNotFound,
+    PriceNotFound,
+    UsageKeepsChanging,
+    UsageTooDetailed,
+)
 from invoicing.domain.line import Usage
 from invoicing.domain.lines_due import BillablePeriod, UsageKey
 from invoicing.domain.party import Customer, Seller
 from invoicing.domain.price import Price
 from saldo.catalog.v1 import catalog_service_pb2 as catalog
+from saldo.catalog.v1 import plan_pb2, price_pb2
 from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from saldo.metering.v1 import metering_service_pb2 as metering
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
@@ -35,8 +45,25 @@ PRICES_PER_CALL: Final = 1_000
 QUERIES_PER_CALL: Final = 1_000
 SUBSCRIPTIONS_PER_CALL: Final = 1_000
 PRICES_CACHED_MAX: Final = 50_000
+PRODUCT_TEXT_SECONDS: Final = 60
+"""How long the name and the unit of a product are printed as they were: a new one is printed on the next invoices."""
+
+CHECKED_PRICES_CACHED_MAX: Final = 500
+CHECKED_PRICE_BYTES_MAX: Final = 20_000
+"""Of one that is cached. What is larger is checked every time it comes."""
+
+VERSIONS_MAX: Final = 1_000
 SCHEDULE_SHORTEST: Final = timedelta(hours=1)
 """What is too much for an answer about so little time is too much for ever. From all time, 20 halvings lead there."""
+
+VALUES_MAX: Final = 500_000
+"""Of one period: they are gone through at once. When as many are held, no other period is asked for."""
+
+VALUES_SHORTEST: Final = timedelta(milliseconds=1)
+"""No period is halved further for its values. From a year, 35 halvings lead there."""
+
+READINGS_MAX: Final = 5
+"""Of values that do not fit into one answer, as long as usage comes in between the answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,44 +146,259 @@ async def seller(desk: Desk) -> Seller:
     return seller_from_proto(await desk.ask(CatalogServiceStub).GetSeller(catalog.GetSellerRequest()))
 
 
-# Prices of published plans never change, so an answer is good for as long as the process lives.
-_prices: Final[OrderedDict[tuple[SellerId, str], Price]] = OrderedDict()
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A price, and when the catalog last told the texts of its product."""
+
+    price: Price
+    told_at: float
+
+
+# Prices of published plans never change, so an answer is good for as long as the process lives. What their products
+# are called may change.
+_prices: Final[OrderedDict[tuple[SellerId, str], _Known]] = OrderedDict()
+_seconds: Callable[[], float] = time.monotonic
 
 
 async def prices(desk: Desk, price_ids: Iterable[str]) -> dict[str, Price]:
-    seller_id = desk.caller.seller_id
+    """With texts as they were at most `PRODUCT_TEXT_SECONDS` ago, or longer while the catalog is away."""
+    seller_id, now = desk.caller.seller_id, _seconds()
     wanted = sorted(set(price_ids))
-    found = {each: _prices[seller_id, each] for each in wanted if (seller_id, each) in _prices}
-    missing = [each for each in wanted if each not in found]
-    for first in range(0, len(missing), PRICES_PER_CALL):
-        request = catalog.BatchGetPricesRequest(ids=missing[first : first + PRICES_PER_CALL])
-        answer = await desk.ask(CatalogServiceStub).BatchGetPrices(request)
-        for each in answer.prices:
-            found[each.price.id] = _prices[seller_id, each.price.id] = price_from_proto(each)
+    known = {each: _prices[seller_id, each] for each in wanted if (seller_id, each) in _prices}
+    found = {each: there.price for each, there in known.items()}
+    unsure = [each for each in wanted if each not in known or now - known[each].told_at >= PRODUCT_TEXT_SECONDS]
+    try:
+        for first in range(0, len(unsure), PRICES_PER_CALL):
+            request = catalog.BatchGetPricesRequest(ids=unsure[first : first + PRICES_PER_CALL])
+            answer = await desk.ask(CatalogServiceStub).BatchGetPrices(request)
+            for told in answer.prices:
+                each = _told(told, known.get(told.price.id))
+                found[each.id] = each
+                _prices[seller_id, each.id] = _Known(each, now)
+    except NeighbourUnavailable:
+        if known.keys() != set(wanted):
+            raise
     while len(_prices) > PRICES_CACHED_MAX:
         _prices.popitem(last=False)
     return found
 
 
-async def usages(desk: Desk, customer: Customer, keys: Collection[UsageKey]) -> dict[UsageKey, Usage]:
-    """What the customer used, on all these meters in all these periods."""
-    wanted = sorted(set(keys), key=lambda key: (key.meter, key.period.start, key.period.end))
-    found: dict[UsageKey, Usage] = {}
-    for first in range(0, len(wanted), QUERIES_PER_CALL):
-        asked = wanted[first : first + QUERIES_PER_CALL]
-        answer = await desk.ask(MeteringServiceStub).BatchQueryUsage(
-            metering.BatchQueryUsageRequest(queries=[_query(customer, key) for key in asked])
-        )
-        found.update(zip(asked, (usage_from_proto(usage) for usage in answer.usages), strict=True))
+def _told(told: catalog.PricedProduct, known: _Known | None) -> Price:
+    """Of a price that is known, only the texts are new: what was prepared for it is found by it."""
+    if known is None:
+        return price_from_proto(told)
+    product, unit_label = told.product.display_name, told.product.unit_label
+    if (known.price.product, known.price.unit_label) == (product, unit_label):
+        return known.price
+    return replace(known.price, product=product, unit_label=unit_label)
+
+
+async def price(desk: Desk, price_id: str) -> Price:
+    try:
+        return (await prices(desk, [price_id]))[price_id]
+    except NeighbourRefused as error:
+        if _reason(error) == "PRICE_NOT_FOUND":
+            raise PriceNotFound(f"there is no price {price_id}", price=price_id) from error
+        raise
+
+
+async def prices_that_exist(desk: Desk, price_ids: Iterable[str]) -> dict[str, Price]:
+    """Those that there are. The catalog names some of the ids that are unknown to it at a time, at least one."""
+    wanted = set(price_ids)
+    while True:
+        try:
+            return await prices(desk, wanted)
+        except NeighbourRefused as error:
+            unknown = wanted & set(error.metadata.get("ids", "").split(","))
+            if _reason(error) != "PRICE_NOT_FOUND" or not unknown:
+                raise
+            wanted -= unknown
+
+
+# A price that is sound once is sound for ever, and who rates at a price of his own does so many times.
+_checked_prices: Final[OrderedDict[tuple[SellerId, bytes], Price]] = OrderedDict()
+
+
+async def checked_price(desk: Desk, told: price_pb2.Price, *, field: str) -> Price:
+    """A price that may not exist yet, if the catalog finds it sound; else what it finds wrong with the `field`."""
+    key = desk.caller.seller_id, told.SerializeToString(deterministic=True)
+    known = _checked_prices.get(key)
+    if known is not None:
+        _checked_prices.move_to_end(key)
+        return known
+    try:
+        answer = await desk.ask(CatalogServiceStub).CheckPrice(catalog.CheckPriceRequest(price=told))
+    except NeighbourRefused as error:
+        if not error.violations:
+            raise
+        raise InvalidArgument.of(
+            Violation(field + each.field.removeprefix("price"), each.description) for each in error.violations
+        ) from error
+    checked = price_from_proto(catalog.PricedProduct(price=answer))
+    if len(key[1]) <= CHECKED_PRICE_BYTES_MAX:
+        _checked_prices[key] = checked
+    while len(_checked_prices) > CHECKED_PRICES_CACHED_MAX:
+        _checked_prices.popitem(last=False)
+    return checked
+
+
+async def plan(desk: Desk, plan_id: str) -> plan_pb2.Plan:
+    try:
+        return await desk.ask(CatalogServiceStub).GetPlan(catalog.GetPlanRequest(id=plan_id))
+    except NeighbourRefused as error:
+        if _reason(error) == "PLAN_NOT_FOUND":
+            raise PlanNotFound(f"there is no plan {plan_id}", plan=plan_id) from error
+        raise
+
+
+async def plan_versions(desk: Desk, code: str) -> list[plan_pb2.Plan]:
+    """All of a plan's versions, from the first; each one's number is one more than that of the one before."""
+    found: list[plan_pb2.Plan] = []
+    while len(found) < VERSIONS_MAX:
+        request = catalog.GetPlanRequest(code=code, version=len(found) + 1)
+        try:
+            found.append(await desk.ask(CatalogServiceStub).GetPlan(request))
+        except NeighbourRefused as error:
+            if _reason(error) != "PLAN_NOT_FOUND":
+                raise
+            break
     return found
 
 
-def _query(customer: Customer, key: UsageKey) -> metering.UsageQuery:
-    return metering.UsageQuery(
-        customer_id=customer.party.id,
-        external_id=customer.external_id,
+async def contract_prices(desk: Desk, *, page_token: str) -> tuple[list[price_pb2.Price], str]:
+    """A page of the prices negotiated with all customers, and the token of the next one."""
+    request = catalog.ListContractPricesRequest(page_size=PRICES_PER_CALL, page_token=page_token)
+    answer = await desk.ask(CatalogServiceStub).ListContractPrices(request)
+    return list(answer.prices), answer.next_page_token
+
+
+async def usages(desk: Desk, customer: Customer, keys: Collection[UsageKey]) -> dict[UsageKey, Usage]:
+    """What the customer used in all these periods, on all these meters, told as each key needs it.
+
+    What is told in detail may be too much to hold all of it. Then some keys are missing, those of the latest periods.
+    """
+    wanted = sorted(set(keys), key=lambda key: (key.meter, key.period.start, key.period.end, key.needs.other_meters))
+    found: dict[UsageKey, Usage] = {}
+    for asked in _calls([key for key in wanted if not _in_detail(key)]):
+        answers = iter(await _batch(desk, customer, [_plain(key, meter) for key in asked for meter in key.meters]))
+        for key in asked:
+            own, *others = [next(answers) for _ in key.meters]
+            found[key] = own.beside(others)
+    held = 0
+    for key in sorted((key for key in wanted if _in_detail(key)), key=lambda key: key.period.start):
+        if held > VALUES_MAX:
+            break
+        found[key] = await _detailed(desk, customer, key)
+        held += len(found[key].values) + len(found[key].groups)
+    return found
+
+
+def _in_detail(key: UsageKey) -> bool:
+    return bool(key.needs.group_by) or key.needs.with_values
+
+
+def _plain(key: UsageKey, meter: str) -> UsageKey:
+    return UsageKey(meter, key.period)
+
+
+def _calls(keys: Iterable[UsageKey]) -> Iterator[list[UsageKey]]:
+    """As many keys as one call answers. The meters of one key stay together: they are counted at the same moment."""
+    call: list[UsageKey] = []
+    size = 0
+    for key in keys:
+        if size + len(key.meters) > QUERIES_PER_CALL:
+            yield call
+            call, size = [], 0
+        call.append(key)
+        size += len(key.meters)
+    if call:
+        yield call
+
+
+async def _batch(desk: Desk, customer: Customer, keys: Sequence[UsageKey]) -> list[Usage]:
+    queries = [
+        metering.UsageQuery(
+            customer_id=customer.party.id,
+            external_id=customer.external_id,
+            meter=key.meter,
+            period=wire.interval(key.period),
+            group_by=key.needs.group_by,
+            with_values=key.needs.with_values,
+        )
+        for key in keys
+    ]
+    answer = await desk.ask(MeteringServiceStub).BatchQueryUsage(metering.BatchQueryUsageRequest(queries=queries))
+    return [usage_from_proto(each, group_by=key.needs.group_by) for key, each in zip(keys, answer.usages, strict=True)]
+
+
+async def _detailed(desk: Desk, customer: Customer, key: UsageKey) -> Usage:
+    """In a call of its own: its answer may be as large as an answer can be, and would make those of others late."""
+    try:
+        [usage] = await _batch(desk, customer, [key])
+    except NeighbourRefused as error:
+        if _reason(error) == "TOO_MANY_VALUES":
+            return await _valued_in_parts(desk, customer, key)
+        if _reason(error) == "TOO_MANY_GROUPS":
+            raise _too_detailed(error, customer, key) from error
+        raise
+    return usage
+
+
+async def _valued_in_parts(desk: Desk, customer: Customer, key: UsageKey) -> Usage:
+    """With values that are too many for one answer.
+
+    Usage events are only ever added. So parts that were asked for after the whole, and hold as many, hold the same.
+    """
+    for _ in range(READINGS_MAX):
+        [whole] = await _batch(desk, customer, [_plain(key, key.meter)])
+        if whole.event_count > VALUES_MAX:
+            raise UsageTooDetailed(
+                f"{key.meter} has {whole.event_count} values, more than {VALUES_MAX}, in {key.period}",
+                customer=customer.party.id,
+                meter=key.meter,
+            )
+        values = await _values(desk, customer, key, count=whole.event_count)
+        if len(values) == whole.event_count:
+            return replace(whole, values=tuple(values))
+    raise UsageKeepsChanging(
+        f"usage of {key.meter} in {key.period} came in while it was read, {READINGS_MAX} times",
+        customer=customer.party.id,
         meter=key.meter,
-        period=wire.interval(key.period),
+    )
+
+
+async def _values(desk: Desk, customer: Customer, key: UsageKey, *, count: int) -> list[Decimal]:
+    """In order of time: of the halves of the period, of their halves, and so on. At most one part more than `count`."""
+    found: list[Decimal] = []
+    parts = _halves(key.period)
+    while parts and len(found) <= count:
+        part = key._replace(period=parts.pop())
+        try:
+            [usage] = await _batch(desk, customer, [part])
+        except NeighbourRefused as error:
+            if _reason(error) != "TOO_MANY_VALUES":
+                raise
+            if part.period.end - part.period.start <= VALUES_SHORTEST:
+                raise _too_detailed(error, customer, part) from error
+            parts += _halves(part.period)
+            continue
+        found += usage.values
+    return found
+
+
+def _halves(period: Period) -> list[Period]:
+    """The later one first."""
+    middle = period.start + (period.end - period.start) / 2
+    return [Period(middle, period.end), Period(period.start, middle)]
+
+
+def _too_detailed(error: NeighbourRefused, customer: Customer, key: UsageKey) -> UsageTooDetailed:
+    """As metering says it, and of whom and when."""
+    return UsageTooDetailed(
+        f"{_reason(error)}: {error.message}, in {key.period}",
+        customer=customer.party.id,
+        meter=key.meter,
+        neighbour_reason=_reason(error),
     )
 
 

@@ -10,13 +10,13 @@ from common import ids
 from common.bus.port import PAYLOAD_BYTES_MAX
 from common.money import Money, sum_money
 from common.period import Period
-from invoicing.convert import invoice_for_event, invoice_to_proto
+from invoicing.convert.invoice import invoice_for_event, invoice_to_proto
 from invoicing.domain.consolidation import Bill
 from invoicing.domain.invoice import Invoice, InvoiceId
 from invoicing.domain.line import Line, Usage
 from invoicing.domain.lines_due import LINES_MAX
 from invoicing.domain.party import CollectionMethod, Customer, Party, Seller
-from invoicing.domain.rating import flat_step
+from invoicing.domain.steps import flat_step
 
 JANUARY = Period(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC))
 SELLER = Seller(party=Party(id="sel_1", display_name="Seller", email="seller@example.com"), invoice_number_prefix="INV")

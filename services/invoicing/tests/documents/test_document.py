@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import typst
 
-from common.money import Money
 from common.period import Period
 from invoicing.documents.document import TEMPLATE, Printer, contents
 from invoicing.domain.consolidation import Bill
@@ -22,8 +21,10 @@ from invoicing.domain.errors import InvoiceNotFinalized
 from invoicing.domain.invoice import Invoice, InvoiceId
 from invoicing.domain.line import Line
 from invoicing.domain.party import Address, CollectionMethod, Customer, Party, Seller
-from invoicing.domain.price import Graduated, PerUnit, Price, Tier
-from invoicing.domain.rating import flat_step, rate
+from invoicing.domain.price import Graduated, Operators, Percentage, PerUnit, Price, Tier
+from invoicing.domain.rating import rate
+from invoicing.domain.steps import flat_step
+from invoicing.domain.usage import UsageToRate
 
 LONDON = "Europe/London"
 MARCH = Period(datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 31, 23, tzinfo=UTC))
@@ -63,7 +64,7 @@ def line(*, quantity: str = "1234.5", unit_price: str = "0.14228", currency: str
         product="Electricity",
         unit_label="kWh",
     )
-    rating = rate(price, Decimal(quantity))
+    rating = rate(price, UsageToRate.of(Decimal(quantity)))
     made = Line(
         id="line_1",
         description=price.product,
@@ -74,9 +75,9 @@ def line(*, quantity: str = "1234.5", unit_price: str = "0.14228", currency: str
         full_period=MARCH,
         quantity=Decimal(quantity),
         unit_label=price.unit_label,
-        amount=Money.rounded(rating.amount, currency),
+        amount=rating.amount,
         steps=rating.steps,
-        exact_amount=rating.amount,
+        exact_amount=rating.exact_amount,
         proration=Fraction(1),
         usage=None,
         correction=0,
@@ -125,11 +126,37 @@ def test_tiers_are_told_one_by_one() -> None:
     """So that a customer can check the amount with a pencil."""
     tiers = (Tier(up_to=Decimal(100), unit_price=Decimal(1)), Tier(up_to=None, unit_price=Decimal("0.5")))
     price = Price(id="p", currency="GBP", model=Graduated(tiers=tiers), product="Calls", unit_label="call")
-    steps = rate(price, Decimal(150)).steps
+    steps = rate(price, UsageToRate.of(Decimal(150))).steps
     assert printed(line(steps=steps))[0]["notes"] == [
         "The first 100 call: 100 at 1.00 GBP each = 100.00 GBP",
         "Over 100 call: 50 at 0.50 GBP each = 25.00 GBP",
     ]
+
+
+def test_what_costs_nothing_is_told_without_an_amount() -> None:
+    """`100 call free = 0.00 GBP` would read as if it could have been something else."""
+    free = Operators(free_units=Decimal(100))
+    price = Price(
+        id="p", currency="GBP", model=PerUnit(unit_price=Decimal(1)), product="Calls", unit_label="call", operators=free
+    )
+    assert printed(line(steps=rate(price, UsageToRate.of(Decimal(150))).steps))[0]["notes"] == [
+        "100 call free: 150 less 100 is 50",
+        "50 call at 1.00 GBP each = 50.00 GBP",
+    ]
+    [share] = rate(
+        replace(price, model=Percentage(percent=Decimal("2.5")), operators=Operators()), UsageToRate.of(Decimal(1))
+    ).steps
+    assert printed(line(steps=(share,)))[0]["notes"] == ["2.5% of 1.00 GBP"]
+
+
+def test_one_day_is_told_as_its_date() -> None:
+    """What is billed once is of the day on which it began, at whatever time of it; so is a part inside of a day."""
+    noon = datetime(2026, 3, 28, 12, tzinfo=UTC)
+    for hours in (5, 24):
+        day = Period(noon, noon + timedelta(hours=hours))
+        assert printed(line(period=day, full_period=day))[0]["period"] == "28 Mar 2026"
+    two = Period(noon, noon + timedelta(days=2))
+    assert printed(line(period=two, full_period=two))[0]["period"] == "28 Mar – 30 Mar 2026"
 
 
 def test_a_part_of_a_month_is_told_in_days() -> None:

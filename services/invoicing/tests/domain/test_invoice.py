@@ -25,7 +25,7 @@ from invoicing.domain.errors import (
 from invoicing.domain.invoice import OVERDUE_AFTER, Invoice, InvoiceId, State
 from invoicing.domain.line import Line, Usage
 from invoicing.domain.party import CollectionMethod, Customer, Party, Seller
-from invoicing.domain.rating import flat_step
+from invoicing.domain.steps import flat_step
 
 # Midnight of 1 April in London, an hour before it is in UTC.
 BILL_TIME = datetime(2026, 3, 31, 23, tzinfo=UTC)

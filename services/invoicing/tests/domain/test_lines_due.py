@@ -18,7 +18,7 @@ from common.period import Interval, Period, Unit, day_fraction, periods_between
 from invoicing.domain import lines_due as module
 from invoicing.domain.consolidation import consolidate
 from invoicing.domain.errors import TooManyLines
-from invoicing.domain.line import Line, LineKey, Usage
+from invoicing.domain.line import Line, LineKey, Usage, usage_to_rate
 from invoicing.domain.lines_due import (
     CORRECTION_WINDOW,
     LAST_LOOK,
@@ -30,8 +30,23 @@ from invoicing.domain.lines_due import (
     next_look,
     recomputed,
 )
-from invoicing.domain.price import Flat, Graduated, PerUnit, Price, Tier
+from invoicing.domain.price import (
+    Capacity,
+    Dynamic,
+    Flat,
+    Graduated,
+    Matrix,
+    Model,
+    Operators,
+    Percentage,
+    PerUnit,
+    Price,
+    Size,
+    Tier,
+)
 from invoicing.domain.rating import rate
+from invoicing.domain.steps import StepKind
+from invoicing.domain.usage import MeterQuantity, UsageGroup, UsageToRate
 
 LONDON = "Europe/London"
 JAN, FEB, MAR, APR, MAY = periods_between(
@@ -63,6 +78,14 @@ PRICES = {
         ),
         product="Calls",
         unit_label="call",
+    ),
+    "support": Price(
+        id="support",
+        currency="GBP",
+        model=PerUnit(unit_price=Decimal(5)),
+        product="Support",
+        unit_label="seat",
+        operators=Operators(minimum_amount=Decimal(31)),
     ),
     "usd": Price(id="usd", currency="USD", model=Flat(amount=Decimal(5)), product="Abroad", unit_label=""),
 }
@@ -154,6 +177,63 @@ def test_a_contract_from_mid_month_costs_its_days() -> None:
     assert [step.description for step in line.steps] == ["Fixed price", "17/31 of the full period"]
     assert exact_sum(step.amount for step in line.steps) == line.exact_amount
     assert Money.rounded(line.exact_amount, "GBP") == line.amount
+
+
+def test_a_share_is_written_with_36_decimals_and_told_as_one() -> None:
+    """24.90 × 17/31 has no last decimal; what is written is enough for anybody, and what is billed is exact."""
+    rest = Period(datetime(2026, 3, 15, tzinfo=UTC), MAR.end)
+    [found] = due([licensed("contract", rest, full=MAR)])
+    taken_off = found.line.steps[-1]
+    assert taken_off.kind is StepKind.PRORATION
+    assert abs(Fraction(found.line.exact_amount) - Fraction("24.90") * 17 / 31) <= Fraction(1, 2 * 10**36)
+    assert found.line.exact_amount.as_tuple().exponent == -36
+
+
+def test_the_minimum_is_that_of_a_whole_period() -> None:
+    """One seat at 5 is raised to 31; 17 of 31 days of that are 17, and not the 31 again."""
+    rest = Period(datetime(2026, 3, 15, tzinfo=UTC), MAR.end)
+    [found] = due([licensed("support", rest, full=MAR)])
+    assert found.line.amount == Money(17_00, "GBP")
+    assert [step.amount for step in found.line.steps] == [5, 26, -14]
+
+
+VALUES = (Decimal(40), Decimal(60))
+GROUPS = (UsageGroup(dimensions={"region": "eu"}, quantity=Decimal(100)),)
+
+
+@pytest.mark.parametrize(
+    ("model", "amount"),
+    [
+        (Percentage(percent=Decimal(1), fixed_fee=Decimal("0.50")), "2.00"),
+        (Dynamic(multiplier=Decimal("1.5")), "150"),
+        (
+            Matrix(
+                dimensions=("region",),
+                cells={("eu",): PerUnit(unit_price=Decimal(2))},
+                default=PerUnit(unit_price=Decimal(9)),
+            ),
+            "200",
+        ),
+        (
+            Capacity(
+                sizes=(
+                    Size(limits={"kwh": Decimal(100), "kw": Decimal(5)}, amount=Decimal(10)),
+                    Size(limits={}, amount=Decimal(30)),
+                )
+            ),
+            "30",
+        ),
+        (PerUnit(unit_price=Decimal(3)), "300"),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_a_price_looks_at_as_much_of_the_usage_as_its_model_needs(model: Model, amount: str) -> None:
+    """2 transactions of 100 at 1% and 0.50 each; 100 in the cell of 2; 6 kW are beyond the size of 5."""
+    usage = replace(
+        counted(100), values=VALUES, groups=GROUPS, other_meters=(MeterQuantity(meter="kw", quantity=Decimal(6)),)
+    )
+    price = replace(PRICES["kwh"], model=model, is_metered=True, meter="kwh")
+    assert rate(price, usage_to_rate(price, usage)).exact_amount == Decimal(amount)
 
 
 def test_usage_is_never_prorated() -> None:
@@ -348,7 +428,7 @@ def test_whatever_comes_late_the_lines_add_up_to_the_true_usage(price: str, coun
     for position, quantity in enumerate(counts):
         usage = usage_of(periods, counted(quantity, position=position))
         lines += [each.line for each in due(periods, usage, billed(lines))]
-    true_amount = Money.rounded(rate(PRICES[price], counts[-1]).amount, "GBP")
+    true_amount = rate(PRICES[price], UsageToRate.of(counts[-1])).amount
     assert sum_money((line.amount for line in lines), "GBP") == true_amount
     assert [line.correction for line in lines] == list(range(len(lines)))
     for line in lines:

@@ -20,6 +20,7 @@ from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from saldo.invoicing.v1 import invoice_pb2
 from saldo.invoicing.v1 import invoicing_service_pb2 as pb
 from saldo.invoicing.v1.invoicing_service_pb2_grpc import InvoicingServiceStub
+from saldo.invoicing.v1.rating_service_pb2_grpc import RatingServiceStub
 from saldo.metering.v1 import meter_pb2, usage_event_pb2
 from saldo.metering.v1 import metering_service_pb2 as metering
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
@@ -30,6 +31,8 @@ from saldo.payments.v1 import payment_pb2
 from saldo.subscriptions.v1 import customer_pb2, subscription_pb2
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as subscriptions
 from saldo.subscriptions.v1.subscriptions_service_pb2_grpc import SubscriptionsServiceStub
+
+from .price_list import PriceList, serving
 
 NEIGHBOURS = ("catalog", "subscriptions", "metering")
 LEEDS = postal_address_pb2.PostalAddress(
@@ -83,10 +86,21 @@ class Business:
         published: plan_pb2.Plan = await self.catalog.PublishPlan(catalog.PublishPlanRequest(id=draft.id))
         return published
 
-    async def meter(self, code: str, unit_label: str = "") -> None:
+    async def meter(
+        self,
+        code: str,
+        unit_label: str = "",
+        *,
+        aggregation: meter_pb2.Meter.Aggregation.ValueType = meter_pb2.Meter.SUM,
+        unique_dimension: str = "",
+    ) -> None:
         await self.metering.CreateMeter(
             metering.CreateMeterRequest(
-                code=code, display_name=code, aggregation=meter_pb2.Meter.SUM, unit_label=unit_label
+                code=code,
+                display_name=code,
+                aggregation=aggregation,
+                unit_label=unit_label,
+                unique_dimension=unique_dimension,
             )
         )
 
@@ -109,6 +123,7 @@ class Business:
         quantities: Sequence[str] = (),
         start: datetime | None = None,
         billing_day: int = 1,
+        trial_days: int | None = None,
     ) -> subscription_pb2.Subscription:
         """To all prices of the plan; `quantities` are of the licensed ones, in their order."""
         licensed = [price for price in plan.prices if not price.meter]
@@ -127,6 +142,7 @@ class Business:
             plan_id=plan.id,
             items=items,
             billing_day=billing_day,
+            trial_days=trial_days,
             start_time=None if start is None else wire.timestamp(start),
         )
         made: subscription_pb2.Subscription = await self.subscriptions.CreateSubscription(request)
@@ -225,3 +241,16 @@ async def business(suite: Suite) -> AsyncIterator[Business]:
     suite.seller = SellerId(seller.id)
     await suite.start("invoicing")
     yield Business(suite)
+
+
+@pytest_asyncio.fixture
+async def price_list(suite: Suite) -> AsyncIterator[PriceList]:
+    """Invoicing beside a stand-in of the catalog, and nobody else."""
+    async with serving(suite) as found:
+        await suite.start("invoicing")
+        yield found
+
+
+@pytest_asyncio.fixture
+async def rating(suite: Suite, price_list: PriceList) -> Any:  # Any: grpc stubs are generated
+    return suite.stub(RatingServiceStub, "invoicing")

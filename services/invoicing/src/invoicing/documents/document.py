@@ -26,7 +26,7 @@ from invoicing.domain.errors import InvoiceNotFinalized
 from invoicing.domain.invoice import Invoice, State
 from invoicing.domain.line import Line
 from invoicing.domain.party import Address, CollectionMethod, Party
-from invoicing.domain.rating import RatingStep, plain
+from invoicing.domain.steps import RatingStep, StepKind, plain
 
 CONTENT_TYPE: Final = "application/pdf"
 TEMPLATE: Final = Path(__file__).with_name("invoice.typ")
@@ -149,7 +149,8 @@ def _notes(line: Line, zone: str) -> list[str]:
     """How the amount came about, where that is not plain to see."""
     if len(line.steps) == 1:
         [step] = line.steps
-        return [step.description] if step.unit_price is not None else []
+        has_sum = step.unit_price is not None or step.percent is not None
+        return [step.description] if has_sum else []
     if line.proration == 1:
         return [_sum(step, line.amount.currency) for step in line.steps]
     # The last step takes off the rest of the period: people rather hear which part it is.
@@ -157,6 +158,8 @@ def _notes(line: Line, zone: str) -> list[str]:
 
 
 def _sum(step: RatingStep, currency: str) -> str:
+    if step.kind in (StepKind.CONVERSION, StepKind.FREE, StepKind.REMARK):
+        return step.description
     amount = _grouped(step.amount, places_min=minor_units(currency)).replace("-", MINUS)
     return f"{step.description} = {amount} {currency}"
 
@@ -191,11 +194,14 @@ def _address(address: Address, *, home: str) -> list[str]:
 
 
 def _period(period: Period, zone: str) -> str:
-    """Both days included, as people say it: the first to the 31st, not the first to the first."""
+    """Both days included, as people say it: the first to the 31st, not the first to the first.
+
+    One day from a time to the same time is the day on which it begins.
+    """
     first = civil_date(period.start, zone)
-    last = max(first, civil_date(period.end - timedelta(microseconds=1), zone))
-    if first == last:
+    if civil_days(period, zone) <= 1:
         return _date(first)
+    last = civil_date(period.end - timedelta(microseconds=1), zone)
     if first.year != last.year:
         return f"{_date(first)} – {_date(last)}"
     return f"{first.day} {_MONTHS[first.month - 1]} – {_date(last)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common.errors import FailedPrecondition, NotFound
+from common.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
 
 
 class InvoiceNotFound(NotFound):
@@ -11,6 +11,22 @@ class InvoiceNotFound(NotFound):
 
 class CustomerNotFound(NotFound):
     """There is no such customer at this seller."""
+
+
+class LineNotFound(NotFound):
+    """There is no such line on the invoice."""
+
+
+class PriceNotFound(NotFound):
+    """There is no such price in the catalog of this seller."""
+
+
+class PlanNotFound(NotFound):
+    """There is no such plan in the catalog of this seller."""
+
+
+class WeightNotPositive(InvalidArgument):
+    """Shares are in proportion to weights that are not negative, and not all zero."""
 
 
 class InvoiceNotDraft(FailedPrecondition):
@@ -46,4 +62,12 @@ class NegativeQuantity(FailedPrecondition):
 
 
 class TooManyLines(FailedPrecondition):
-    """More lines are due at once than one bill run may write."""
+    """More lines than one bill run may write, or than can be rated anew at once."""
+
+
+class UsageTooDetailed(FailedPrecondition):
+    """The usage of a period has more groups, or more transactions, than can be looked at for one line."""
+
+
+class UsageKeepsChanging(Aborted):
+    """Usage came in again and again while the transactions of a period were read."""

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
-from typing import NamedTuple
+from itertools import chain, zip_longest
+from typing import Final, NamedTuple
 
 from common.money import Money
 from common.period import Period
-from invoicing.domain.rating import RatingStep
+from invoicing.domain.price import Capacity, Dynamic, Matrix, Percentage, Price
+from invoicing.domain.steps import RatingStep
+from invoicing.domain.usage import MeterQuantity, UsageGroup, UsageToRate
+
+TRACEPARENTS_MAX: Final = 4
 
 
 class LineKey(NamedTuple):
@@ -31,6 +38,29 @@ class Usage:
     digest: str
     through_position: int
     traceparents: tuple[str, ...] = ()
+    # What only some models look at. It is asked for when there is something to rate, and not kept with a line.
+    values: tuple[Decimal, ...] = field(default=(), compare=False)
+    """The value of every event, in order of time."""
+    groups: tuple[UsageGroup, ...] = field(default=(), compare=False)
+    """The same quantity by dimensions."""
+    other_meters: tuple[MeterQuantity, ...] = field(default=(), compare=False)
+
+    def beside(self, others: Sequence[Usage]) -> Usage:
+        """With one proof for several meters, of a price that looks at all of them; the quantity stays its own."""
+        if not others:
+            return self
+        proofs = sorted((self, *others), key=lambda each: each.meter)
+        # No code of a meter contains a separator, so different usage cannot have one digest.
+        text = "\n".join(f"{each.meter}\x1f{each.digest}" for each in proofs)
+        in_turn = chain.from_iterable(zip_longest(*(each.traceparents for each in (self, *others))))
+        return replace(
+            self,
+            event_count=sum(each.event_count for each in proofs),
+            digest=hashlib.sha256(text.encode()).hexdigest(),
+            through_position=min(each.through_position for each in proofs),
+            traceparents=tuple(dict.fromkeys(each for each in in_turn if each))[:TRACEPARENTS_MAX],
+            other_meters=tuple(MeterQuantity(meter=each.meter, quantity=each.quantity) for each in others),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,3 +89,17 @@ class Line:
     @property
     def key(self) -> LineKey:
         return LineKey(self.item_id, self.price_id, self.period.start)
+
+
+def usage_to_rate(price: Price, usage: Usage) -> UsageToRate:
+    """As much of what was counted as the price's model looks at."""
+    match price.model:
+        case Percentage() | Dynamic():
+            return UsageToRate(quantity=usage.quantity, amounts=usage.values)
+        case Matrix():
+            return UsageToRate(quantity=usage.quantity, groups=usage.groups)
+        case Capacity():
+            own = MeterQuantity(meter=usage.meter, quantity=usage.quantity)
+            return UsageToRate(quantity=usage.quantity, meter_quantities=(own, *usage.other_meters))
+        case _:
+            return UsageToRate.of(usage.quantity)

@@ -17,12 +17,15 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Final, NamedTuple
 
-from common.money import Money, exact_sum, round_half_up, sum_money
+from common.money import Money, exact_sum, sum_money
 from common.period import Period
 from invoicing.domain.errors import TooManyLines
-from invoicing.domain.line import Line, LineKey, Usage
-from invoicing.domain.price import Price
-from invoicing.domain.rating import Rating, flat_step, rate, rate_usage
+from invoicing.domain.exact import as_decimal
+from invoicing.domain.line import Line, LineKey, Usage, usage_to_rate
+from invoicing.domain.price import Needs, Price
+from invoicing.domain.rating import Rating, rate
+from invoicing.domain.steps import StepKind, flat_step
+from invoicing.domain.usage import UsageToRate
 
 LINES_MAX: Final = 10_000
 CORRECTION_WINDOW: Final = timedelta(days=62)
@@ -31,16 +34,18 @@ CORRECTION_WINDOW: Final = timedelta(days=62)
 LAST_LOOK: Final = CORRECTION_WINDOW - timedelta(days=1)
 """How long after its end a metered period is asked about that no bill run comes by in time; a run may be late."""
 
-SHARE_PLACES: Final = 24
-"""How many decimals of a share are written down, such as of 17/31 of a price, which has no last one. As many as the
-longest product of a unit price and a quantity has; the amount itself is rounded from the exact fraction."""
-
 
 class UsageKey(NamedTuple):
     """What is asked of metering, for one customer."""
 
     meter: str
     period: Period
+    needs: Needs = Needs()
+    """Two prices may look at the same usage in different ways."""
+
+    @property
+    def meters(self) -> tuple[str, ...]:
+        return self.meter, *self.needs.other_meters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,10 +119,10 @@ def lines_due(
         billed = already_billed.get(each.key)
         price = prices[each.price_id]
         if billed is None:
-            counted = usage[UsageKey(each.meter, each.period)] if each.meter else None
+            counted = usage[UsageKey(each.meter, each.period, price.needs)] if each.meter else None
             due.append(Due(line=_first(each, price, counted), bill_time=each.bill_time, can_wait=False))
         elif each.meter and is_open_to_correction(each, as_of):
-            line = _correction(each, price, usage[UsageKey(each.meter, each.period)], billed)
+            line = _correction(each, price, usage[UsageKey(each.meter, each.period, price.needs)], billed)
             if line is not None:
                 last_chance = next_bill_time is None or next_bill_time > each.period.end + CORRECTION_WINDOW
                 due.append(Due(line=line, bill_time=as_of, can_wait=not last_chance))
@@ -131,7 +136,7 @@ def recomputed(line: Line, *, price: Price, usage: Usage, billed_elsewhere: Bill
     assert line.usage is not None, "a licensed line does not change"
     if usage.through_position < line.usage.through_position:
         return line
-    whole = _rated(line, rate_usage(price, usage.quantity), usage)
+    whole = _rated(line, rate(price, usage_to_rate(price, usage)), usage)
     return whole if billed_elsewhere is None else _difference(whole, billed_elsewhere, correction=line.correction)
 
 
@@ -161,7 +166,7 @@ def is_open_to_correction(each: BillablePeriod, as_of: datetime) -> bool:
 def _first(each: BillablePeriod, price: Price, usage: Usage | None) -> Line:
     quantity = usage.quantity if usage is not None else each.quantity
     assert quantity is not None, "a licensed item has a quantity"
-    rating = rate(price, quantity) if usage is None else rate_usage(price, quantity)
+    rating = rate(price, UsageToRate.of(quantity) if usage is None else usage_to_rate(price, usage))
     line = Line(
         id="",
         description=price.product,
@@ -172,9 +177,9 @@ def _first(each: BillablePeriod, price: Price, usage: Usage | None) -> Line:
         full_period=each.full_period,
         quantity=quantity,
         unit_label=price.unit_label,
-        amount=Money.rounded(rating.amount, price.currency),
+        amount=rating.amount,
         steps=rating.steps,
-        exact_amount=rating.amount,
+        exact_amount=rating.exact_amount,
         # The usage of a part of a period is itself only a part.
         proration=Fraction(1) if usage is not None else each.proration,
         usage=usage,
@@ -186,9 +191,12 @@ def _first(each: BillablePeriod, price: Price, usage: Usage | None) -> Line:
 def _share(whole: Line) -> Line:
     """The part of a whole period's amount that is owed for a part of the period."""
     share = Fraction(whole.exact_amount) * whole.proration
-    written = round_half_up(share, SHARE_PLACES)
+    # The amount is rounded from the exact fraction; of one that has no last decimal not all can be written down.
+    written = as_decimal(share)
     taken_off = flat_step(
-        f"{whole.proration} of the full period", exact_sum((written, whole.exact_amount.copy_negate()))
+        f"{whole.proration} of the full period",
+        exact_sum((written, whole.exact_amount.copy_negate())),
+        kind=StepKind.PRORATION,
     )
     return replace(
         whole,
@@ -214,7 +222,7 @@ def _difference(whole: Line, billed: Billed, *, correction: int) -> Line:
     """Rounded amounts are compared, so that the lines of a period always add up to its rounded amount."""
     assert whole.usage is not None
     counted = billed.usage.quantity if billed.usage is not None else Decimal(0)
-    taken_off = flat_step("Less what was billed before", (-billed.amount).amount)
+    taken_off = flat_step("Less what was billed before", (-billed.amount).amount, kind=StepKind.BILLED_BEFORE)
     return replace(
         whole,
         description=f"{whole.description.removesuffix(_LATE)}{_LATE}",
@@ -230,9 +238,9 @@ def _rated(line: Line, rating: Rating, usage: Usage) -> Line:
     return replace(
         line,
         quantity=usage.quantity,
-        amount=Money.rounded(rating.amount, line.amount.currency),
+        amount=rating.amount,
         steps=rating.steps,
-        exact_amount=rating.amount,
+        exact_amount=rating.exact_amount,
         usage=usage,
     )
 

@@ -13,6 +13,12 @@ from invoicing.store.billing import (
     save_billing,
     save_sweep,
 )
+from invoicing.store.history import (
+    count_lines_billed_by,
+    line_with_period,
+    periods_billed_by,
+    prices_ever_billed_by,
+)
 from invoicing.store.invoices import (
     DRAFTS_DUE,
     LINES_PER_PAGE_MAX,
@@ -40,16 +46,20 @@ __all__ = [
     "Sweep",
     "add_invoice",
     "already_billed",
+    "count_lines_billed_by",
     "find_billing",
     "find_sweep",
     "invoice",
     "known_customers",
+    "line_with_period",
     "list_invoices",
     "lock_draft",
     "mark_due",
     "metadata",
     "next_number",
+    "periods_billed_by",
     "plan_sweep",
+    "prices_ever_billed_by",
     "remember_payment",
     "replace_lines",
     "save_billing",

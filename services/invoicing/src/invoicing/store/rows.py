@@ -15,7 +15,7 @@ from common.period import Period
 from invoicing.domain.invoice import Invoice, InvoiceId, State
 from invoicing.domain.line import Line, Usage
 from invoicing.domain.party import Address, CollectionMethod, Party
-from invoicing.domain.rating import RatingStep
+from invoicing.domain.steps import RatingStep, StepKind
 
 
 def invoice_row(invoice: Invoice) -> dict[str, object]:
@@ -83,7 +83,7 @@ def line_row(line: Line) -> dict[str, object]:
         "unit_label": line.unit_label,
         "currency": line.amount.currency,
         "amount_minor": line.amount.minor,
-        "rating_steps": [_step_row(step) for step in line.steps],
+        "rating_steps": [step_row(step) for step in line.steps],
         "exact_amount": str(line.exact_amount),
         "proration_numerator": line.proration.numerator,
         "proration_denominator": line.proration.denominator,
@@ -97,13 +97,23 @@ def line_row(line: Line) -> dict[str, object]:
     }
 
 
-def _step_row(step: RatingStep) -> dict[str, str | None]:
-    return {
+def step_row(step: RatingStep) -> dict[str, str | None]:
+    """What says nothing is left out: a line has many steps."""
+    row = {
+        "kind": step.kind.name,
         "description": step.description,
         "quantity": str(step.quantity),
         "unit_price": None if step.unit_price is None else str(step.unit_price),
         "amount": str(step.amount),
     }
+    numbers = {
+        "over": step.over,
+        "up_to": step.up_to,
+        "percent": step.percent,
+        "package_size": step.package_size,
+    }
+    told = {name: str(number) for name, number in numbers.items() if number is not None}
+    return row | told | ({"cell": step.cell} if step.cell else {})
 
 
 def line_of(row: Row[Any]) -> Line:  # Any: a row of `invoice_lines`
@@ -118,7 +128,7 @@ def line_of(row: Row[Any]) -> Line:  # Any: a row of `invoice_lines`
         quantity=row.quantity,
         unit_label=row.unit_label,
         amount=Money(row.amount_minor, row.currency),
-        steps=tuple(_step(step) for step in row.rating_steps),
+        steps=tuple(step_of(step) for step in row.rating_steps),
         exact_amount=row.exact_amount,
         proration=Fraction(row.proration_numerator, row.proration_denominator),
         usage=_usage(row) if row.meter else None,
@@ -137,14 +147,25 @@ def _usage(row: Row[Any]) -> Usage:  # Any: a row of `invoice_lines`
     )
 
 
-def _step(stored: dict[str, Any]) -> RatingStep:  # Any: JSON as `_step_row` wrote it
-    unit_price = stored["unit_price"]
+def step_of(stored: dict[str, Any]) -> RatingStep:  # Any: JSON as `step_row` wrote it
+    # Lines of before are not rewritten: their steps have no kind, and of the numbers only three.
     return RatingStep(
-        description=stored["description"],
+        kind=StepKind[stored.get("kind", StepKind.KIND_UNSPECIFIED.name)],
         quantity=Decimal(stored["quantity"]),
-        unit_price=None if unit_price is None else Decimal(unit_price),
+        unit_price=_number(stored, "unit_price"),
         amount=Decimal(stored["amount"]),
+        words=stored["description"],
+        over=_number(stored, "over"),
+        up_to=_number(stored, "up_to"),
+        percent=_number(stored, "percent"),
+        package_size=_number(stored, "package_size"),
+        cell=stored.get("cell", ""),
     )
+
+
+def _number(stored: dict[str, Any], name: str) -> Decimal | None:  # Any: JSON as `step_row` wrote it
+    found = stored.get(name)
+    return None if found is None else Decimal(found)
 
 
 def _party(stored: dict[str, Any]) -> Party:  # Any: JSON as `asdict` made it

@@ -99,6 +99,7 @@ invoice_lines = Table(
         *("seller_id", "item_id", "price_id", "period_start", "correction"), name="invoice_lines_billed_once"
     ),
     UniqueConstraint("seller_id", "invoice_id", "position", name="invoice_lines_position"),
+    Index("invoice_lines_of_price", "seller_id", "price_id", "period_end"),
     ForeignKeyConstraint(
         ["seller_id", "invoice_id"], ["invoices.seller_id", "invoices.id"], name="invoice_lines_invoice"
     ),

@@ -10,9 +10,9 @@ from common.crash import crashpoint, register
 from common.db import Tx
 from common.rpc import Desk
 from invoicing import clients, store
-from invoicing.convert import invoice_for_event
+from invoicing.convert.invoice import invoice_for_event
 from invoicing.domain.consolidation import payable
-from invoicing.domain.errors import InvoiceNotDraft
+from invoicing.domain.errors import InvoiceNotDraft, UsageTooDetailed
 from invoicing.domain.invoice import Invoice, InvoiceId, State
 from invoicing.domain.line import Line, Usage
 from invoicing.domain.lines_due import UsageKey, recomputed
@@ -53,11 +53,16 @@ async def pull(desk: Desk, invoice_id: InvoiceId) -> Facts | None:
         return None
     metered = [line for line in draft.lines if line.usage is not None]
     customer = await clients.customer(desk, draft.customer_id)
+    prices = await clients.prices(desk, (line.price_id for line in metered))
+    keys = {_usage_key(line, prices[line.price_id]) for line in metered}
+    usage = await clients.usages(desk, customer, keys)
+    if keys - usage.keys():
+        raise UsageTooDetailed(f"invoice {draft.id} has too much usage to look at at once", invoice=draft.id)
     return Facts(
         customer=customer,
         seller=await clients.seller(desk),
-        prices=await clients.prices(desk, (line.price_id for line in metered)),
-        usage=await clients.usages(desk, customer, [_usage_key(line) for line in metered]),
+        prices=prices,
+        usage=usage,
     )
 
 
@@ -96,8 +101,8 @@ async def _recomputed(tx: Tx, draft: Invoice, facts: Facts) -> Invoice:
 
     def anew(line: Line) -> Line:
         # A line that a bill run added since has been counted since; it may share its usage with one that was there.
-        usage = facts.usage.get(_usage_key(line)) if line.usage is not None else None
         price = facts.prices.get(line.price_id)
+        usage = facts.usage.get(_usage_key(line, price)) if line.usage is not None and price is not None else None
         if usage is None or price is None:
             return line
         return recomputed(line, price=price, usage=usage, billed_elsewhere=elsewhere.get(line.key))
@@ -107,6 +112,6 @@ async def _recomputed(tx: Tx, draft: Invoice, facts: Facts) -> Invoice:
     return draft.with_lines(list(compress(lines, payable(lines))))
 
 
-def _usage_key(line: Line) -> UsageKey:
+def _usage_key(line: Line, price: Price) -> UsageKey:
     assert line.usage is not None
-    return UsageKey(line.usage.meter, line.period)
+    return UsageKey(line.usage.meter, line.period, price.needs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from common.db import Tx
 from invoicing import store
-from invoicing.convert import invoice_for_event
+from invoicing.convert.invoice import invoice_for_event
 from invoicing.domain.invoice import InvoiceId
 from saldo.invoicing.v1 import events_pb2 as events
 

@@ -1,0 +1,109 @@
+"""Knows how what the neighbours answer in looks on the wire: periods, usage, parties."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from fractions import Fraction
+from typing import Final
+
+from google.type import decimal_pb2, postal_address_pb2
+
+from common import wire
+from invoicing.domain.line import Usage
+from invoicing.domain.lines_due import BillablePeriod
+from invoicing.domain.party import Address, CollectionMethod, Customer, Party, Seller
+from invoicing.domain.usage import UsageGroup
+from saldo.catalog.v1 import seller_pb2
+from saldo.metering.v1 import usage_event_pb2
+from saldo.subscriptions.v1 import customer_pb2, subscription_pb2
+
+DIGITS_MAX: Final = 100
+"""Of a sum of very many very large values."""
+
+
+def billable_period_from_proto(proto: subscription_pb2.BillablePeriod) -> BillablePeriod:
+    return BillablePeriod(
+        subscription_id=proto.subscription_id,
+        item_id=proto.item_id,
+        price_id=proto.price_id,
+        quantity=None if proto.meter else _decimal(proto.quantity, field="quantity"),
+        meter=proto.meter,
+        period=wire.parse_interval(proto.period, field="period"),
+        full_period=wire.parse_interval(proto.full_period, field="full_period"),
+        proration=Fraction(proto.proration.numerator, proto.proration.denominator),
+        bill_time=wire.parse_timestamp(proto.bill_time, field="bill_time"),
+    )
+
+
+def usage_from_proto(proto: usage_event_pb2.Usage, *, group_by: Sequence[str]) -> Usage:
+    """`group_by` are the dimensions that were asked for: an answer tells only their values."""
+    return Usage(
+        meter=proto.meter,
+        quantity=_decimal(proto.quantity, field="quantity"),
+        event_count=proto.event_count,
+        digest=proto.digest,
+        through_position=proto.through_position,
+        traceparents=tuple(proto.traceparents),
+        values=tuple(_decimal(value, field="values") for value in proto.values),
+        groups=tuple(
+            UsageGroup(
+                dimensions=dict(zip(group_by, group.values, strict=True)),
+                quantity=_decimal(group.quantity, field="groups.quantity"),
+            )
+            for group in proto.groups
+        ),
+    )
+
+
+def seller_from_proto(proto: seller_pb2.Seller) -> Seller:
+    return Seller(
+        party=Party(
+            id=proto.id,
+            display_name=proto.display_name,
+            address=_address(proto.address) if proto.HasField("address") else None,
+            tax_id=proto.tax_id,
+            email=proto.email,
+            payment_instructions=proto.payment_instructions,
+        ),
+        invoice_number_prefix=proto.invoice_number_prefix,
+    )
+
+
+def customer_from_proto(proto: customer_pb2.Customer) -> Customer:
+    profile = proto.billing_profile
+    method = wire.enum_name(
+        customer_pb2.BillingProfile.CollectionMethod, profile.collection_method, field="collection_method"
+    )
+    return Customer(
+        party=Party(
+            id=proto.id,
+            display_name=proto.contact.display_name,
+            address=_address(proto.contact.address) if proto.contact.HasField("address") else None,
+            email=proto.contact.email,
+        ),
+        external_id=proto.external_id,
+        currency=profile.currency,
+        time_zone=profile.time_zone,
+        net_terms_days=profile.net_terms_days,
+        collection_method=CollectionMethod[method],
+    )
+
+
+def _address(proto: postal_address_pb2.PostalAddress) -> Address:
+    return Address(
+        region_code=proto.region_code,
+        language_code=proto.language_code,
+        postal_code=proto.postal_code,
+        sorting_code=proto.sorting_code,
+        administrative_area=proto.administrative_area,
+        locality=proto.locality,
+        sublocality=proto.sublocality,
+        address_lines=tuple(proto.address_lines),
+        recipients=tuple(proto.recipients),
+        organization=proto.organization,
+    )
+
+
+def _decimal(proto: decimal_pb2.Decimal, *, field: str) -> Decimal:
+    return wire.parse_decimal(proto, field=field, digits_max=DIGITS_MAX)

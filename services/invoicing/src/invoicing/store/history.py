@@ -1,0 +1,124 @@
+"""Knows the questions asked of what was billed long ago: by which prices, for how much, and what it cost a customer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection
+from datetime import datetime
+from fractions import Fraction
+from typing import Final
+
+import asyncpg
+from sqlalchemy import Text, any_, func, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from common.db import Tx
+from common.money import Money
+from invoicing.domain.errors import LineNotFound
+from invoicing.domain.invoice import InvoiceId, State
+from invoicing.domain.line import Line
+from invoicing.domain.simulation import BilledPeriod
+from invoicing.store.invoices import invoice
+from invoicing.store.rows import line_of
+from invoicing.store.tables import invoice_lines, invoices
+
+PERIODS_PER_PAGE: Final = 500
+OWED: Final = tuple(state.name for state in State if state not in (State.DRAFT, State.VOID))
+"""The states of invoices that were meant, and are final."""
+
+
+async def line_with_period(tx: Tx, invoice_id: InvoiceId, line_id: str) -> tuple[Line, Money, str]:
+    """A line, what its period cost with it and with all that was billed for it before, and where its days are days."""
+    query = (
+        select(invoice_lines, invoices.c.time_zone)
+        .select_from(invoice_lines.join(invoices))
+        .where(
+            invoice_lines.c.seller_id == tx.seller_id,
+            invoice_lines.c.invoice_id == invoice_id,
+            invoice_lines.c.id == line_id,
+        )
+    )
+    row = (await tx.execute(query)).one_or_none()
+    if row is None:
+        await invoice(tx, invoice_id)  # or there is no such invoice, which is what to say
+        raise LineNotFound(f"there is no line {line_id} on invoice {invoice_id}", invoice=invoice_id, line=line_id)
+    line = line_of(row)
+    total = select(func.sum(invoice_lines.c.amount_minor)).where(
+        invoice_lines.c.seller_id == tx.seller_id,
+        invoice_lines.c.item_id == line.item_id,
+        invoice_lines.c.price_id == line.price_id,
+        invoice_lines.c.period_start == line.period.start,
+        invoice_lines.c.correction <= line.correction,
+    )
+    return line, Money(int((await tx.execute(total)).scalar_one()), line.amount.currency), row.time_zone
+
+
+async def count_lines_billed_by(
+    tx: Tx, price_ids: Collection[str], *, after: datetime, through: datetime, limit: int
+) -> int:
+    """How many final lines of periods that ended in `(after, through]`; no more than `limit` are counted."""
+    found = (
+        select(literal(1))
+        .select_from(invoice_lines.join(invoices))
+        .where(
+            invoice_lines.c.seller_id == tx.seller_id,
+            invoice_lines.c.price_id == any_(literal(sorted(price_ids), ARRAY(Text))),
+            invoice_lines.c.period_end > after,
+            invoice_lines.c.period_end <= through,
+            invoices.c.state.in_(OWED),
+        )
+        .limit(limit)
+    )
+    return int((await tx.execute(select(func.count()).select_from(found.subquery()))).scalar_one())
+
+
+async def periods_billed_by(
+    tx: Tx, price_ids: Collection[str], *, after: datetime, through: datetime
+) -> AsyncIterator[list[BilledPeriod]]:
+    """The same lines, put together by period, in pages: all of one statement, so that none is missed or seen twice."""
+    cursor = await tx.driver.cursor(_PERIODS, tx.seller_id, sorted(price_ids), after, through, list(OWED))
+    while rows := await cursor.fetch(PERIODS_PER_PAGE):
+        yield [_period(row) for row in rows]
+
+
+_PERIODS: Final = """
+    SELECT i.customer_id, l.price_id, l.currency, sum(l.amount_minor) AS billed_minor, count(*) AS line_count,
+        bool_or(l.correction = 0) AS is_complete,
+        (array_agg(l.quantity ORDER BY l.correction))[1] AS quantity,
+        (array_agg(l.meter ORDER BY l.correction))[1] AS meter,
+        (array_agg(l.usage_quantity ORDER BY l.correction DESC))[1] AS usage_quantity,
+        (array_agg(l.proration_numerator ORDER BY l.correction))[1] AS proration_numerator,
+        (array_agg(l.proration_denominator ORDER BY l.correction))[1] AS proration_denominator
+    FROM invoice_lines l JOIN invoices i ON i.seller_id = l.seller_id AND i.id = l.invoice_id
+    WHERE l.seller_id = $1 AND l.price_id = ANY ($2::text[]) AND l.period_end > $3 AND l.period_end <= $4
+        AND i.state = ANY ($5::text[])
+    GROUP BY i.customer_id, l.item_id, l.price_id, l.period_start, l.currency
+"""
+
+
+def _period(row: asyncpg.Record) -> BilledPeriod:
+    return BilledPeriod(
+        customer_id=row["customer_id"],
+        price_id=row["price_id"],
+        billed=Money(int(row["billed_minor"]), row["currency"]),
+        line_count=row["line_count"],
+        quantity=row["quantity"],
+        meter=row["meter"],
+        usage_quantity=row["usage_quantity"],
+        proration=Fraction(row["proration_numerator"], row["proration_denominator"]),
+        is_complete=row["is_complete"],
+    )
+
+
+async def prices_ever_billed_by(tx: Tx, price_ids: Collection[str]) -> set[str]:
+    """Those of the prices that some final line was billed by."""
+    asked = func.unnest(literal(sorted(price_ids), ARRAY(Text))).table_valued("id").render_derived(name="asked")
+    billed = (
+        select(literal(1))
+        .select_from(invoice_lines.join(invoices))
+        .where(
+            invoice_lines.c.seller_id == tx.seller_id,
+            invoice_lines.c.price_id == asked.c.id,
+            invoices.c.state.in_(OWED),
+        )
+    )
+    return set((await tx.execute(select(asked.c.id).where(billed.exists()))).scalars())
