@@ -10,11 +10,15 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 import pytest_asyncio
+from google.type import decimal_pb2
 
+from common import ids
 from common.bus import MemoryBus
 from common.caller import Role
 from common.ids import SellerId
-from common.testing import SERVICES, Databases, Keys, Suite
+from common.testing import SANDBOX_START, SERVICES, Databases, Keys, Suite
+from saldo.catalog.v1 import coupon_pb2, coupon_service_pb2
+from saldo.catalog.v1.coupon_service_pb2_grpc import CouponServiceStub
 from tools.check.journal import Journal
 from tools.check.records import Sources
 from tools.client import Client
@@ -66,6 +70,29 @@ class World:
         return Sources(databases={**self.urls, service: copy}, journals=[self.journal])
 
 
+async def redeem_coupons(suite: Suite, seller_id: SellerId) -> None:
+    """With and without a code, more than once by one customer, and once for nothing."""
+    api = suite.stub(CouponServiceStub, "catalog", seller=seller_id)
+    tenth = coupon_pb2.PercentOff(percent=decimal_pb2.Decimal(value="10"))
+    spring, autumn = [
+        await api.CreateCoupon(
+            coupon_service_pb2.CreateCouponRequest(
+                coupon=coupon_pb2.Coupon(
+                    code=code, display_name=code, percent_off=tenth, duration=coupon_pb2.Coupon.ONCE, redemptions_max=9
+                )
+            )
+        )
+        for code in ("spring", "autumn")
+    ]
+    await api.CreateCouponCodes(coupon_service_pb2.CreateCouponCodesRequest(coupon_id=spring.id, code="HELLO"))
+    ada, bob = (ids.mint("cus", SANDBOX_START) for _ in range(2))
+    for _ in range(2):
+        await api.RedeemCoupon(coupon_service_pb2.RedeemCouponRequest(coupon_code="HELLO", customer_id=ada))
+    await api.RedeemCoupon(coupon_service_pb2.RedeemCouponRequest(coupon_id=spring.id, customer_id=bob))
+    mistake = await api.RedeemCoupon(coupon_service_pb2.RedeemCouponRequest(coupon_id=autumn.id, customer_id=bob))
+    await api.ReleaseRedemption(coupon_service_pb2.ReleaseRedemptionRequest(id=mistake.id))
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def world(databases: Databases, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     """Played once: what tests corrupt are copies."""
@@ -80,6 +107,7 @@ async def world(databases: Databases, keys: Keys, tmp_path_factory: pytest.TempP
             requests.create_seller(example.seller, start=example.story.start, key="seller")
         )
         await platform.close()
+        await redeem_coupons(suite, SellerId(seller.id))
         with Journal(journal_path, seller_id=seller.id) as journal:
             token = keys.token(role=Role.OWNER, seller_id=SellerId(seller.id))
             async with Client(addresses, token, record=journal.record) as client:

@@ -16,6 +16,10 @@ from tools.check.verification import INVARIANTS, verify
 PERIODS = "every period of every item is invoiced exactly once"
 OVERLAP = "no two lines of an item overlap"
 AMOUNTS = "every amount agrees with the independent rater"
+NEGOTIATED = "a negotiated price is only on lines of its customer"
+REDEEMED = "redemption counts equal redemptions and respect limits"
+ONE_VERSION = "one version of a plan is sold at a time"
+AS_PUBLISHED = "what is sold is what was published"
 CORRECTIONS = "corrections of a period add up"
 STEPS = "rating steps explain every amount"
 TOTALS = "lines sum to totals"
@@ -89,7 +93,29 @@ CORRUPTIONS = {
     "a price is another than was billed": Corruption(
         "catalog",
         ("UPDATE prices SET model = jsonb_set(model, '{amount}', '\"49.01\"') WHERE model->>'model' = 'FLAT'",),
-        (AMOUNTS,),
+        (AMOUNTS, AS_PUBLISHED),
+    ),
+    "a minimum is another than was billed": Corruption(
+        "catalog",
+        ("UPDATE prices SET operators = '{\"minimum_amount\": \"1000\"}' WHERE code = 'calls'",),
+        (AMOUNTS, AS_PUBLISHED),
+    ),
+    "a price was negotiated with somebody else": Corruption(
+        "catalog",
+        ("UPDATE prices SET customer_id = 'cus_x', list_price_id = 'price_x' WHERE code = 'monthly'",),
+        (NEGOTIATED, AS_PUBLISHED, ANNOUNCED),
+    ),
+    "a price is called another name": Corruption(
+        "catalog", ("UPDATE prices SET code = 'yearly' WHERE code = 'monthly'",), (AS_PUBLISHED,)
+    ),
+    "a version ends and nothing follows": Corruption(
+        "catalog", (one("plans", "superseded_time = effective_time + interval '10 years'"),), (ONE_VERSION,)
+    ),
+    "a version was never taken off sale": Corruption(
+        "catalog", (one("plans", "superseded_time = effective_time + interval '1 second'"),), (ONE_VERSION, DUE)
+    ),
+    "a coupon counts a redemption too many": Corruption(
+        "catalog", (one("coupons", "redemption_count = redemption_count + 1"),), (REDEEMED,)
     ),
     "a share is another than was billed": Corruption(
         "invoicing", (one("invoice_lines", "proration_denominator = 30", "proration_denominator <> 1"),), (AMOUNTS,)
@@ -100,6 +126,17 @@ CORRUPTIONS = {
     "a rating step is not explained": Corruption(
         "invoicing",
         (one("invoice_lines", "rating_steps = jsonb_set(rating_steps, '{0,amount}', '\"1\"')", "meter <> ''"),),
+        (STEPS,),
+    ),
+    "a rating step does not multiply out": Corruption(
+        "invoicing",
+        (
+            one(
+                "invoice_lines",
+                "rating_steps = jsonb_set(rating_steps, '{0,quantity}', '\"77\"')",
+                "rating_steps->0->>'kind' = 'UNITS'",
+            ),
+        ),
         (STEPS,),
     ),
     "a line is missing from a total": Corruption(
@@ -241,7 +278,7 @@ CORRUPTIONS = {
     ),
     "a seller is gone": Corruption("catalog", ("DELETE FROM sellers",), (SELLERS,)),
     "an answer was forgotten": Corruption(
-        "catalog", (one("requests", "digest = '\\x00'", "method = 'CreateProduct'", of="request_id"),), (ANSWERED,)
+        "catalog", (one("requests", "digest = '\\x00'", "method = 'ApplyCatalog'", of="request_id"),), (ANSWERED,)
     ),
 }
 
@@ -299,7 +336,8 @@ async def test_the_table_names_the_first_offenders(world: World) -> None:
     with console.capture() as captured:
         report.print(console)
     lines = captured.get().splitlines()
-    (named,) = [number for number, line in enumerate(lines) if "✗" in line]
+    named, also = [number for number, line in enumerate(lines) if "✗" in line]
     assert AMOUNTS in lines[named]
+    assert AS_PUBLISHED in lines[also]
     assert "rated anew" in lines[named + 1]
     assert "[b]" in lines[named + 1]

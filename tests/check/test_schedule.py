@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 
@@ -17,10 +18,11 @@ from subscriptions.domain.subscription import (
     ItemId,
     PlanId,
     PriceId,
+    State,
     Subscription,
     SubscriptionId,
 )
-from tools.check.calendar import Rhythm, Span, share
+from tools.check.calendar import Rhythm, Span, days_later, share
 from tools.check.schedule import Agreement, BilledKey, Terms, billables
 
 ZONES = ("UTC", "Europe/London", "America/New_York", "Australia/Lord_Howe", "Pacific/Apia", "Asia/Kathmandu")
@@ -43,15 +45,17 @@ def histories(draw: st.DrawFn) -> Subscription:
         )
         for n in range(2)
     )
+    once = replace(items[0], id=ItemId("subi_once"), interval=None, timing=BillingTiming.IN_ADVANCE)
     found = Subscription.agree(
         id=SubscriptionId("sub"),
         customer_id=CustomerId("cus"),
         plan_id=PlanId("plan"),
-        items=items,
+        items=(*items, once),
         currency="EUR",
         time_zone=draw(st.sampled_from(ZONES)),
         start_time=start,
         billing_day=draw(st.integers(0, 31)) if units == (Unit.MONTH, Unit.YEAR) else 0,
+        trial_days=draw(st.sampled_from([0, 0, 1, 31, 90])),
         at=start,
     )
     now = start
@@ -60,14 +64,16 @@ def histories(draw: st.DrawFn) -> Subscription:
         end = found.end
         if end is not None and end <= now:
             break
+        if found.state is State.TRIALING and found.billed_from <= now:
+            found = found.end_trial(at=now)
         match verb, found.state.name:
             case "pause", "ACTIVE":
                 found = found.pause(at=now)
             case "resume", "PAUSED":
                 found = found.resume(at=now, past_due=False)
-            case "notice", ("ACTIVE" | "PAUSED"):
+            case "notice", ("TRIALING" | "ACTIVE" | "PAUSED"):
                 found = found.cancel_at_period_end(at=now)
-            case "cancel", ("ACTIVE" | "PAUSED"):
+            case "cancel", ("TRIALING" | "ACTIVE" | "PAUSED"):
                 found = found.cancel(at=now)
     return found
 
@@ -83,6 +89,7 @@ def test_both_come_to_the_same_periods(subscription: Subscription, days: int) ->
         zone=subscription.time_zone,
         anchor=subscription.billing_anchor,
         start=subscription.start_time,
+        trial_end=subscription.trial_end_time,
         pauses=tuple((pause.start, pause.end) for pause in subscription.pauses),
         end=subscription.end,
         notice_given=subscription.notice.given if subscription.notice else None,
@@ -111,8 +118,8 @@ def _terms(item: Item) -> Terms:
     return Terms(
         item_id=item.id,
         price_id=item.price_id,
-        unit=item.interval.unit.name,
-        count=item.interval.count,
+        unit=item.interval.unit.name if item.interval else "ONCE",
+        count=item.interval.count if item.interval else 1,
         in_advance=item.timing is BillingTiming.IN_ADVANCE,
         meter=item.meter,
         quantity=Fraction(1),
@@ -130,3 +137,9 @@ def test_a_clock_change_makes_no_day_longer() -> None:
     march = Span(datetime(2012, 3, 1, tzinfo=UTC), datetime(2012, 3, 31, 23, tzinfo=UTC))
     later = Span(datetime(2012, 3, 16, tzinfo=UTC), march.end)
     assert share(later, march, "Europe/London") == Fraction(16, 31)
+
+
+def test_days_later_is_the_same_time_of_day() -> None:
+    """Nine in London is nine in London, whatever the clocks did in between."""
+    nine = datetime(2012, 3, 20, 9, tzinfo=UTC)
+    assert days_later(nine, 14, "Europe/London") == datetime(2012, 4, 3, 8, tzinfo=UTC)

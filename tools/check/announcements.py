@@ -37,10 +37,20 @@ def every_revision(row: Row) -> int:
 EXPECTED: Final[Mapping[str, tuple[Announced, ...]]] = {
     "catalog": (
         Announced(table="sellers", events=("SellerCreated", "SellerUpdated"), times=every_revision),
-        Announced(table="products", events=("ProductCreated",), times=once),
+        Announced(table="products", events=("ProductCreated", "ProductUpdated"), times=every_revision),
+        Announced(table="tax_codes", events=("TaxCodeCreated",), times=once),
+        Announced(table="features", events=("FeatureCreated",), times=once),
         Announced(table="plans", events=("PlanCreated",), times=once),
         Announced(table="plans", events=("PlanPublished",), times=lambda row: int(row["publish_time"] is not None)),
         Announced(table="plans", events=("PlanArchived",), times=lambda row: int(row["state"] == "ARCHIVED")),
+        Announced(table="prices", events=("PriceNegotiated",), times=lambda row: int(row["customer_id"] != "")),
+        Announced(table="coupons", events=("CouponCreated", "CouponArchived"), times=every_revision),
+        Announced(table="redemptions", events=("RedemptionCreated",), times=once),
+        Announced(
+            table="redemptions",
+            events=("RedemptionReleased",),
+            times=lambda row: int(row["release_time"] is not None),
+        ),
     ),
     "subscriptions": (
         Announced(table="customers", events=("CustomerCreated", "CustomerUpdated"), times=every_revision),
@@ -48,6 +58,7 @@ EXPECTED: Final[Mapping[str, tuple[Announced, ...]]] = {
             table="subscriptions",
             events=(
                 "SubscriptionCreated",
+                "SubscriptionTrialStarted",
                 "SubscriptionActivated",
                 "SubscriptionPastDue",
                 "SubscriptionPaused",

@@ -6,17 +6,21 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any, Final
 
 from tools.check import rater
 from tools.check.calendar import Span
-from tools.check.rater import Step, Tariff
+from tools.check.counting import Counting
+from tools.check.rater import Capacity, Dynamic, Matrix, Percentage, Tariff, Used
 from tools.check.records import Records, Row
 from tools.check.report import Invariant, Tally
 from tools.check.schedule import Agreement, Billable, BilledKey, Terms, billables
+from tools.check.tariff import tariff_of
+
+OF_EVENTS: Final = (Percentage, Matrix, Dynamic, Capacity)
+"""The models for which one quantity says too little."""
 
 
 def every_period_once(records: Records, tally: Tally) -> None:
@@ -51,6 +55,7 @@ def no_overlap(records: Records, tally: Tally) -> None:
 def amounts_rated_anew(records: Records, tally: Tally) -> None:
     """Every line costs what the price says for its quantity and share; corrections are the difference, to the cent."""
     prices = tariffs(records)
+    counting = Counting(records)
     shares = {billable.key: billable for billable in expected(records)}
     for key, lines in lines_by_key(records).items():
         billed = 0
@@ -58,9 +63,9 @@ def amounts_rated_anew(records: Records, tally: Tally) -> None:
             with tally.checking(line["id"]):
                 billable = shares.get(key)
                 currency, tariff = prices[line["price_id"]]
-                quantity = _rated_quantity(line, billable)
+                used = _used(line, billable, tariff, counting)
                 share = billable.share if billable is not None else Fraction(1)
-                due = rater.minor(rater.cost(tariff, quantity) * share, currency) - billed
+                due = rater.minor(rater.cost(tariff, used) * share, currency) - billed
                 tally.check(
                     line["amount_minor"] == due and line["currency"] == currency,
                     f"{line['id']} is {line['amount_minor']} {line['currency']}, rated anew {due} {currency}",
@@ -92,6 +97,23 @@ def steps_explain_amounts(records: Records, tally: Tally) -> None:
             # What was billed before is taken off after rounding, which at half a cent below zero is another rounding.
             near = abs(rounded - line["amount_minor"]) <= (1 if line["correction"] else 0)
             tally.check(told == exact and near, f"{line['id']}: its steps add up to {told}")
+            for number, step in enumerate(steps):
+                if step.get("kind"):
+                    explained = Fraction(step["amount"]) == _explained(step)
+                    tally.check(explained, f"{line['id']}: step {number} is not {step['amount']}")
+
+
+def negotiated_for_its_customer(records: Records, tally: Tally) -> None:
+    """A price that was negotiated with a customer is on no line of anybody else."""
+    prices = records.by("catalog", "prices", "id")
+    owed_by = {row["id"]: row["customer_id"] for row in records.rows("invoicing", "invoices")}
+    for line in records.rows("invoicing", "invoice_lines"):
+        with tally.checking(line["id"]):
+            (price,) = prices[line["price_id"]]
+            # Databases that are older than negotiated prices have no such column.
+            whose = price.get("customer_id") or ""
+            customer_id = owed_by[line["invoice_id"]]
+            tally.check(whose in ("", customer_id), f"{line['id']} of {customer_id} is at the price of {whose}")
 
 
 def lines_sum_to_totals(records: Records, tally: Tally) -> None:
@@ -159,12 +181,27 @@ def _standing_lines(records: Records) -> Iterator[Row]:
     return (line for line in records.rows("invoicing", "invoice_lines") if line["invoice_id"] not in void)
 
 
-def _rated_quantity(line: Row, billable: Billable | None) -> Fraction:
+def _used(line: Row, billable: Billable | None, tariff: Tariff, counting: Counting) -> Used:
+    """A quantity as the line tells it, which another invariant counts anew, or all else from the usage events."""
+    if isinstance(tariff.model, OF_EVENTS) and line["meter"]:
+        return counting.used(line, counting.considered(line, span_of(line), tariff.model), tariff.model)
     if line["usage_quantity"] is not None:
-        return Fraction(line["usage_quantity"])
+        return Used(quantity=Fraction(line["usage_quantity"]))
     if billable is not None and billable.terms.quantity is not None:
-        return billable.terms.quantity
-    return Fraction(line["quantity"])
+        return Used(quantity=billable.terms.quantity)
+    return Used(quantity=Fraction(line["quantity"]))
+
+
+def _explained(step: Mapping[str, Any]) -> Fraction:  # Any: JSON as invoicing stores a step
+    """What a step comes to by its own numbers; of a kind that has none to multiply it is taken at its word."""
+    match step["kind"]:
+        case "UNITS" | "PACKAGES" | "FIXED_FEE":
+            return Fraction(step["quantity"]) * Fraction(step["unit_price"])
+        case "PERCENT":
+            return Fraction(step["quantity"]) * Fraction(step["percent"]) / 100
+        case "CONVERSION" | "FREE" | "REMARK":
+            return Fraction(0)
+    return Fraction(step["amount"])
 
 
 def _agreement(row: Row, pauses: Any) -> Agreement:  # Any: rows of `pauses`
@@ -174,6 +211,8 @@ def _agreement(row: Row, pauses: Any) -> Agreement:  # Any: rows of `pauses`
         zone=row["time_zone"],
         anchor=row["billing_anchor"],
         start=row["start_time"],
+        # Databases that are older than trials have no such column.
+        trial_end=row.get("trial_end_time"),
         pauses=tuple(sorted((pause["start_time"], pause["end_time"]) for pause in pauses)),
         end=row["end_time"] or row["cancel_time"],
         # A notice only tells the end while it is the end: a cancellation before it comes unforeseen.
@@ -195,25 +234,21 @@ def _terms(row: Row) -> Terms:
 
 
 def tariffs(records: Records) -> Mapping[str, tuple[str, Tariff]]:
+    """The currency and the tariff of every price, negotiated or not."""
     return {
-        row["id"]: (row["currency"], _tariff(json.loads(row["model"]))) for row in records.rows("catalog", "prices")
-    }
-
-
-def _tariff(model: Mapping[str, Any]) -> Tariff:  # Any: JSON as the catalog stores a model
-    if model["model"] == "FLAT":
-        return Tariff(flat=Fraction(model["amount"]))
-    if model["model"] == "PER_UNIT":
-        return Tariff(unit_price=Fraction(model["unit_price"]))
-    steps = [
-        Step(
-            up_to=None if tier.get("up_to") is None else Fraction(tier["up_to"]),
-            unit_price=Fraction(tier["unit_price"]),
-            flat_amount=Fraction(tier.get("flat_amount") or Decimal(0)),
+        row["id"]: (
+            row["currency"],
+            tariff_of(
+                json.loads(row["model"]),
+                # Databases that are older than operators have no such column.
+                json.loads(row.get("operators") or "{}"),
+                metered=bool(row["meter"]),
+                in_advance=row["timing"] == "IN_ADVANCE",
+                meter=row["meter"],
+            ),
         )
-        for tier in model["tiers"]
-    ]
-    return Tariff(steps=steps)
+        for row in records.rows("catalog", "prices")
+    }
 
 
 _BILLING: Final = ("subscriptions", "invoicing")
@@ -222,7 +257,14 @@ INVARIANTS: Final = (
     Invariant(name="every period of every item is invoiced exactly once", needs=_BILLING, verify=every_period_once),
     Invariant(name="no two lines of an item overlap", needs=("invoicing",), verify=no_overlap),
     Invariant(
-        name="every amount agrees with the independent rater", needs=("catalog", *_BILLING), verify=amounts_rated_anew
+        name="every amount agrees with the independent rater",
+        needs=("catalog", "metering", *_BILLING),
+        verify=amounts_rated_anew,
+    ),
+    Invariant(
+        name="a negotiated price is only on lines of its customer",
+        needs=("catalog", "invoicing"),
+        verify=negotiated_for_its_customer,
     ),
     Invariant(name="corrections of a period add up", needs=("invoicing",), verify=corrections_add_up),
     Invariant(name="rating steps explain every amount", needs=("invoicing",), verify=steps_explain_amounts),

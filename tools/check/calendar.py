@@ -64,6 +64,11 @@ class Rhythm:
             _check_bound(n)
 
 
+def days_later(instant: datetime, days: int, zone: str) -> datetime:
+    """The same time of day, so many civil days on."""
+    return Rhythm(instant, zone, "DAY", days).boundary(1)
+
+
 def share(part: Span, whole: Span, zone: str) -> Fraction:
     """Civil days of the part over civil days of the whole; by duration when the whole lies in one day."""
     days = _days(whole, zone)

@@ -23,10 +23,22 @@ class Due:
 
 DUE: Final = (
     Due(
+        service="catalog",
+        table="plans",
+        column="superseded_time",
+        applies=lambda row: bool(row["state"] == "ACTIVE"),
+    ),
+    Due(
         service="subscriptions",
         table="subscriptions",
         column="start_time",
         applies=lambda row: bool(row["state"] == "PENDING"),
+    ),
+    Due(
+        service="subscriptions",
+        table="subscriptions",
+        column="trial_end_time",
+        applies=lambda row: bool(row["state"] == "TRIALING"),
     ),
     Due(
         service="subscriptions",

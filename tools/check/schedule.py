@@ -2,6 +2,9 @@
 
 in advance   every full period in which service was begun, from there to its end, when service begins in it
 in arrears   every part of a full period that was served, when the full period or the subscription ends
+once         the civil day that begins when billing does, if it came to that
+
+Service during a trial is not billed: here it has not begun before the trial is over.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Final, NamedTuple
 
-from tools.check.calendar import Rhythm, Span, share
+from tools.check.calendar import Rhythm, Span, days_later, share
 
 
 class BilledKey(NamedTuple):
@@ -32,6 +35,7 @@ class Agreement:
     zone: str
     anchor: datetime
     start: datetime
+    trial_end: datetime | None
     pauses: tuple[tuple[datetime, datetime | None], ...]
     end: datetime | None
     """When it ended, or will."""
@@ -40,9 +44,13 @@ class Agreement:
     cancel_time: datetime | None
 
     @property
+    def billed_from(self) -> datetime:
+        return self.start if self.trial_end is None else self.trial_end
+
+    @property
     def stretches(self) -> list[_Stretch]:
         """Service without a break, in order."""
-        starts = [self.start, *(end for _, end in self.pauses if end is not None)]
+        starts = [self.billed_from, *(end for _, end in self.pauses if end is not None)]
         stops: list[datetime | None] = [*(start for start, _ in self.pauses), self.end]
         foreseen = self.cancel_time is not None and self.end == self.cancel_time
         return [
@@ -87,15 +95,9 @@ class Billable:
 
 def billables(agreement: Agreement, terms: Terms, *, through: datetime) -> Iterator[Billable]:
     """Everything of an item with a bill time up to `through`."""
-    rhythm = Rhythm(agreement.anchor, agreement.zone, terms.unit, terms.count)
-    for full in rhythm.spans(agreement.start, _after(through)):
-        if terms.in_advance:
-            found = _in_advance(agreement, full)
-        else:
-            found = _in_arrears(agreement, full)
-        for period, bill_time in found:
-            if bill_time <= through:
-                yield Billable(agreement=agreement, terms=terms, period=period, full=full, bill_time=bill_time)
+    for full, period, bill_time in _parts(agreement, terms, through):
+        if bill_time <= through:
+            yield Billable(agreement=agreement, terms=terms, period=period, full=full, bill_time=bill_time)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,26 @@ class _Stretch:
 
     def lasts_at(self, instant: datetime) -> bool:
         return self.end is None or instant < self.end or (instant == self.end and not self.foreseen)
+
+
+def _parts(agreement: Agreement, terms: Terms, through: datetime) -> Iterator[tuple[Span, Span, datetime]]:
+    """A full period, a part of it, and when that is billed."""
+    if terms.unit == "ONCE":
+        yield from _once(agreement)
+        return
+    rhythm = Rhythm(agreement.anchor, agreement.zone, terms.unit, terms.count)
+    for full in rhythm.spans(agreement.billed_from, _after(through)):
+        found = _in_advance(agreement, full) if terms.in_advance else _in_arrears(agreement, full)
+        yield from ((full, period, bill_time) for period, bill_time in found)
+
+
+def _once(agreement: Agreement) -> list[tuple[Span, Span, datetime]]:
+    start = agreement.billed_from
+    # Billing never began if the subscription ended before, or by an end that was known.
+    if not any(stretch.start == start and stretch.lasts_at(start) for stretch in agreement.stretches):
+        return []
+    day = Span(start, days_later(start, 1, agreement.zone))
+    return [(day, day, start)]
 
 
 def _in_advance(agreement: Agreement, full: Span) -> list[tuple[Span, datetime]]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -15,6 +13,8 @@ from typing import Final
 from tools.check import rater
 from tools.check.billing import lines_by_key, span_of, tariffs
 from tools.check.calendar import Span
+from tools.check.counting import Counted, Counting, meters_of
+from tools.check.rater import Model
 from tools.check.records import Records, Row
 from tools.check.report import Invariant, Tally
 
@@ -22,18 +22,6 @@ CORRECTION_WINDOW: Final = timedelta(days=62)
 """How long after its end a period is still corrected, as the invoicing service promises."""
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """A usage event, and at which position it was ingested."""
-
-    time: datetime
-    source: str
-    id: str
-    value: Decimal
-    position: int
-    ingest_time: datetime
 
 
 def acknowledged_stored_once(records: Records, tally: Tally) -> None:
@@ -73,25 +61,18 @@ def positions_account_for_events(records: Records, tally: Tally) -> None:
 
 def quantities_counted_anew(records: Records, tally: Tally) -> None:
     """The quantity, the number and the digest of every metered line are those of the usage events themselves."""
-    events = _events(records)
-    aggregations = {(row["seller_id"], row["code"]): row["aggregation"] for row in records.rows("metering", "meters")}
+    counting = Counting(records)
+    prices = tariffs(records)
     for lines in lines_by_key(records).values():
         for line in lines:
             if line["usage_digest"] is None:
                 tally.check(not line["meter"], f"{line['id']} has a meter and no usage")
                 continue
             with tally.checking(line["id"]):
-                found = [
-                    event
-                    for event in _within(events.of(line), span_of(line))
-                    if event.position <= line["usage_through_position"]
-                ]
+                _, tariff = prices[line["price_id"]]
+                found = counting.considered(line, span_of(line), tariff.model)
                 told = (Fraction(line["usage_quantity"]), line["usage_event_count"], line["usage_digest"])
-                due = (
-                    _quantity(found, aggregations[line["seller_id"], line["meter"]]),
-                    len(found),
-                    digest(found),
-                )
+                due = (counting.quantity(line, found), len(found), proof(line, found, tariff.model))
                 tally.check(
                     told == due, f"{line['id']}: {told[0]} of {told[1]} events; counted anew {due[0]} of {due[1]}"
                 )
@@ -99,9 +80,8 @@ def quantities_counted_anew(records: Records, tally: Tally) -> None:
 
 def events_of_billed_periods_billed(records: Records, tally: Tally) -> None:
     """A usage event of a billed period is on the line, or on a correction once the customer got another bill."""
-    events = _events(records)
+    counting = Counting(records)
     prices = tariffs(records)
-    aggregations = {(row["seller_id"], row["code"]): row["aggregation"] for row in records.rows("metering", "meters")}
     bills = _bill_times(records)
     invoices = {row["id"]: row for row in records.rows("invoicing", "invoices")}
     for lines in lines_by_key(records).values():
@@ -110,7 +90,8 @@ def events_of_billed_periods_billed(records: Records, tally: Tally) -> None:
             continue
         with tally.checking(last["id"]):
             span = span_of(last)
-            inside = _within(events.of(last), span)
+            currency, tariff = prices[last["price_id"]]
+            inside = counting.inside(last, span, tariff.model)
             late = [event for event in inside if event.position > last["usage_through_position"]]
             tally.checked += len(inside) - len(late)
             invoice = invoices[lines[0]["invoice_id"]]
@@ -125,11 +106,9 @@ def events_of_billed_periods_billed(records: Records, tally: Tally) -> None:
                 if event.ingest_time < invoice["bill_time"] or any(time > event.ingest_time for time in chances)
             }
             # What came too late for any bill may have made dear what was free when there still was one.
-            in_time = [event for event in inside if event not in late or event.position in missed]
-            currency, tariff = prices[last["price_id"]]
-            whole = rater.minor(
-                rater.cost(tariff, _quantity(in_time, aggregations[last["seller_id"], last["meter"]])), currency
-            )
+            seen = last["usage_through_position"]
+            in_time = [event for event in inside if event.position <= seen or event.position in missed]
+            whole = rater.due(tariff, counting.used(last, in_time, tariff.model), currency)
             settled = whole == sum(line["amount_minor"] for line in lines)
             for event in late:
                 tally.check(
@@ -139,7 +118,7 @@ def events_of_billed_periods_billed(records: Records, tally: Tally) -> None:
 
 def each_event_in_one_period(records: Records, tally: Tally) -> None:
     """No usage event is counted in two periods of one item."""
-    events = _events(records)
+    counting = Counting(records)
     spans: dict[tuple[str, str], dict[Span, Row]] = defaultdict(dict)
     for lines in lines_by_key(records).values():
         if lines[0]["usage_digest"] is not None:
@@ -147,9 +126,17 @@ def each_event_in_one_period(records: Records, tally: Tally) -> None:
     for periods in spans.values():
         seen: Counter[tuple[str, str]] = Counter()
         for span, line in periods.items():
-            seen.update((event.source, event.id) for event in _within(events.of(line), span))
+            seen.update((event.source, event.id) for event in counting.inside(line, span))
         for (source, event_id), times in seen.items():
             tally.check(times == 1, f"{source} {event_id} is counted {times} times")
+
+
+def proof(line: Row, events: Sequence[Counted], model: Model) -> str:
+    """The digest of the events of one meter; of several, SHA-256 over code and digest of each, in order of code."""
+    found = {meter: digest(event for event in events if event.meter == meter) for meter in meters_of(line, model)}
+    if len(found) == 1:
+        return found[line["meter"]]
+    return hashlib.sha256("\n".join(f"{meter}\x1f{each}" for meter, each in found.items()).encode()).hexdigest()
 
 
 def digest(events: Iterable[Counted]) -> str:
@@ -157,56 +144,6 @@ def digest(events: Iterable[Counted]) -> str:
     ordered = sorted(events, key=lambda event: (event.source, event.id))
     text = "\n".join(f"{event.source}\x1f{event.id}\x1f{_plain(event.value)}" for event in ordered)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-class _Events:
-    """Usage events by whose they are, in order of time."""
-
-    def __init__(self, records: Records) -> None:
-        ingests = {(row["seller_id"], row["id"]): row for row in records.rows("metering", "ingests")}
-        customers: dict[tuple[str, str], str] = {
-            (row["seller_id"], row["external_id"]): row["id"]
-            for row in records.rows("subscriptions", "customers")
-            if row["external_id"]
-        }
-        self._customers = {row["id"]: row["customer_id"] for row in records.rows("subscriptions", "subscriptions")}
-        self._found: dict[tuple[str, str, str], list[Counted]] = defaultdict(list)
-        for row in records.rows("metering", "usage_events"):
-            ingest = ingests.get((row["seller_id"], row["ingest_id"]))
-            named = (row["seller_id"], row["customer"])
-            customer = customers[named] if named in customers else row["customer"]
-            self._found[row["seller_id"], customer, row["meter"]].append(
-                Counted(
-                    row["time"],
-                    row["source"],
-                    row["event_id"],
-                    row["value"],
-                    # Without its ingest it was never considered; the invariant of positions names it.
-                    ingest["position"] if ingest else 1 << 62,
-                    ingest["create_time"] if ingest else row["time"],
-                )
-            )
-        for events in self._found.values():
-            events.sort(key=lambda event: event.time)
-
-    def of(self, line: Row) -> Sequence[Counted]:
-        customer = self._customers.get(line["subscription_id"], "")
-        return self._found.get((line["seller_id"], customer, line["meter"]), ())
-
-
-def _events(records: Records) -> _Events:
-    return _Events(records)
-
-
-def _within(events: Sequence[Counted], span: Span) -> Sequence[Counted]:
-    first = bisect_left(events, span.start, key=lambda event: event.time)
-    return events[first : bisect_left(events, span.end, key=lambda event: event.time)]
-
-
-def _quantity(events: Sequence[Counted], aggregation: str) -> Fraction:
-    if aggregation == "COUNT":
-        return Fraction(len(events))
-    return sum((Fraction(event.value) for event in events), Fraction(0))
 
 
 def _bill_times(records: Records) -> Mapping[tuple[str, str], list[datetime]]:
@@ -232,7 +169,11 @@ INVARIANTS: Final = (
         verify=acknowledged_stored_once,
     ),
     Invariant(name="positions account for every usage event", needs=("metering",), verify=positions_account_for_events),
-    Invariant(name="every billed quantity is counted anew", needs=_COUNTING, verify=quantities_counted_anew),
+    Invariant(
+        name="every billed quantity is counted anew",
+        needs=("catalog", *_COUNTING),
+        verify=quantities_counted_anew,
+    ),
     Invariant(
         name="every usage event of a billed period is billed",
         needs=("catalog", *_COUNTING),

@@ -6,12 +6,14 @@ import asyncio
 import time
 from typing import Final
 
-from tools.check import announcements, billing, collection, hygiene, rest, usage
+from tools.check import announcements, billing, catalog, collection, coupons, hygiene, rest, usage
 from tools.check.records import Sources, read_records
 from tools.check.report import Invariant, Report, examine
 
 INVARIANTS: Final[tuple[Invariant, ...]] = (
     *billing.INVARIANTS,
+    *coupons.INVARIANTS,
+    *catalog.INVARIANTS,
     *usage.INVARIANTS,
     *collection.INVARIANTS,
     *announcements.INVARIANTS,
