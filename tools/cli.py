@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tools.check.command import check
-from tools.commands import calls, clocks, deadletters, processes, tokens
+from tools.commands import calls, catalog, clocks, deadletters, processes, tokens
 from tools.demo.command import demo
 from tools.stack import FOLDER
 
@@ -31,5 +31,6 @@ app.command()(processes.down)
 app.command()(processes.status)
 app.command()(tokens.token)
 app.command()(calls.call)
+app.add_typer(catalog.app, name="catalog")
 app.add_typer(clocks.app, name="clock")
 app.add_typer(deadletters.app, name="deadletters")

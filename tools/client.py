@@ -17,8 +17,10 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
+from saldo.catalog.v1.coupon_service_pb2_grpc import CouponServiceStub
 from saldo.dunning.v1.dunning_service_pb2_grpc import DunningServiceStub
 from saldo.invoicing.v1.invoicing_service_pb2_grpc import InvoicingServiceStub
+from saldo.invoicing.v1.rating_service_pb2_grpc import MoneyServiceStub, RatingServiceStub
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
 from saldo.operations.v1.operations_service_pb2_grpc import OperationsServiceStub
 from saldo.payments.v1.payments_service_pb2_grpc import PaymentsServiceStub
@@ -70,9 +72,12 @@ class Client:
             for name, address in addresses.items()
         }
         self.catalog = CatalogServiceStub(self._channels["catalog"])
+        self.coupons = CouponServiceStub(self._channels["catalog"])
         self.subscriptions = SubscriptionsServiceStub(self._channels["subscriptions"])
         self.metering = MeteringServiceStub(self._channels["metering"])
         self.invoicing = InvoicingServiceStub(self._channels["invoicing"])
+        self.rating = RatingServiceStub(self._channels["invoicing"])
+        self.money = MoneyServiceStub(self._channels["invoicing"])
         self.payments = PaymentsServiceStub(self._channels["payments"])
         self.dunning = DunningServiceStub(self._channels["dunning"])
         self.operations = {name: OperationsServiceStub(channel) for name, channel in self._channels.items()}

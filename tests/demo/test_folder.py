@@ -11,9 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tools.demo.faults import Malformed
+from common.document import Malformed
+from saldo.catalog.v1 import plan_pb2
+from saldo.metering.v1.meter_pb2 import Meter
 from tools.demo.folder import Reading, fingerprint, read_folder
+from tools.demo.requests import create_subscription, usage_event
 from tools.demo.usage_file import split
+from tools.meters import create_meter
 from tools.stack import CHECKOUT
 
 LONDON = CHECKOUT / "examples" / "london"
@@ -85,10 +89,18 @@ def test_a_sound_folder_is_read_exactly(tmp_path: Path) -> None:
     """Money never passes through a float: what is written is what is sent."""
     reading = read(tmp_path)
     assert reading.faults == ()
-    power, base = reading.example.catalog.plans[0].prices
-    assert power.unit_price == Decimal("0.14228")
-    assert base.flat == Decimal("0.1")
+    assert reading.example.catalog.document == CATALOG
     assert reading.example.rows[0].value == Decimal("1.3150001")
+
+
+def test_a_trial_is_asked_for_as_it_is_written(tmp_path: Path) -> None:
+    """No days are no trial; nothing said leaves it to the plan."""
+    for written, days in ((", trial_days: 14", 14), (", trial_days: 0", 0), ("", None)):
+        document = CUSTOMERS.replace("2012-01-01}", f"2012-01-01{written}}}")
+        [subscription] = read(tmp_path, customers=document).example.customers[0].subscriptions
+        request = create_subscription(subscription, number=0, customer_id="cus_1", plan=plan_pb2.Plan(), negotiated={})
+        assert request.HasField("trial_days") == (days is not None)
+        assert request.trial_days == (days or 0)
 
 
 def test_the_shipped_example_is_sound() -> None:
@@ -105,12 +117,12 @@ MALFORMED = {
     "a text for a mapping": ({"seller": "Acme\n"}, "seller.yaml:1:1: must be keys with values, not 'Acme'"),
     "bad indentation": (
         {"seller": "display_name: Acme\n   tax_id: 1\n"},
-        "seller.yaml:2:10: not YAML: mapping values are not allowed here",
+        "seller.yaml:2:10: not YAML: mapping values are not allowed",
     ),
     "an open bracket": ({"story": "start: [2012-01-01\nmonths: 1\n"}, "story.yaml:2:7: not YAML"),
     "a tab": ({"seller": "display_name: Acme\naddress:\n\tregion_code: GB\n"}, "seller.yaml:3:1: not YAML"),
     "two documents": ({"seller": SELLER + "---\nx: 1\n"}, "seller.yaml:3:1: not YAML"),
-    "a NUL": ({"seller": "display_name: A\0me\n"}, "seller.yaml:1:16: not YAML: special characters are not allowed"),
+    "a NUL": ({"seller": "display_name: A\0me\n"}, "seller.yaml:1:16: not YAML: control characters are not allowed"),
     "not UTF-8": ({"seller": b"display_name: Caf\xe9\n"}, "seller.yaml:1:18: is not UTF-8: byte 0xe9"),
     "UTF-16": ({"seller": SELLER.encode("utf-16")}, "seller.yaml:1:1: is not UTF-8: byte 0xff"),
     "an unknown key": (
@@ -136,60 +148,29 @@ MALFORMED = {
         {"customers": CUSTOMERS + "    payment_methods: [{token: visa}]\n"},
         "customers.yaml:8:31: must be sim: and steps like ok",
     ),
-    "a bad code": (
-        {"catalog": CATALOG.replace("{code: power, display", "{code: Power!, display")},
-        "catalog.yaml:2:12",
-    ),
-    "two of a code": (
-        {"catalog": CATALOG.replace("meters:", "  - {code: power, display_name: P}\nmeters:")},
-        "catalog.yaml:3:5: there are two of product power",
-    ),
-    "a price with a comma": (
-        {"catalog": CATALOG.replace("0.14228", '"0,14228"')},
-        "catalog.yaml:9:78: must be a decimal number, such as 12.50, not '0,14228'",
-    ),
-    "a price with an underscore": (
-        {"catalog": CATALOG.replace("0.10", "1_000")},
-        "catalog.yaml:10:59: must be a decimal",
-    ),
-    "a price in base 60": ({"catalog": CATALOG.replace("0.10", "1:30")}, "catalog.yaml:10:59: must be a decimal"),
-    "an infinite price": ({"catalog": CATALOG.replace("0.10", ".inf")}, "catalog.yaml:10:59: must be a decimal"),
-    "a negative price": ({"catalog": CATALOG.replace("0.10", "-1")}, "catalog.yaml:10:59: must be at least 0"),
-    "a huge price": ({"catalog": CATALOG.replace("0.10", "9" * 60)}, "catalog.yaml:10:59: must have at most 38 digits"),
-    "too fine a price": (
-        {"catalog": CATALOG.replace("0.10", "0.0000000000001")},
-        "catalog.yaml:10:59: must have at most 12 decimals",
-    ),
-    "no model": ({"catalog": CATALOG.replace(", flat: 0.10", "")}, "catalog.yaml:10:9: must have exactly one of flat"),
-    "two models": ({"catalog": CATALOG.replace("flat: 0.10", "flat: 1, per_unit: 1")}, "catalog.yaml:10:9: must have"),
-    "an unknown product": (
-        {"catalog": CATALOG.replace("base, product: power", "base, product: gas")},
-        "catalog.yaml:10:31: there is no product 'gas'",
+    "a trial for ever": (
+        {"customers": CUSTOMERS.replace("2012-01-01}", "2012-01-01, trial_days: 731}")},
+        "customers.yaml:7:53: must be a whole number from 0 to 730",
     ),
     "an unknown meter": (
         {"catalog": CATALOG.replace("meter: power", "meter: gas")},
         "catalog.yaml:9:61: there is no meter 'gas'",
     ),
-    "an unknown currency": (
-        {"catalog": CATALOG.replace("currency: GBP, flat", "currency: XXX, flat")},
-        "catalog.yaml:10:48",
+    "an unknown aggregation": (
+        {"catalog": CATALOG.replace("SUM", "AVERAGE")},
+        "catalog.yaml:4:32: must be one of SUM, COUNT, MAX, LATEST, UNIQUE_COUNT, not 'AVERAGE'",
     ),
-    "metered in advance": (
-        {"catalog": CATALOG.replace("per_unit", "timing: IN_ADVANCE, per_unit")},
-        "catalog.yaml:9:76: must be IN_ARREARS for a metered price",
+    "unique values of nothing": (
+        {"catalog": CATALOG.replace("SUM", "UNIQUE_COUNT")},
+        "catalog.yaml:4:5: unique_dimension is missing",
     ),
-    "tiers that descend": (
-        {
-            "catalog": CATALOG.replace(
-                "flat: 0.10",
-                "graduated: [{up_to: 5, unit_price: 1}, {up_to: 5, unit_price: 1}, {unit_price: 1}]",
-            )
-        },
-        "catalog.yaml:10:92: up_to must be more than that of the tier before",
+    "a sum of unique values": (
+        {"catalog": CATALOG.replace("SUM", "SUM, unique_dimension: device")},
+        "catalog.yaml:4:55: must be absent: only UNIQUE_COUNT",
     ),
-    "a tier without an end": (
-        {"catalog": CATALOG.replace("flat: 0.10", "graduated: [{unit_price: 1}, {unit_price: 2}]")},
-        "catalog.yaml:10:65: the last tier, and only the last, has no up_to",
+    "unique values of a bad name": (
+        {"catalog": CATALOG.replace("SUM", "UNIQUE_COUNT, unique_dimension: De vice")},
+        "catalog.yaml:4:64: must be 1 to 64 of a-z",
     ),
     "an unknown plan": (
         {"customers": CUSTOMERS.replace("plan: home", "plan: house")},
@@ -241,6 +222,14 @@ MALFORMED = {
     "no column": (
         {"usage": USAGE.replace("customer,", "client,")},
         "usage/power.csv:1:1: there is no column 'customer' for the customer",
+    ),
+    "a dimension of a bad name": (
+        {"usage": USAGE.replace("value,id", "value,id,dimensions.Region").replace("e1", "e1,eu")},
+        "usage/power.csv:1:30: dimensions. must be followed by 1 to 64 of a-z",
+    ),
+    "too many dimensions": (
+        {"usage": "customer,meter,time,value," + ",".join(f"dimensions.d{n}" for n in range(17))},
+        "usage/power.csv:1:257: there are more than 16 dimensions",
     ),
     "a column twice": ({"usage": USAGE.replace("value", "time")}, "usage/power.csv:1:21: column 'time' is there twice"),
 }
@@ -327,6 +316,49 @@ def test_a_counted_event_needs_no_value(tmp_path: Path) -> None:
     counted = CATALOG.replace("aggregation: SUM", "aggregation: COUNT")
     reading = read(tmp_path, catalog=counted, usage=USAGE.replace("1.3150001", ""))
     assert reading.faults == ()
+    assert reading.example.rows[0].value == Decimal(1)
+
+
+def test_columns_of_dimensions_tell_usage_apart(tmp_path: Path) -> None:
+    """A matrix is priced by them; an empty cell names nothing, and other columns still say nothing."""
+    usage = (
+        "customer,dimensions.region,meter,time,value,id,dimensions.model,comment\n"
+        'c1,eu,power,2012-01-01T00:30:00Z,1,e1,"a, b",x\n'
+        "c1,,power,2012-01-01T00:30:00Z,1,e2,a,x\n"
+        "c1,,power,2012-01-01T00:30:00Z,1,e3,,x\n"
+    )
+    reading = read(tmp_path, usage=usage)
+    assert reading.faults == ()
+    sent = [dict(usage_event(row).dimensions) for row in reading.example.rows]
+    assert sent == [{"region": "eu", "model": "a, b"}, {"model": "a"}, {}]
+
+
+@pytest.mark.parametrize(
+    ("cell", "reason"),
+    [("x" * 129, "must have at most 128 characters"), ("a\0b", "must not contain control characters")],
+    ids=["long", "control"],
+)
+def test_a_bad_dimension_is_named_with_its_place(tmp_path: Path, cell: str, reason: str) -> None:
+    """Metering would refuse it, in the middle of the story."""
+    usage = f"customer,meter,time,value,id,dimensions.region\nc1,power,2012-01-01T00:30:00Z,1,e1,{cell}\n"
+    assert faults(tmp_path, usage=usage) == [f"usage/power.csv:2:36: {reason}"]
+
+
+def test_the_same_id_with_another_dimension_is_a_mistake(tmp_path: Path) -> None:
+    """Metering would take it for a repeat, and the second region would never be billed."""
+    rows = "c1,power,2012-01-01T00:30:00Z,1,e1,eu\n" * 2 + "c1,power,2012-01-01T00:30:00Z,1,e1,us\n"
+    (fault,) = faults(tmp_path, usage="customer,meter,time,value,id,dimensions.region\n" + rows)
+    assert fault.startswith("usage/power.csv:4:1: id 'e1' of source 'usage' is at usage/power.csv:2 with other content")
+
+
+def test_unique_values_are_counted_of_a_dimension_and_need_no_value(tmp_path: Path) -> None:
+    """What is counted is who used it, not how much."""
+    catalog = CATALOG.replace("SUM", "UNIQUE_COUNT, unique_dimension: device")
+    usage = "customer,meter,time,value,id,dimensions.device\nc1,power,2012-01-01T00:30:00Z,,e1,one\n"
+    reading = read(tmp_path, catalog=catalog, usage=usage)
+    assert reading.faults == ()
+    (meter,) = map(create_meter, reading.example.catalog.meters)
+    assert (meter.aggregation, meter.unique_dimension) == (Meter.UNIQUE_COUNT, "device")
     assert reading.example.rows[0].value == Decimal(1)
 
 

@@ -49,22 +49,26 @@ def _addresses(suite: Suite) -> dict[str, str]:
 
 async def test_the_calls_by_hand(suite: Suite, tmp_path: Path) -> None:
     """Reflection, token and JSON: nothing of ours is needed to call Saldo."""
-    await suite.start("catalog")
+    await suite.start("catalog", "subscriptions", "metering", "invoicing")
     scripts = sysconfig.get_path("scripts")
     environment = {
         "PATH": f"{scripts}:{os.environ['PATH']}",
         "HOME": str(tmp_path),
         "CATALOG": suite.running["catalog"].address,
+        "INVOICING": suite.running["invoicing"].address,
         "PLATFORM": suite.keys.token(role=Role.PLATFORM, seller_id=None),
     }
     blocks = _blocks("sh")
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     answers = []
     for block in blocks:
         answers.append(json.loads(await _run("/bin/sh", "-ec", block, environment=environment, folder=tmp_path)))
         environment.setdefault("TOKEN", suite.keys.token(role=Role.OWNER, seller_id=SellerId(answers[0]["id"])))
     assert answers[0]["invoiceNumberPrefix"] == "ACME"
     assert answers[2]["products"] == [answers[1]]
+    # 1,000 at 0.06 and 234.5 at 0.049 are 71.4905.
+    assert answers[3]["rating"]["amount"] == {"currencyCode": "EUR", "units": "80"}
+    assert any("8.5095" in sentence for sentence in answers[3]["sentences"])
 
 
 async def test_the_story_from_python(suite: Suite, tmp_path: Path) -> None:

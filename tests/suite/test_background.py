@@ -168,6 +168,30 @@ def test_mistakes_are_named(suite: Suite, folder: Path, arguments: list[str], co
     assert "Traceback" not in told.stderr
 
 
+def test_a_catalog_under_review(suite: Suite, folder: Path, tmp_path: Path) -> None:
+    """Compared, applied, compared again and exported; a pipeline tells by the code what it found."""
+    seller = json.loads(saldo(folder, "call", "catalog.CreateSeller", json.dumps(SELLER)).stdout)["id"]
+    file = tmp_path / "catalog.yaml"
+    file.write_text(
+        "meters:\n  - {code: calls, display_name: calls, aggregation: COUNT}\n"
+        "products:\n  - {code: calls, display_name: Calls}\n"
+    )
+    found = saldo(folder, "catalog", "diff", str(file), "--seller", seller)
+    assert (found.returncode, found.stdout.splitlines()) == (
+        1,
+        ["+ meter calls", "+ product calls", "2 changes would be made"],
+    )
+    applied = saldo(folder, "catalog", "apply", str(file), "--seller", seller)
+    assert (applied.returncode, applied.stdout.splitlines()[-1]) == (0, "2 changes made")
+    same = saldo(folder, "catalog", "diff", str(file), "--seller", seller)
+    assert (same.returncode, same.stdout) == (0, "nothing differs\n")
+    assert saldo(folder, "catalog", "export", "--seller", seller).stdout == file.read_text()
+    file.write_text("products: [{code: calls}]\n")
+    wrong = saldo(folder, "catalog", "diff", str(file), "--seller", seller)
+    assert wrong.returncode == 2
+    assert f"{file}:1:12: display_name is missing" in wrong.stderr
+
+
 def test_without_its_supervisor_nothing_lingers_and_up_repairs_it(suite: Suite, folder: Path) -> None:
     """Nobody would bring such services back; and their ports must be free for those that come after them."""
     roster = suite.roster

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from typing import Annotated, Any
+import pkgutil
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
 
 import typer
 from google.protobuf import json_format
@@ -27,34 +29,46 @@ def call(
     service, _, name = method.partition(".")
     if service not in SERVICES:
         console.fail(f"there is no service {service!r}: {', '.join(SERVICES)}", code=console.MISUSED)
-    contract = _contract(service)
-    if name not in contract.methods_by_name:
-        console.fail(f"{service} has no {name or 'RPC without a name'}: {', '.join(contract.methods_by_name)}", code=2)
+    methods = methods_of(service)
+    if name not in methods:
+        console.fail(f"{service} has no {name or 'RPC without a name'}: {', '.join(methods)}", code=console.MISUSED)
     chosen = role or (Role.OWNER if seller else Role.PLATFORM).value
     if chosen not in ROLES:
         console.fail(f"--role must be one of {', '.join(ROLES)}", code=console.MISUSED)
-    message = _message(contract.methods_by_name[name].input_type)
+    message = _message(methods[name].input_type)
     try:
         json_format.Parse(request, message)
     except json_format.ParseError as error:
         console.fail(f"the request: {error}", code=console.MISUSED)
     on_behalf_of = console.seller_id(seller) if seller else None
     console.run(
-        lambda client: _call(client, service, name, message),
+        lambda client: _call(client, STUBS.get(methods[name].containing_service.name, service), name, message),
         console.suite(context),
         role=Role(chosen),
         seller=on_behalf_of,
     )
 
 
-async def _call(client: Client, service: str, name: str, request: Message) -> None:
-    answer = await getattr(getattr(client, service), name)(request)
+async def _call(client: Client, stub: str, name: str, request: Message) -> None:
+    answer = await getattr(getattr(client, stub), name)(request)
     print(json_format.MessageToJson(answer, preserving_proto_field_name=True, ensure_ascii=False))
 
 
-def _contract(service: str) -> Any:  # Any: a descriptor
-    module = importlib.import_module(f"saldo.{service}.v1.{service}_service_pb2")
-    return module.DESCRIPTOR.services_by_name[f"{service.capitalize()}Service"]
+STUBS: Final = {"CouponService": "coupons", "RatingService": "rating", "MoneyService": "money"}
+"""What the client calls a contract that is not named like its service."""
+
+
+def methods_of(service: str) -> Mapping[str, Any]:  # Any: descriptors
+    """The RPCs of every contract of a service; no two have the same name."""
+    package = importlib.import_module(f"saldo.{service}.v1")
+    modules = sorted(each.name for each in pkgutil.iter_modules(package.__path__) if each.name.endswith("_service_pb2"))
+    files = [importlib.import_module(f"{package.__name__}.{name}").DESCRIPTOR for name in modules]
+    return {
+        name: method
+        for file in files
+        for contract in file.services_by_name.values()
+        for name, method in contract.methods_by_name.items()
+    }
 
 
 def _message(descriptor: Any) -> Message:  # Any: as above

@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from tools.demo.catalog_file import check_unique, parse_address
-from tools.demo.document import Value, gathered
+from common.document import Malformed, Value, check_unique, gathered
+from tools.demo.catalog_file import parse_address
 from tools.demo.example import (
     Cancellation,
     Catalog,
+    ContractPrice,
     Customer,
     DunningPolicy,
     Item,
@@ -18,12 +19,14 @@ from tools.demo.example import (
     Plan,
     Subscription,
 )
-from tools.demo.faults import Malformed
 
 COLLECTION_METHODS: Final = ("CHARGE_AUTOMATICALLY", "SEND_INVOICE")
 GATEWAYS: Final = ("simulated", "stripe")
 FINAL_ACTIONS: Final = ("NONE", "PAUSE_SUBSCRIPTION", "CANCEL_SUBSCRIPTION")
 CANCEL_TIMINGS: Final = ("NOW", "PERIOD_END")
+CONTRACT_MODELS: Final = ("per_unit", "flat")
+CONTRACT_OPERATORS: Final = ("free_units", "discount_percent", "minimum_amount", "maximum_amount")
+OFFERED: Final = "price of the plan in the customer's currency"
 
 _STEP: Final = r"(?:delay=[0-9]{1,5}\+)?(?:ok|decline(?:=[a-z_]{1,64})?|lost|timeout)"
 _SIMULATED: Final = re.compile(rf"sim:{_STEP}(?:,{_STEP}){{0,49}}")
@@ -50,6 +53,7 @@ def _customer(value: Value, plans: Mapping[str, Plan]) -> Customer:
             "net_terms_days",
             "collection_method",
             "payment_methods",
+            "contract_prices",
             "subscriptions",
         ],
     )
@@ -58,6 +62,14 @@ def _customer(value: Value, plans: Mapping[str, Plan]) -> Customer:
     methods = (
         fields["payment_methods"].each(lambda each: _payment_method(each, zone)) if "payment_methods" in fields else []
     )
+    contract_prices = (
+        fields["contract_prices"].each(lambda each: _contract_price(each, plans, currency))
+        if "contract_prices" in fields
+        else []
+    )
+    if contract_prices:
+        names = [f"{each.plan}/{each.price}" for each in contract_prices]
+        check_unique(fields["contract_prices"].items(), names, "contract price in the place of")
     subscriptions = (
         fields["subscriptions"].each(lambda each: _subscription(each, plans, zone, currency))
         if "subscriptions" in fields
@@ -76,6 +88,7 @@ def _customer(value: Value, plans: Mapping[str, Plan]) -> Customer:
         if "collection_method" in fields
         else COLLECTION_METHODS[0],
         payment_methods=tuple(methods),
+        contract_prices=tuple(contract_prices),
         subscriptions=tuple(subscriptions),
     )
 
@@ -94,12 +107,38 @@ def _payment_method(value: Value, zone: str) -> PaymentMethod:
     )
 
 
-def _subscription(value: Value, plans: Mapping[str, Plan], zone: str, currency: str) -> Subscription:
-    fields = value.fields(required=["plan", "start"], optional=["billing_day", "items", "cancel"])
+def _contract_price(value: Value, plans: Mapping[str, Plan], currency: str) -> ContractPrice:
+    """Written as in catalog.yaml, as far as most negotiations go. What is not said is as in the list."""
+    fields = value.fields(required=["plan", "price"], optional=[*CONTRACT_MODELS, *CONTRACT_OPERATORS])
     plan = plans[fields["plan"].reference(plans, "plan")]
+    offered = _offered(plan, currency, fields["plan"])
+    if sum(name in fields for name in CONTRACT_MODELS) != 1:
+        raise value.fault(f"must have exactly one of {' and '.join(CONTRACT_MODELS)}")
+    numbers = {name: fields[name].decimal() for name in (*CONTRACT_MODELS, *CONTRACT_OPERATORS) if name in fields}
+    return ContractPrice(
+        plan=plan.code,
+        price=fields["price"].reference(offered, OFFERED),
+        per_unit=numbers.get("per_unit"),
+        flat=numbers.get("flat"),
+        free_units=numbers.get("free_units"),
+        discount_percent=numbers.get("discount_percent"),
+        minimum_amount=numbers.get("minimum_amount"),
+        maximum_amount=numbers.get("maximum_amount"),
+    )
+
+
+def _offered(plan: Plan, currency: str, value: Value) -> set[str]:
+    """The codes of the prices that the customer can have."""
     offered = {price.code for price in plan.prices if price.currency == currency}
     if not offered:
-        raise fields["plan"].fault(f"plan {plan.code} has no price in {currency}, which the customer is billed in")
+        raise value.fault(f"plan {plan.code} has no price in {currency}, which the customer is billed in")
+    return offered
+
+
+def _subscription(value: Value, plans: Mapping[str, Plan], zone: str, currency: str) -> Subscription:
+    fields = value.fields(required=["plan", "start"], optional=["billing_day", "trial_days", "items", "cancel"])
+    plan = plans[fields["plan"].reference(plans, "plan")]
+    offered = _offered(plan, currency, fields["plan"])
     metered = {price.code for price in plan.prices if price.meter}
     items = fields["items"].each(lambda each: _item(each, offered, metered)) if "items" in fields else []
     if items:
@@ -108,6 +147,7 @@ def _subscription(value: Value, plans: Mapping[str, Plan], zone: str, currency: 
         plan=plan.code,
         start=fields["start"].moment(zone),
         billing_day=fields["billing_day"].whole(0, 31) if "billing_day" in fields else 0,
+        trial_days=fields["trial_days"].whole(0, 730) if "trial_days" in fields else None,
         items=tuple(items),
         cancel=_cancellation(fields["cancel"], zone) if "cancel" in fields else None,
     )
@@ -115,7 +155,7 @@ def _subscription(value: Value, plans: Mapping[str, Plan], zone: str, currency: 
 
 def _item(value: Value, offered: set[str], metered: set[str]) -> Item:
     fields = value.fields(required=["price"], optional=["quantity"])
-    price = fields["price"].reference(offered, "price of the plan in the customer's currency")
+    price = fields["price"].reference(offered, OFFERED)
     if "quantity" in fields and price in metered:
         raise fields["quantity"].fault("must be absent: the quantity of a metered price is its usage")
     return Item(price=price, quantity=fields["quantity"].decimal() if "quantity" in fields else None)

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+from tools.meters import Meter
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
@@ -28,54 +30,22 @@ class Seller:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Product:
-    code: str
-    display_name: str
-    description: str
-    unit_label: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Meter:
-    code: str
-    display_name: str
-    aggregation: str
-    unit_label: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tier:
-    up_to: Decimal | None
-    unit_price: Decimal
-    flat_amount: Decimal
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """Exactly one of `flat`, `unit_price` and `tiers` is set."""
-
     code: str
-    product: str
     currency: str
-    interval_unit: str
-    interval_count: int
-    timing: str
     meter: str
-    flat: Decimal | None
-    unit_price: Decimal | None
-    tiers: tuple[Tier, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     code: str
-    display_name: str
     prices: tuple[Price, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
-    products: tuple[Product, ...]
+    document: str
+    """All of it, as it is written: the catalog reads it."""
     meters: tuple[Meter, ...]
     plans: tuple[Plan, ...]
 
@@ -87,6 +57,22 @@ class PaymentMethod:
     display_name: str
     at: datetime | None
     """None: from the beginning."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContractPrice:
+    """What was negotiated with a customer in the place of a price of the list. What is None is not said."""
+
+    plan: str
+    price: str
+    """The code of the price of the list."""
+    per_unit: Decimal | None
+    flat: Decimal | None
+    """Exactly one of these two is said."""
+    free_units: Decimal | None
+    discount_percent: Decimal | None
+    minimum_amount: Decimal | None
+    maximum_amount: Decimal | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +92,8 @@ class Subscription:
     plan: str
     start: datetime
     billing_day: int
+    trial_days: int | None
+    """None means what the plan says."""
     items: tuple[Item, ...]
     cancel: Cancellation | None
 
@@ -123,6 +111,7 @@ class Customer:
     net_terms_days: int
     collection_method: str
     payment_methods: tuple[PaymentMethod, ...]
+    contract_prices: tuple[ContractPrice, ...]
     subscriptions: tuple[Subscription, ...]
 
 
@@ -148,6 +137,7 @@ class UsageRow:
     send_time: datetime
     repeat: int
     """How many times it is sent in all."""
+    dimensions: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

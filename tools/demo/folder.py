@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
+from common.document import BYTES_MAX, Fault, Malformed, Value
 from tools.demo.catalog_file import parse_catalog, parse_seller
 from tools.demo.customers_file import parse_customers
-from tools.demo.document import Value, read
+from tools.demo.document import read, read_text
 from tools.demo.example import Example, UsageRow
-from tools.demo.faults import Fault, Malformed
 from tools.demo.story_file import parse_story
 from tools.demo.usage_file import read_usage
 
-FILES: Final = ("seller.yaml", "catalog.yaml", "customers.yaml", "story.yaml")
+VALUELESS: Final = frozenset({"COUNT", "UNIQUE_COUNT"})
+"""The aggregations that look at no values."""
+CATALOG: Final = "catalog.yaml"
+FILES: Final = ("seller.yaml", CATALOG, "customers.yaml", "story.yaml")
 ParsedT = TypeVar("ParsedT")
 
 
@@ -34,7 +37,7 @@ def read_folder(folder: Path) -> Reading:
         raise Malformed([Fault(str(folder), 1, 1, "there is no such folder")])
     faults: list[Fault] = []
     seller = _read(folder, "seller.yaml", parse_seller, faults)
-    catalog = _read(folder, "catalog.yaml", parse_catalog, faults)
+    catalog = _sound(lambda: parse_catalog(read_text(folder, CATALOG, bytes_max=BYTES_MAX), CATALOG), faults)
     if catalog is None:
         # Everything else refers to it; but what can be said about the others without it is said.
         faults += [fault for name in FILES[2:] for fault in _unreadable(folder, name)]
@@ -49,7 +52,7 @@ def read_folder(folder: Path) -> Reading:
         )
     if seller is None or parties is None or story is None:
         raise Malformed(faults)
-    counted = frozenset(meter.code for meter in catalog.meters if meter.aggregation == "COUNT")
+    counted = frozenset(meter.code for meter in catalog.meters if meter.aggregation in VALUELESS)
     rows: list[UsageRow] = []
     for rule in story.usage:
         sound, wrong = read_usage(folder, rule, customers=customers, meters=frozenset(meters), counted=counted)
@@ -78,8 +81,12 @@ def fingerprint(folder: Path) -> str:
 
 
 def _read(folder: Path, name: str, parse: Callable[[Value], ParsedT], faults: list[Fault]) -> ParsedT | None:
+    return _sound(lambda: parse(read(folder, name)), faults)
+
+
+def _sound(read: Callable[[], ParsedT], faults: list[Fault]) -> ParsedT | None:
     try:
-        return parse(read(folder, name))
+        return read()
     except Malformed as error:
         faults += error.faults
         return None
@@ -98,10 +105,14 @@ def _without_contradictions(rows: Iterable[UsageRow]) -> tuple[list[UsageRow], l
     faults: list[Fault] = []
     for row in rows:
         known = first.setdefault((row.source, row.id), row)
-        if (known.customer, known.meter, known.time, known.value) == (row.customer, row.meter, row.time, row.value):
+        if _content(known) == _content(row):
             sound.append(row)
             continue
         file, _, line = row.place.rpartition(":")
         reason = f"id {row.id!a} of source {row.source!a} is at {known.place} with other content"
         faults.append(Fault(file, int(line), 1, reason))
     return sound, faults
+
+
+def _content(row: UsageRow) -> tuple[object, ...]:
+    return row.customer, row.meter, row.time, row.value, row.dimensions

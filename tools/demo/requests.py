@@ -5,34 +5,30 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Final
 
-from google.type import postal_address_pb2
+from google.type import decimal_pb2, postal_address_pb2
 
 from common import wire
 from common.rpc import REQUEST_ID_LENGTH_MAX
 from saldo.catalog.v1 import catalog_service_pb2, plan_pb2, price_pb2, seller_pb2
 from saldo.dunning.v1 import dunning_policy_pb2, dunning_service_pb2
-from saldo.metering.v1 import meter_pb2, metering_service_pb2, usage_event_pb2
+from saldo.metering.v1 import usage_event_pb2
 from saldo.payments.v1 import payments_service_pb2
 from saldo.subscriptions.v1 import customer_pb2, subscriptions_service_pb2
 from tools.demo.example import (
     Address,
+    ContractPrice,
     Customer,
     DunningPolicy,
-    Meter,
     PaymentMethod,
     Plan,
-    Price,
-    Product,
     Seller,
     Subscription,
     UsageRow,
 )
 
-TIMING: Final = price_pb2.Price.BillingTiming
-UNIT: Final = price_pb2.BillingInterval.Unit
-AGGREGATION: Final = meter_pb2.Meter.Aggregation
 COLLECTION: Final = customer_pb2.BillingProfile.CollectionMethod
 FINAL_ACTION: Final = dunning_policy_pb2.DunningPolicy.FinalAction
 
@@ -59,37 +55,18 @@ def create_seller(seller: Seller, *, start: datetime, key: str) -> catalog_servi
     )
 
 
-def create_product(product: Product) -> catalog_service_pb2.CreateProductRequest:
-    return catalog_service_pb2.CreateProductRequest(
-        code=product.code,
-        display_name=product.display_name,
-        description=product.description,
-        unit_label=product.unit_label,
-        request_id=request_id("product", product.code),
+def apply_catalog(document: str, *, validate_only: bool) -> catalog_service_pb2.ApplyCatalogRequest:
+    digest = hashlib.sha256(document.encode()).hexdigest()
+    return catalog_service_pb2.ApplyCatalogRequest(
+        document=document,
+        validate_only=validate_only,
+        request_id=request_id("validate-catalog" if validate_only else "catalog", digest),
     )
 
 
-def create_meter(meter: Meter) -> metering_service_pb2.CreateMeterRequest:
-    return metering_service_pb2.CreateMeterRequest(
-        code=meter.code,
-        display_name=meter.display_name,
-        aggregation=AGGREGATION.Value(meter.aggregation),
-        unit_label=meter.unit_label,
-        request_id=request_id("meter", meter.code),
-    )
-
-
-def create_plan(plan: Plan, *, products: Mapping[str, str]) -> catalog_service_pb2.CreatePlanRequest:
-    return catalog_service_pb2.CreatePlanRequest(
-        code=plan.code,
-        display_name=plan.display_name,
-        prices=[_price(price, products[price.product]) for price in plan.prices],
-        request_id=request_id("plan", plan.code),
-    )
-
-
-def publish_plan(plan: plan_pb2.Plan) -> catalog_service_pb2.PublishPlanRequest:
-    return catalog_service_pb2.PublishPlanRequest(id=plan.id, request_id=request_id("publish", plan.code))
+def get_plan(plan: Plan) -> catalog_service_pb2.GetPlanRequest:
+    """As the folder says it: whatever was made of the plan since then is another version."""
+    return catalog_service_pb2.GetPlanRequest(code=plan.code, version=1)
 
 
 def create_policy(policy: DunningPolicy) -> dunning_service_pb2.CreateDunningPolicyRequest:
@@ -131,15 +108,43 @@ def attach_payment_method(
     )
 
 
+def create_contract_price(
+    contract: ContractPrice, *, number: int, customer_id: str, plan: plan_pb2.Plan
+) -> catalog_service_pb2.CreateContractPriceRequest:
+    price = price_pb2.Price(
+        free_units=_number(contract.free_units),
+        discount_percent=_number(contract.discount_percent),
+        minimum_amount=_number(contract.minimum_amount),
+        maximum_amount=_number(contract.maximum_amount),
+    )
+    if contract.per_unit is not None:
+        price.per_unit.unit_price.CopyFrom(wire.decimal(contract.per_unit))
+    if contract.flat is not None:
+        price.flat.amount.CopyFrom(wire.decimal(contract.flat))
+    return catalog_service_pb2.CreateContractPriceRequest(
+        list_price_id=next(listed.id for listed in plan.prices if listed.code == contract.price),
+        customer_id=customer_id,
+        price=price,
+        request_id=request_id("contract-price", customer_id, number),
+    )
+
+
 def create_subscription(
-    subscription: Subscription, *, number: int, customer_id: str, plan: plan_pb2.Plan
+    subscription: Subscription,
+    *,
+    number: int,
+    customer_id: str,
+    plan: plan_pb2.Plan,
+    negotiated: Mapping[str, str],
 ) -> subscriptions_service_pb2.CreateSubscriptionRequest:
-    prices = {price.code: price.id for price in plan.prices}
+    """`negotiated` are ids of prices by those of the list whose place they take."""
+    prices = {price.code: negotiated.get(price.id, price.id) for price in plan.prices}
     request = subscriptions_service_pb2.CreateSubscriptionRequest(
         customer_id=customer_id,
         plan_id=plan.id,
         start_time=wire.timestamp(subscription.start),
         billing_day=subscription.billing_day,
+        trial_days=subscription.trial_days,
         request_id=request_id("subscription", customer_id, number),
     )
     for item in subscription.items:
@@ -165,29 +170,12 @@ def usage_event(row: UsageRow) -> usage_event_pb2.UsageEvent:
         meter=row.meter,
         time=wire.timestamp(row.time),
         value=wire.decimal(row.value),
+        dimensions=row.dimensions,
     )
 
 
-def _price(price: Price, product_id: str) -> price_pb2.Price:
-    message = price_pb2.Price(
-        code=price.code,
-        product_id=product_id,
-        currency=price.currency,
-        billing_interval=price_pb2.BillingInterval(unit=UNIT.Value(price.interval_unit), count=price.interval_count),
-        billing_timing=TIMING.Value(price.timing),
-        meter=price.meter,
-    )
-    if price.flat is not None:
-        message.flat.amount.CopyFrom(wire.decimal(price.flat))
-    elif price.unit_price is not None:
-        message.per_unit.unit_price.CopyFrom(wire.decimal(price.unit_price))
-    for tier in price.tiers:
-        step = message.graduated.tiers.add(unit_price=wire.decimal(tier.unit_price))
-        if tier.up_to is not None:
-            step.up_to.CopyFrom(wire.decimal(tier.up_to))
-        if tier.flat_amount:
-            step.flat_amount.CopyFrom(wire.decimal(tier.flat_amount))
-    return message
+def _number(value: Decimal | None) -> decimal_pb2.Decimal | None:
+    return None if value is None else wire.decimal(value)
 
 
 def _address(address: Address | None) -> postal_address_pb2.PostalAddress | None:

@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
+from common.document import Malformed
 from common.rpc import error_info
 from common.travel import NeverQuiet
 from tools.binaries import ServerFailed
 from tools.commands import console
 from tools.demo.example import Example
-from tools.demo.faults import Malformed
 from tools.demo.folder import fingerprint, read_folder
 from tools.demo.performance import Progress, perform
 from tools.demo.telling import tell, tell_faults
@@ -57,6 +57,9 @@ def show(home: Path, folder: Path, *, skip_bad_rows: bool) -> None:
             _bars(reading.example, reached) as on_progress,
         ):
             outcome = asyncio.run(perform(build, reading.example, fingerprint(folder), on_progress))
+    except Malformed as error:
+        tell_faults(console.problems, error.faults)
+        console.fail(f"{folder}: nothing was loaded")
     except grpc.aio.AioRpcError as error:
         info = error_info(error)
         console.fail(f"{reached[-1].phase}: {info.reason if info else error.code().name}: {error.details()}")

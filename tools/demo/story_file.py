@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from tools.demo.document import Value
+from common.document import Value
 from tools.demo.example import Story, UsageFile
 
 FIELDS: Final = ("customer", "meter", "time", "value", "id", "source", "send_time", "repeat")

@@ -13,13 +13,13 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
+from common.document import Fault
 from saldo.dunning.v1.dunning_campaign_pb2 import DunningCampaign
 from saldo.invoicing.v1.invoice_pb2 import Invoice, LineItem
 from saldo.metering.v1.usage_event_pb2 import UsageEvent
 from saldo.payments.v1.payment_pb2 import Payment, PaymentAttempt
 from saldo.subscriptions.v1.subscription_pb2 import Subscription
 from tools.demo.account import Account, amount
-from tools.demo.faults import Fault
 from tools.demo.performance import Outcome
 from tools.demo.trail import Branch, Trail
 

@@ -13,11 +13,11 @@ from typing import Final
 from google.type import decimal_pb2
 
 from common import wire
+from common.document import Fault, Malformed, parse_instant
 from common.errors import InvalidArgument
 from common.period import EARLIEST, LATEST
-from tools.demo.document import parse_instant, read_text
+from tools.demo.document import read_text
 from tools.demo.example import UsageFile, UsageRow
-from tools.demo.faults import Fault, Malformed
 
 BYTES_MAX: Final = 200_000_000
 REPEAT_MAX: Final = 100
@@ -25,7 +25,11 @@ DELIMITERS: Final = ",;\t"
 OPTIONAL: Final = frozenset({"value", "id", "source", "send_time", "repeat"})
 ID_LENGTH_MAX: Final = 128
 ONE: Final = Decimal(1)
+DIMENSION: Final = "dimensions."
+"""What the header of a column begins with that tells a dimension; its name follows."""
+DIMENSIONS_MAX: Final = 16
 
+_DIMENSION: Final = re.compile(rf"{re.escape(DIMENSION)}[a-z0-9_-]{{1,64}}")
 _QUOTED: Final = re.compile(r'"((?:[^"]|"")*)"')
 
 
@@ -118,6 +122,7 @@ class _Table:
         # The source of a rule is only what it is when no column says otherwise.
         self._fixed = {name: text for name, text in rule.fixed.items() if name != "source" or name not in header}
         self._index = {name: index for name, index in header.items() if name and name not in self._fixed}
+        self._dimensions = [name for name in self._index if name.startswith(DIMENSION)]
 
     def row(self, line: int, cells: list[Cell]) -> UsageRow:
         if len(cells) != self._width:
@@ -142,6 +147,12 @@ class _Table:
             value=self._value(line, found.get("value"), meter),
             send_time=send_time,
             repeat=self._repeat(line, found.get("repeat")),
+            # An empty cell does not name the dimension.
+            dimensions={
+                name.removeprefix(DIMENSION): self._text(line, found[name])
+                for name in self._dimensions
+                if found[name].text
+            },
         )
 
     def _made_up_id(self, line: int, found: Mapping[str, Cell], customer: str, meter: str) -> str:
@@ -210,6 +221,14 @@ def _header(rule: UsageFile, header: tuple[int, str], delimiter: str) -> dict[st
         places[cell.text] = index
     found = {"": len(cells)}
     faults = []
+    dimensions = [cell for cell in cells if cell.text.startswith(DIMENSION)]
+    for nth, cell in enumerate(dimensions, start=1):
+        found[cell.text] = places[cell.text]
+        if not _DIMENSION.fullmatch(cell.text):
+            reason = f"{DIMENSION} must be followed by 1 to 64 of a-z, 0-9, _ and -"
+            faults.append(Fault(rule.file, line, cell.column, reason))
+        if nth == DIMENSIONS_MAX + 1:
+            faults.append(Fault(rule.file, line, cell.column, f"there are more than {DIMENSIONS_MAX} dimensions"))
     for name, column in rule.columns.items():
         if column in places:
             found[name] = places[column]

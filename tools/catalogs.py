@@ -1,0 +1,144 @@
+"""Knows how a document reaches two services: its meters are metering's, all else is the catalog's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import grpc.aio
+import yaml
+
+from common.document import Faults, Malformed, Value, parse
+from saldo.catalog.v1 import catalog_service_pb2 as catalog_pb
+from saldo.metering.v1 import meter_pb2
+from saldo.metering.v1 import metering_service_pb2 as metering_pb
+from tools.client import Client, pages
+from tools.meters import AGGREGATION, Meter, create_meter, read_meters
+from tools.refusals import APPLY_SECONDS, faults_of
+
+EMPTY: Final = "{}\n"
+LINE_WIDTH_MAX: Final = 10**6
+
+ACTION: Final = catalog_pb.CatalogChange.Action
+HEADLINES: Final = {
+    ACTION.CREATE: ("green", "+ {}"),
+    ACTION.UPDATE: ("yellow", "~ {}"),
+    ACTION.CREATE_VERSION: ("green", "+ {}, next version"),
+    ACTION.PUBLISH: ("green", "> {} is published"),
+    ACTION.ARCHIVE: ("red", "- {} is archived"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    name: str
+    text: str
+    meters: tuple[tuple[Meter, Value], ...]
+    """With where they stand."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """As it is told to people."""
+
+    headline: str
+    style: str
+    lines: tuple[str, ...] = ()
+
+
+def read_document(text: str, name: str) -> Document:
+    """Fails with Malformed when it is no YAML, or for its meters; of all else the catalog is the judge."""
+    document = parse(text, name)
+    return Document(name=name, text=text, meters=tuple(read_meters(document)))
+
+
+async def apply(client: Client, document: Document, *, validate_only: bool, prune: bool = False) -> list[Difference]:
+    """What was changed, or would be. Fails with Malformed, before anything is changed, if the document is wrong."""
+    missing = await _missing_meters(client, document)
+    found = await _apply(client, document, validate_only=True, prune=prune)
+    if not validate_only:
+        for meter in missing:
+            await client.metering.CreateMeter(create_meter(meter))
+        # What was there to see may have changed since.
+        found = await _apply(client, document, validate_only=False, prune=prune)
+    return [Difference(headline=f"+ meter {meter.code}", style="green") for meter in missing] + [
+        _difference(change) for change in found
+    ]
+
+
+async def export(client: Client) -> str:
+    """The meters first, then the catalog as it tells itself: a document that applies to another seller too."""
+    meters = "".join(f"  - {_written(meter)}\n" for meter in await _meters(client))
+    answer = await client.catalog.ExportCatalog(catalog_pb.ExportCatalogRequest(), timeout=APPLY_SECONDS)
+    if not meters:
+        return str(answer.document)
+    return f"meters:\n{meters}" + ("" if answer.document == EMPTY else str(answer.document))
+
+
+async def _apply(
+    client: Client, document: Document, *, validate_only: bool, prune: bool
+) -> list[catalog_pb.CatalogChange]:
+    request = catalog_pb.ApplyCatalogRequest(document=document.text, validate_only=validate_only, prune=prune)
+    try:
+        return list((await client.catalog.ApplyCatalog(request, timeout=APPLY_SECONDS)).changes)
+    except grpc.aio.AioRpcError as error:
+        if faults := faults_of(error, document.name):
+            raise Malformed(faults) from None
+        raise
+
+
+async def _missing_meters(client: Client, document: Document) -> list[Meter]:
+    """A meter never changes: one that is there must count as the document says."""
+    known = {meter.code: meter for meter in await _meters(client)}
+    faults = Faults()
+    missing: list[Meter] = []
+    for meter, value in document.meters:
+        if meter.code not in known:
+            missing.append(meter)
+            continue
+        there = known[meter.code]
+        for what, wanted, stored in (
+            ("aggregation", meter.aggregation, AGGREGATION.Name(there.aggregation)),
+            ("unique_dimension", meter.unique_dimension, there.unique_dimension),
+        ):
+            if wanted != stored:
+                with faults.kept():
+                    raise (value.get(what) or value).fault(f"{what} cannot change: it is {stored or 'absent'}")
+    faults.check()
+    return missing
+
+
+async def _meters(client: Client) -> list[meter_pb2.Meter]:
+    request = metering_pb.ListMetersRequest(page_size=1000)
+    found: list[meter_pb2.Meter] = []
+    async for page in pages(client.metering.ListMeters, request, metering_pb.ListMetersResponse):
+        found += page.meters
+    return sorted(found, key=lambda meter: meter.code)
+
+
+def _written(meter: meter_pb2.Meter) -> str:
+    """In one line of YAML, without what goes unsaid."""
+    keys = {
+        "code": meter.code,
+        "display_name": meter.display_name,
+        "aggregation": AGGREGATION.Name(meter.aggregation),
+        "unit_label": meter.unit_label,
+        "unique_dimension": meter.unique_dimension,
+    }
+    said = {key: value for key, value in keys.items() if value}
+    line: str = yaml.safe_dump(said, default_flow_style=True, sort_keys=False, allow_unicode=True, width=LINE_WIDTH_MAX)
+    return line.strip()
+
+
+def _difference(change: catalog_pb.CatalogChange) -> Difference:
+    style, headline = HEADLINES[change.action]
+    what = f"{change.resource.replace('_', ' ')} {change.code}"
+    # That it is published or archived, the headline says.
+    lines = (_line(field) for field in change.fields if field.path != "state")
+    return Difference(headline=headline.format(what), style=style, lines=tuple(lines))
+
+
+def _line(field: catalog_pb.FieldChange) -> str:
+    if field.before and field.after:
+        return f"{field.path}: {field.before} -> {field.after}"
+    return f"+ {field.path}: {field.after}" if field.after else f"- {field.path}: {field.before}"
