@@ -48,13 +48,15 @@ lint: install  ## ruff, mypy, import rules, contracts
 	$(PY) -m tools.protos lint
 	$(PY) -m tools.protos breaking
 test: lint  ## Everything that has to hold before a commit
-	$(PYTEST)
+	$(PYTEST) -n 2 --dist loadfile
 test-fast: install  ## The pure rules only: no servers, a few seconds
 	$(PYTEST) --pure $(wildcard services/*/tests/domain libs/common/tests/pure)
 e2e: install  ## The six processes, driven from outside
 	$(PYTEST) tests/e2e
 simulate: install  ## Seeded histories with faults on the bus: make simulate SEEDS=100
 	$(PYTEST) tests/simulation $(if $(SEEDS),--seeds $(SEEDS))
+conformance: install  ## Published figures of others by the public calls: make conformance, or CASES=folder of other cases
+	$(PY) -m tests.conformance $(CASES)
 bench: install  ## Measure one thing and its ceiling: make bench T=rpc
 	@test -n "$(T)" || { echo "which one? make bench T=name, with a name from bench/"; exit 2; }
 	$(PY) -m bench.$(T)
@@ -87,4 +89,4 @@ $(INSTALLED): requirements/bootstrap.txt requirements/dev.txt $(PACKAGING)
 	@$(BIN)/uv pip install --quiet --python $(PY) --no-index --no-deps --no-build-isolation $(addprefix -e ,$(DISTRIBUTIONS))
 	@touch $@
 
-.PHONY: help install protos lock lint test test-fast e2e simulate bench demo up down status check token accept clean
+.PHONY: help install protos lock lint test test-fast e2e simulate conformance bench demo up down status check token accept clean

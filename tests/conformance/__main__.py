@@ -1,0 +1,51 @@
+"""Puts published cases to Saldo: `python -m tests.conformance [FOLDER]`. Ends with 1 when an answer is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from common.caller import Role
+from common.ids import SellerId
+from tests.conformance.case import CASES, Verdict
+from tests.conformance.report import FILES, Report, put_to
+from tests.conformance.system import System
+from tests.support.sandbox import Sandbox
+from tools.suite import Suite, running_suite
+
+NOW: Final = datetime(2200, 1, 1, tzinfo=UTC)
+"""The sandbox lives late enough for every event of a case to have happened."""
+
+
+def main() -> int:
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else CASES
+    if not any((folder / name).exists() for name in FILES):
+        print(f"{folder} has none of {', '.join(FILES)}", file=sys.stderr)
+        return 2
+    with running_suite() as suite:
+        reports = asyncio.run(_put_to(suite, folder))
+    for report in reports:
+        for finding in report.findings:
+            if finding.verdict in (Verdict.WRONG, Verdict.UNSUPPORTED):
+                print(f"{finding.verdict.value}: {finding.case.id}: {finding.why}", file=sys.stderr)
+    for report in reports:
+        print(report.line())
+    return int(any(report.count(Verdict.WRONG) for report in reports))
+
+
+async def _put_to(suite: Suite, folder: Path) -> list[Report]:
+    def token(role: Role, seller_id: SellerId | None) -> str:
+        return suite.keys.token(role=role, seller_id=seller_id)
+
+    with tempfile.TemporaryDirectory(prefix="saldo-conformance-") as journals:
+        async with await Sandbox.open(suite.addresses(), token, journals=Path(journals), start=NOW) as sandbox:
+            client = sandbox.client
+            return await put_to(System(rating=client.rating, money=client.money, metering=client.metering), folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

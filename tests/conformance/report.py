@@ -1,0 +1,73 @@
+"""Knows what became of the cases of a file: how many agree, and what about the others."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import grpc.aio
+
+from tests.conformance import discount_answers, money_answers, rating_answers, usage_answers
+from tests.conformance.case import Answer, Case, Unsupported, Verdict, judge, load
+from tests.conformance.conventions import NOT_FOLLOWED
+from tests.conformance.system import System
+
+Answering = Callable[[Case, System], Awaitable[Answer]]
+
+FILES: Final[Mapping[str, Answering]] = {
+    "rating.jsonl": rating_answers.answer,
+    "money.jsonl": money_answers.answer,
+    "aggregation.jsonl": usage_answers.answer,
+    "invoice.jsonl": discount_answers.answer,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One case: what became of it, and why, for people."""
+
+    case: Case
+    verdict: Verdict
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    file: str
+    findings: tuple[Finding, ...]
+
+    def count(self, verdict: Verdict) -> int:
+        return Counter(finding.verdict for finding in self.findings)[verdict]
+
+    def line(self) -> str:
+        counts = {verdict.value: self.count(verdict) for verdict in Verdict}
+        return json.dumps({"file": self.file, "cases": len(self.findings), **counts})
+
+
+async def put_to(saldo: System, folder: Path) -> list[Report]:
+    """Every file of the folder that has a name we know."""
+    return [
+        Report(name, tuple([await _find(case, answering, saldo) for case in load(folder / name)]))
+        for name, answering in FILES.items()
+        if (folder / name).exists()
+    ]
+
+
+async def _find(case: Case, answering: Answering, saldo: System) -> Finding:
+    others = [convention for convention in case.conventions if convention in NOT_FOLLOWED]
+    if others and not case.alternatives:
+        return Finding(case, Verdict.OTHER_CONVENTION, f"{others[0]}: {NOT_FOLLOWED[others[0]]}")
+    try:
+        found = await answering(case, saldo)
+    except Unsupported as missing:
+        return Finding(case, Verdict.UNSUPPORTED, str(missing))
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        return Finding(case, Verdict.UNSUPPORTED, f"a form that is not known here: {error!r}")
+    except grpc.aio.AioRpcError as error:
+        return Finding(case, Verdict.WRONG, f"answered {error.code().name}: {error.details()}")
+    verdict = judge(case, found, any_convention=bool(others))
+    return Finding(case, verdict, f"answered {dict(found)}, published {dict(case.expected)}")
