@@ -101,7 +101,7 @@ def test_sql_is_where_sql_belongs() -> None:
 
 
 def test_doors_have_the_same_names_everywhere() -> None:
-    """A newcomer finds what comes in by calls, facts and time without asking."""
+    """A newcomer finds what comes in by calls, facts and time without asking. A second contract has a second `api`."""
     doors = {
         "ServiceServicer)": "api.py",
         "HANDLERS: ": "consumers.py",
@@ -113,7 +113,7 @@ def test_doors_have_the_same_names_everywhere() -> None:
         for service in SERVICES
         for path in sorted(service_source(service).rglob("*.py"))
         for sign, door in doors.items()
-        if sign in path.read_text() and path.name != door
+        if sign in path.read_text() and path.name != door and not path.name.endswith(f"_{door}")
     ]
     assert misplaced == []
 

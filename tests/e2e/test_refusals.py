@@ -50,9 +50,7 @@ class Caller:
         self.traces: dict[str, Counter[str]] = {}
 
     async def call(self, rpc: Rpc, request: Message) -> Message | grpc.aio.AioRpcError:
-        stub = (
-            self._client.operations["catalog"] if "operations" in rpc.contract else getattr(self._client, rpc.service)
-        )
+        stub = self._client.operations["catalog"] if "operations" in rpc.contract else getattr(self._client, rpc.stub)
         trace_id = secrets.token_hex(16)
         method: Callable[..., Any] = getattr(stub, rpc.name)  # Any: generated
         metadata = (("traceparent", f"00-{trace_id}-{secrets.token_hex(8)}-01"),)

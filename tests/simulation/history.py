@@ -11,7 +11,7 @@ from typing import Final
 import grpc.aio
 
 from saldo.catalog.v1.plan_pb2 import Plan
-from saldo.catalog.v1.price_pb2 import Price
+from saldo.catalog.v1.price_pb2 import BillingInterval, Price
 from saldo.dunning.v1.dunning_policy_pb2 import DunningPolicy
 from saldo.metering.v1.meter_pb2 import Meter
 from saldo.metering.v1.usage_event_pb2 import UsageEvent
@@ -35,6 +35,7 @@ CARDS: Final = (
 )  # fmt: skip
 EVENTS: Final = (1, 30)
 LATE_DAYS_MAX: Final = 40
+ONCE: Final = BillingInterval(unit=BillingInterval.ONCE, count=1)
 
 
 @dataclass(slots=True)
@@ -90,6 +91,8 @@ class History:
             graduated("calls", ("3", "0"), ("10", self._amount()), ("", "0.0333"), meter="calls", currency=currency),
         ]
         chosen = self.chance.sample(prices, self.chance.randint(1, len(prices)))
+        if self.chance.random() < 0.3:
+            chosen.append(flat("setup", self._amount(), currency=currency, interval=ONCE))
         return await self.sandbox.plan(f"{currency.lower()}-{number}", *chosen)
 
     async def _join(self, number: int) -> None:
@@ -162,7 +165,13 @@ class History:
         plan = self.chance.choice(self.plans[customer.billing_profile.currency])
         start = self.now + timedelta(days=self.chance.choice([0, 0, 0, -20, 15]), hours=self.chance.randrange(24))
         self.subscriptions.append(
-            await self.sandbox.subscribe(customer, plan, start=start, billing_day=self.chance.choice([0, 0, 1, 15, 31]))
+            await self.sandbox.subscribe(
+                customer,
+                plan,
+                start=start,
+                billing_day=self.chance.choice([0, 0, 1, 15, 31]),
+                trial_days=self.chance.choice([None, None, None, 5, 20]),
+            )
         )
 
     def _event(self, customer: Customer) -> UsageEvent:

@@ -8,23 +8,30 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor, FileDescriptor
 from google.protobuf.message import Message
 from google.type.decimal_pb2 import Decimal
 from google.type.interval_pb2 import Interval
+from google.type.money_pb2 import Money
 
 from common import wire
 from saldo.catalog.v1 import catalog_service_pb2 as catalog
+from saldo.catalog.v1 import coupon_service_pb2 as coupons
+from saldo.catalog.v1.coupon_pb2 import Coupon, PercentOff
+from saldo.catalog.v1.product_pb2 import Feature
 from saldo.catalog.v1.seller_pb2 import Seller
 from saldo.dunning.v1 import dunning_service_pb2 as dunning
 from saldo.dunning.v1.dunning_policy_pb2 import DunningPolicy
 from saldo.invoicing.v1 import invoicing_service_pb2 as invoicing
+from saldo.invoicing.v1 import rating_pb2
+from saldo.invoicing.v1 import rating_service_pb2 as rating
 from saldo.metering.v1 import metering_service_pb2 as metering
 from saldo.metering.v1.meter_pb2 import Meter
 from saldo.operations.v1 import operations_service_pb2 as operations
 from saldo.payments.v1 import payments_service_pb2 as payments
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as subscriptions
 from saldo.subscriptions.v1.customer_pb2 import BillingProfile, Contact
+from tests.contracts.descriptors import files, package_of
 from tests.support.sandbox import ADDRESS, Sandbox, flat, graduated, per_unit, usage
 
 SERVICES: Final = ("catalog", "subscriptions", "metering", "invoicing", "payments", "dunning")
@@ -48,6 +55,8 @@ BYTES: Final = (b"", b"\x00\xff", b"x" * 5_000)
 DECIMALS: Final = ("", "NaN", "sNaN", "Infinity", "-1", "1e999999999", "1e-400", "0x10", "1_000", "٣", "9" * 400, " 1")
 AMOUNTLIKE: Final = "google.type.Decimal"
 DEPTH_MAX: Final = 6
+NAME_NOTHING: Final = ("CreateCoupon", "PreviewDiscounts")
+"""The coupon is told in full: its id is not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +72,19 @@ class Rpc:
     def path(self) -> str:
         return f"/{self.contract}/{self.name}"
 
+    @property
+    def stub(self) -> str:
+        """What a client calls the contract."""
+        name = self.contract.rpartition(".")[2].removesuffix("Service").lower()
+        return {"coupon": "coupons"}.get(name, name)
+
     def __str__(self) -> str:
         return f"{self.service}.{self.name}"
 
 
 def rpcs() -> list[Rpc]:
-    """Every RPC of the six contracts, and the operations of one service: the chassis answers them alike in all."""
-    modules = {name: f"saldo.{name}.v1.{name}_service_pb2" for name in SERVICES}
-    found = [rpc for name, module in modules.items() for rpc in _rpcs(name, module)]
-    return found + list(_rpcs("catalog", "saldo.operations.v1.operations_service_pb2"))
+    """Every RPC of the six services, and the operations of one of them: the chassis answers them alike in all."""
+    return [rpc for file in files() for rpc in _rpcs(file)]
 
 
 async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
@@ -93,10 +106,19 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
     draft = await sandbox.client.catalog.CreatePlan(
         catalog.CreatePlanRequest(code="draft", display_name="Draft", prices=[fresh])
     )
+    half: Any = {"percent_off": PercentOff(percent=Decimal(value="50"))}  # Any: fields of a message
+    coupon = await sandbox.client.coupons.CreateCoupon(
+        coupons.CreateCouponRequest(coupon=Coupon(code="half", display_name="Half", duration=Coupon.FOREVER, **half))
+    )
+    redemption = await sandbox.client.coupons.RedeemCoupon(
+        coupons.RedeemCouponRequest(coupon_id=coupon.id, customer_id=payer.id)
+    )
+    exported = await sandbox.client.catalog.ExportCatalog(catalog.ExportCatalogRequest())
     profile = BillingProfile(currency="EUR", time_zone="Europe/Berlin", language_code="de", net_terms_days=14)
     contact = Contact(display_name="Somebody", email="somebody@example.com", address=ADDRESS)
     period = Interval(start_time=wire.timestamp(JANUARY), end_time=wire.timestamp(FEBRUARY))
     query = metering.UsageQuery(customer_id=payer.id, external_id="payer", meter="water", period=period)
+    used = rating_pb2.UsageToRate(quantity=Decimal(value="12"))
     event = usage(payer, "water", JANUARY, "3", event_id="fuzzed")
     event.customer = payer.id
     requests: list[Message] = [
@@ -122,6 +144,28 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
         catalog.GetPlanRequest(id=plan.id),
         catalog.ListPlansRequest(page_size=10),
         catalog.BatchGetPricesRequest(ids=[price.id for price in plan.prices]),
+        catalog.GetPriceRequest(id=plan.prices[0].id),
+        catalog.CheckPriceRequest(price=fresh),
+        catalog.UpdateProductRequest(id=product_id, display_name="Renamed", description="…", unit_label="piece"),
+        catalog.CreateTaxCodeRequest(code="fuzzed", display_name="Fuzzed"),
+        catalog.ListTaxCodesRequest(page_size=10),
+        catalog.CreateFeatureRequest(code="fuzzed", display_name="Fuzzed", kind=Feature.SWITCH),
+        catalog.ListFeaturesRequest(page_size=10),
+        catalog.CreatePlanVersionRequest(code="basic"),
+        catalog.UpdatePlanRequest(id=draft.id, display_name="Draft", prices=[fresh]),
+        catalog.CreateContractPriceRequest(list_price_id=plan.prices[0].id, customer_id=payer.id, price=more),
+        catalog.ListContractPricesRequest(customer_id=payer.id, page_size=10),
+        catalog.ExportCatalogRequest(),
+        catalog.ApplyCatalogRequest(document=exported.document),
+        coupons.CreateCouponRequest(coupon=Coupon(code="fuzzed", display_name="Fuzzed", duration=Coupon.ONCE, **half)),
+        coupons.GetCouponRequest(id=coupon.id),
+        coupons.ListCouponsRequest(page_size=10),
+        coupons.ArchiveCouponRequest(id=coupon.id),
+        coupons.CreateCouponCodesRequest(coupon_id=coupon.id, code="FUZZED"),
+        coupons.ListCouponCodesRequest(coupon_id=coupon.id, page_size=10),
+        coupons.RedeemCouponRequest(coupon_id=coupon.id, customer_id=payer.id),
+        coupons.ReleaseRedemptionRequest(id=redemption.id),
+        coupons.ListRedemptionsRequest(customer_id=payer.id, coupon_id=coupon.id, page_size=10),
         subscriptions.CreateCustomerRequest(external_id="fuzzed", contact=contact, billing_profile=profile),
         subscriptions.GetCustomerRequest(id=payer.id),
         subscriptions.UpdateCustomerRequest(id=payer.id, contact=contact, billing_profile=profile),
@@ -156,6 +200,21 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
         invoicing.GetUpcomingInvoiceRequest(customer_id=payer.id),
         invoicing.FinalizeInvoiceRequest(id=invoice.id),
         invoicing.GetInvoiceDocumentRequest(id=invoice.id),
+        rating.RateRequest(price_id=plan.prices[1].id, usage=used),
+        rating.BatchRateRequest(
+            requests=[rating.RateRequest(price=fresh, usage=used)], price_id=plan.prices[1].id, without_steps=True
+        ),
+        rating.ExplainRatingRequest(line=rating.InvoiceLine(invoice_id=invoice.id, line_id=invoice.line_items[0].id)),
+        rating.SimulatePricesRequest(plan_id=plan.id, months=12, customers_named_max=10),
+        rating.PreviewDiscountsRequest(
+            lines=[rating.LineToDiscount(amount=Money(currency_code="GBP", units=10), product="fee", plan="basic")],
+            coupons=[rating.CouponToApply(coupon=Coupon(**half))],
+        ),
+        rating.ListCurrenciesRequest(),
+        rating.RoundAmountRequest(amount=Decimal(value="0.125"), currency="GBP"),
+        rating.AllocateAmountRequest(
+            amount=Money(currency_code="GBP", units=10), weights=[Decimal(value="1"), Decimal(value="2")]
+        ),
         payments.AttachPaymentMethodRequest(
             customer_id=payer.id, gateway="simulated", token="sim:ok", display_name="Visa"
         ),
@@ -189,8 +248,10 @@ def names_resources(rpc: Rpc) -> bool:
         "tax_id",
         "external_id",
     }
-    return "operations" not in rpc.contract and any(
-        name in ("id", "ids") or name.endswith(("_id", "_ids")) for name in names
+    return (
+        "operations" not in rpc.contract
+        and rpc.name not in NAME_NOTHING
+        and any(name in ("id", "ids") or name.endswith(("_id", "_ids")) for name in names)
     )
 
 
@@ -238,6 +299,10 @@ def _put(message: Message, path: Path, value: Any) -> None:  # Any: as in GARBAG
     target: Any = message  # Any: reached by names that are only known at run time
     for field in path[:-1]:
         target = getattr(target, field.name)
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            of_key = path[-1].name == "key"
+            target[value if of_key else "region"] = "eu" if of_key else value
+            return
         if field.is_repeated:
             target = target[0] if target else target.add()
     leaf = path[-1]
@@ -249,10 +314,12 @@ def _put(message: Message, path: Path, value: Any) -> None:  # Any: as in GARBAG
         setattr(target, leaf.name, value)
 
 
-def _rpcs(service: str, module: str) -> Iterator[Rpc]:
-    for contract in importlib.import_module(module).DESCRIPTOR.services_by_name.values():
+def _rpcs(file: FileDescriptor) -> Iterator[Rpc]:
+    service = package_of(file)
+    for contract in file.services_by_name.values():
         for method in contract.methods:
-            yield Rpc(service, method.name, contract.full_name, _class_of(method.input_type))
+            answered_by = service if service in SERVICES else "catalog"
+            yield Rpc(answered_by, method.name, contract.full_name, _class_of(method.input_type))
 
 
 def _class_of(descriptor: Any) -> type[Message]:  # Any: as in _paths

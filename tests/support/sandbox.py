@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
 
+from google.protobuf.json_format import ParseDict
 from google.type.decimal_pb2 import Decimal
 from google.type.money_pb2 import Money
 from google.type.postal_address_pb2 import PostalAddress
@@ -33,6 +34,7 @@ from saldo.payments.v1.payment_pb2 import Payment
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as subscriptions
 from saldo.subscriptions.v1.customer_pb2 import BillingProfile, Contact, Customer
 from saldo.subscriptions.v1.subscription_pb2 import Subscription
+from tests.support.prices import with_numbers
 from tools.check.journal import Journal
 from tools.check.records import Sources
 from tools.check.verification import verify
@@ -113,9 +115,13 @@ class Sandbox:
         )
         return product.id
 
-    async def meter(self, code: str, aggregation: Meter.Aggregation.ValueType = Meter.SUM) -> str:
+    async def meter(
+        self, code: str, aggregation: Meter.Aggregation.ValueType = Meter.SUM, *, unique_dimension: str = ""
+    ) -> str:
         meter = await self.client.metering.CreateMeter(
-            metering.CreateMeterRequest(code=code, display_name=code, aggregation=aggregation)
+            metering.CreateMeterRequest(
+                code=code, display_name=code, aggregation=aggregation, unique_dimension=unique_dimension
+            )
         )
         return meter.id
 
@@ -168,6 +174,7 @@ class Sandbox:
         *,
         start: datetime | None = None,
         billing_day: int = 0,
+        trial_days: int | None = None,
         quantities: Mapping[str, str] | None = None,
     ) -> Subscription:
         """To all prices of the plan, or to those named with how many of each (`""` for a metered one)."""
@@ -183,6 +190,7 @@ class Sandbox:
                 items=items,
                 start_time=wire.timestamp(start) if start else None,
                 billing_day=billing_day,
+                trial_days=trial_days,
             )
         )
 
@@ -284,8 +292,30 @@ def graduated(code: str, *tiers: tuple[str, str], meter: str, currency: str = "E
     )
 
 
+def metered(code: str, meter: str, definition: Mapping[str, object]) -> Price:
+    """Monthly and in EUR; the rest is JSON as the contract has it, decimals in short: `"#1.5"`."""
+    return ParseDict(
+        {
+            "code": code,
+            "currency": "EUR",
+            "billing_interval": {"unit": "MONTH", "count": 1},
+            "billing_timing": "IN_ARREARS",
+            "meter": meter,
+            **{name: with_numbers(each) for name, each in definition.items()},
+        },
+        Price(),
+    )
+
+
 def usage(
-    customer: Customer, meter: str, at: datetime, value: str = "1", *, event_id: str, source: str = "test"
+    customer: Customer,
+    meter: str,
+    at: datetime,
+    value: str = "1",
+    *,
+    event_id: str,
+    source: str = "test",
+    **dimensions: str,
 ) -> UsageEvent:
     return UsageEvent(
         id=event_id,
@@ -294,6 +324,7 @@ def usage(
         meter=meter,
         time=wire.timestamp(at),
         value=Decimal(value=value),
+        dimensions=dimensions,
     )
 
 
