@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 
@@ -12,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.money import Money
+from common.period import Period
+from invoicing.domain.lines_due import UsageKey
 from invoicing.domain.price import (
     Capacity,
     Dynamic,
@@ -19,6 +22,7 @@ from invoicing.domain.price import (
     Graduated,
     Matrix,
     Model,
+    Needs,
     Operators,
     Package,
     Percentage,
@@ -28,7 +32,7 @@ from invoicing.domain.price import (
     Tier,
     Volume,
 )
-from invoicing.domain.simulation import QUANTILES, BilledPeriod, Bills, CurrencyOutcome, PriceToTry, rated_anew
+from invoicing.domain.simulation import QUANTILES, BilledPeriod, Bills, CurrencyOutcome, PriceToTry, rated_anew, to_ask
 
 MONTHLY = ("MONTH", 1)
 ONE = Decimal(1)
@@ -52,6 +56,7 @@ def to_try(model: Model, *, meter: str = "", operators: Operators | None = None)
     return PriceToTry(price=price, billing_interval=MONTHLY)
 
 
+JANUARY = Period(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC))
 LICENSED = BilledPeriod(
     customer_id="cus_1",
     price_id="price_1",
@@ -60,6 +65,7 @@ LICENSED = BilledPeriod(
     quantity=Decimal(3),
     meter="",
     usage_quantity=None,
+    period=JANUARY,
     proration=Fraction(1),
     is_complete=True,
 )
@@ -128,6 +134,27 @@ def test_a_total_is_enough_for_most_models(model: Model, cents: int) -> None:
 def test_what_was_not_kept_is_not_guessed(model: Model) -> None:
     """Transactions, dimensions and the usage of other meters are not on a line."""
     assert anew(METERED, to_try(model, meter="calls")) is None
+
+
+def test_metering_is_asked_what_the_price_needs_and_the_line_does_not_say() -> None:
+    """By the kind of detail, of the very period, and of the meter that is priced now."""
+    by_unit = PerUnit(unit_price=ONE)
+    by_region = Matrix(dimensions=("region",), cells={}, default=by_unit)
+    asked = to_ask(METERED, to_try(by_region, meter="calls"), billed_by=MONTHLY)
+    assert asked == UsageKey("calls", JANUARY, Needs(group_by=("region",)))
+    assert to_ask(METERED, to_try(by_unit, meter="rows"), billed_by=MONTHLY) == UsageKey("rows", JANUARY)
+    assert to_ask(LICENSED, to_try(by_unit, meter="rows"), billed_by=MONTHLY) == UsageKey("rows", JANUARY)
+
+
+def test_metering_is_not_asked_in_vain() -> None:
+    """What the line says is enough, or no usage would help."""
+    by_unit = PerUnit(unit_price=ONE)
+    by_region = Matrix(dimensions=("region",), cells={}, default=by_unit)
+    assert to_ask(METERED, to_try(by_unit, meter="calls"), billed_by=MONTHLY) is None
+    assert to_ask(METERED, to_try(by_unit), billed_by=MONTHLY) is None
+    assert to_ask(METERED, to_try(by_region, meter="calls"), billed_by=("YEAR", 1)) is None
+    late = replace(METERED, is_complete=False)
+    assert to_ask(late, to_try(by_region, meter="calls"), billed_by=MONTHLY) is None
 
 
 def test_another_kind_of_price_cannot_be_compared() -> None:

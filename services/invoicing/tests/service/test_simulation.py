@@ -22,6 +22,8 @@ from saldo.catalog.v1 import catalog_service_pb2 as catalog
 from saldo.catalog.v1 import price_pb2
 from saldo.invoicing.v1 import rating_service_pb2 as pb
 from saldo.invoicing.v1.rating_service_pb2_grpc import RatingServiceStub
+from saldo.metering.v1 import meter_pb2, usage_event_pb2
+from saldo.metering.v1 import metering_service_pb2 as metering
 
 from .conftest import Business, utc
 from .conftest import per_unit as per_unit_of
@@ -154,9 +156,10 @@ async def test_codes_that_come_and_go_are_told(suite: Suite, price_list: PriceLi
 
 
 async def test_what_cannot_be_rated_anew_is_counted_as_unchanged(
-    suite: Suite, price_list: PriceList, rating: Any
+    suite: Suite, price_list: PriceList, rating: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Transactions, dimensions, other intervals: better told than guessed."""
+    """Transactions that metering could not be asked any more, other intervals: better told than guessed."""
+    monkeypatch.setattr(simulate, "PERIODS_ASKED_MAX", 0)
     share = price_list.price(code="share", meter="volume", percentage=price_pb2.PercentageModel(percent=decimal("1")))
     seats = price_list.price(code="seats", per_unit=per_unit("10"))
     price_list.plan(share, seats)
@@ -270,3 +273,72 @@ async def test_a_draft_is_tried_on_what_was_really_billed(suite: Suite, business
     assert explained.rating.amount == invoice.line_items[0].amount
     assert list(explained.rating.steps) == list(invoice.line_items[0].rating_steps)
     assert any("3 × 10.00 GBP = 30.00 GBP" in sentence for sentence in explained.sentences)
+
+
+async def test_what_a_line_does_not_keep_is_asked_of_metering(suite: Suite, business: Business) -> None:
+    """Moving to prices by region, by single sale or by another meter is what a seller most wants to try before.
+
+    By the call: 150 at 0.10 are 15.00. By region: 100 in the EU at 0.05, 50 elsewhere at 0.30 are 20.00. By sale: 10%
+    of 80.00 and of 20.00 are 10.00, and 0.25 for each makes it 10.50; before it was 12% of all, 12.00. 3 seats at 10.00
+    were 30.00; the two people that came in are 24.00 at 12.00 each.
+    """
+    rating: Any = suite.stub(RatingServiceStub, "invoicing")  # Any: grpc stubs are generated
+    for code in ("calls", "sales"):
+        await business.meter(code)
+    await business.metering.CreateMeter(
+        metering.CreateMeterRequest(
+            code="people", display_name="People", aggregation=meter_pb2.Meter.UNIQUE_COUNT, unique_dimension="person"
+        )
+    )
+    share = price_pb2.PercentageModel(percent=decimal("12"))
+    plan = await business.plan(
+        await business.price("Calls", meter="calls", **per_unit_of("0.10")),
+        await business.price("Sales", meter="sales", percentage=share),
+        await business.price("People", **per_unit_of("10"), billing_timing=price_pb2.Price.IN_ARREARS),
+    )
+    customer = await business.customer()
+    await business.subscribe(customer, plan, quantities=["3"])
+    used = [
+        ("calls", "100", {"region": "eu"}),
+        ("calls", "50", {"region": "us"}),
+        ("sales", "80", {}),
+        ("sales", "20", {}),
+        ("people", "1", {"person": "ada"}),
+        ("people", "1", {"person": "bob"}),
+        ("people", "1", {"person": "ada"}),
+    ]
+    await suite.travel(utc(2026, 1, 20))
+    events = [
+        usage_event_pb2.UsageEvent(
+            id=f"use-{n}",
+            source="test",
+            customer=customer.external_id,
+            meter=meter,
+            time=wire.timestamp(utc(2026, 1, 10)),
+            value=decimal(value),
+            dimensions=dimensions,
+        )
+        for n, (meter, value, dimensions) in enumerate(used)
+    ]
+    assert (await business.metering.IngestEvents(metering.IngestEventsRequest(events=events))).accepted_count == 7
+    await suite.travel(utc(2026, 2, 2))
+
+    draft = await business.catalog.CreatePlanVersion(catalog.CreatePlanVersionRequest(code=plan.code))
+    calls, sales, people = draft.prices
+    cell = price_pb2.MatrixCell(values=["eu"], tariff=price_pb2.Tariff(**per_unit_of("0.05")))
+    default = price_pb2.Tariff(**per_unit_of("0.30"))
+    calls.matrix.CopyFrom(price_pb2.MatrixModel(dimensions=["region"], cells=[cell], default_tariff=default))
+    sales.percentage.CopyFrom(price_pb2.PercentageModel(percent=decimal("10"), fixed_fee=decimal("0.25")))
+    people.meter = "people"
+    people.per_unit.unit_price.value = "12"
+    await business.catalog.UpdatePlan(
+        catalog.UpdatePlanRequest(id=draft.id, display_name="Plan", prices=[calls, sales, people])
+    )
+
+    found = await tried(rating, draft.id, months=2)
+
+    [pounds] = found.currencies
+    assert found.unratable_line_count == 0
+    assert pounds.line_count == 3
+    assert wire.parse_money(pounds.billed_amount, field="").minor == 15_00 + 12_00 + 30_00
+    assert wire.parse_money(pounds.simulated_amount, field="").minor == 20_00 + 10_50 + 24_00

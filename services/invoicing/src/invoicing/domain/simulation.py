@@ -10,8 +10,11 @@ from fractions import Fraction
 from typing import Final
 
 from common.money import AmountOutOfRange, Money
+from common.period import Period
 from invoicing.domain.errors import NegativeQuantity
-from invoicing.domain.price import Capacity, Matrix, Percentage, Price
+from invoicing.domain.line import Usage, usage_to_rate
+from invoicing.domain.lines_due import UsageKey
+from invoicing.domain.price import Capacity, Matrix, Needs, Percentage, Price
 from invoicing.domain.rating import rate
 from invoicing.domain.usage import UsageToRate
 
@@ -34,6 +37,7 @@ class BilledPeriod:
     meter: str
     usage_quantity: Decimal | None
     """Of the whole period, as the last correction knew it; None of a licensed price."""
+    period: Period
     proration: Fraction
     is_complete: bool
     """Whether the first line is among them, so that they are what the period cost."""
@@ -43,6 +47,24 @@ class BilledPeriod:
 class PriceToTry:
     price: Price
     billing_interval: BillingInterval
+
+
+def to_ask(period: BilledPeriod, to_try: PriceToTry, *, billed_by: BillingInterval) -> UsageKey | None:
+    """What is asked of metering, because it was not kept with the lines; None when nothing has to be, or would help."""
+    price = to_try.price
+    if not price.meter or not period.is_complete or to_try.billing_interval != billed_by:
+        return None
+    if price.meter == period.meter and price.needs == Needs():
+        return None
+    return UsageKey(price.meter, period.period, price.needs)
+
+
+def rated_by(usage: Usage, to_try: PriceToTry) -> Money | None:
+    """What the period would have cost with what metering counts in it now; None if nobody could pay that."""
+    try:
+        return rate(to_try.price, usage_to_rate(to_try.price, usage)).amount
+    except AmountOutOfRange:
+        return None
 
 
 def rated_anew(period: BilledPeriod, to_try: PriceToTry, *, billed_by: BillingInterval) -> Money | None:

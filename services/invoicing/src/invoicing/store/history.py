@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from common.db import Tx
 from common.money import Money
+from common.period import Period
 from invoicing.domain.errors import LineNotFound
 from invoicing.domain.invoice import InvoiceId, State
 from invoicing.domain.line import Line
@@ -81,7 +82,8 @@ async def periods_billed_by(
 
 
 _PERIODS: Final = """
-    SELECT i.customer_id, l.price_id, l.currency, sum(l.amount_minor) AS billed_minor, count(*) AS line_count,
+    SELECT i.customer_id, l.price_id, l.currency, l.period_start, min(l.period_end) AS period_end,
+        sum(l.amount_minor) AS billed_minor, count(*) AS line_count,
         bool_or(l.correction = 0) AS is_complete,
         (array_agg(l.quantity ORDER BY l.correction))[1] AS quantity,
         (array_agg(l.meter ORDER BY l.correction))[1] AS meter,
@@ -104,6 +106,7 @@ def _period(row: asyncpg.Record) -> BilledPeriod:
         quantity=row["quantity"],
         meter=row["meter"],
         usage_quantity=row["usage_quantity"],
+        period=Period(row["period_start"], row["period_end"]),
         proration=Fraction(row["proration_numerator"], row["proration_denominator"]),
         is_complete=row["is_complete"],
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -11,12 +14,26 @@ from common.period import EARLIEST, Interval, TimeOutOfRange, Unit, boundary
 from common.rpc import Desk
 from invoicing import clients, store
 from invoicing.convert.rating import billing_interval, price_to_try
-from invoicing.domain.errors import TooManyLines
-from invoicing.domain.simulation import BilledPeriod, BillingInterval, Bills, PriceToTry, Simulation, rated_anew
+from invoicing.domain.errors import TooManyLines, UsageKeepsChanging, UsageTooDetailed
+from invoicing.domain.line import Usage
+from invoicing.domain.lines_due import UsageKey
+from invoicing.domain.simulation import (
+    BilledPeriod,
+    BillingInterval,
+    Bills,
+    PriceToTry,
+    Simulation,
+    rated_anew,
+    rated_by,
+    to_ask,
+)
 from saldo.catalog.v1 import plan_pb2, price_pb2
 
 LINES_MAX: Final = 100_000
 CONTRACT_PRICES_MAX: Final = 100_000
+PERIODS_ASKED_MAX: Final = 2_000
+"""About how many periods metering is asked, when a price needs more than was kept with the lines."""
+CUSTOMERS_AT_ONCE: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +56,9 @@ class _Trial:
         self.billed_codes: set[str] = set()
         self.dropped_codes: set[str] = set()
         self.unratable_line_count = 0
+        self.asked: defaultdict[str, list[tuple[BilledPeriod, PriceToTry, UsageKey]]] = defaultdict(list)
+        """What metering has to be asked before it can be added, by customer."""
+        self._room = PERIODS_ASKED_MAX
 
     def add(self, period: BilledPeriod) -> None:
         billed_by = self._billed_by[period.price_id]
@@ -49,7 +69,21 @@ class _Trial:
             self.dropped_codes.add(billed_by.code)
             simulated = Money.zero(period.billed.currency)
         else:
+            question = to_ask(period, to_try, billed_by=billed_by.billing_interval)
+            if question is not None and self._room:
+                self._room -= 1
+                self.asked[period.customer_id].append((period, to_try, question))
+                return
             simulated = rated_anew(period, to_try, billed_by=billed_by.billing_interval)
+        self._add(period, simulated)
+
+    def add_counted(self, customer_id: str, usages: Mapping[UsageKey, Usage]) -> None:
+        """What was asked about a customer, with the answers; what could not be told in detail has none."""
+        for period, to_try, question in self.asked[customer_id]:
+            usage = usages.get(question)
+            self._add(period, None if usage is None else rated_by(usage, to_try))
+
+    def _add(self, period: BilledPeriod, simulated: Money | None) -> None:
         if simulated is None:
             self.unratable_line_count += period.line_count
         self.bills.add(
@@ -80,12 +114,31 @@ async def simulate_prices(desk: Desk, plan_id: str, *, months: int) -> Simulatio
                 trial.add(period)
         rest = [price_id for price_id, each in billed_by.items() if each.code in trial.unbilled]
         ever = {billed_by[price_id].code for price_id in await store.prices_ever_billed_by(tx, rest)}
+    await _count(desk, trial)
     return Simulation(
         outcomes=trial.bills.outcomes(),
         dropped_codes=trial.dropped_codes,
         new_codes=trial.unbilled - ever,
         unratable_line_count=trial.unratable_line_count,
     )
+
+
+async def _count(desk: Desk, trial: _Trial) -> None:
+    """Ask metering what was not kept with the lines, some customers at a time."""
+    customers = list(trial.asked)
+    for first in range(0, len(customers), CUSTOMERS_AT_ONCE):
+        some = customers[first : first + CUSTOMERS_AT_ONCE]
+        found = await asyncio.gather(*(_usages(desk, trial, customer_id) for customer_id in some))
+        for customer_id, usages in zip(some, found, strict=True):
+            trial.add_counted(customer_id, usages)
+
+
+async def _usages(desk: Desk, trial: _Trial, customer_id: str) -> Mapping[UsageKey, Usage]:
+    customer = await clients.customer(desk, customer_id)
+    try:
+        return await clients.usages(desk, customer, [question for _, _, question in trial.asked[customer_id]])
+    except (UsageTooDetailed, UsageKeepsChanging):
+        return {}
 
 
 async def _billed_by(desk: Desk, plan: plan_pb2.Plan) -> dict[str, BilledBy]:
