@@ -23,7 +23,9 @@ from tools.binaries import Binaries, ServerFailed
 
 HOST = "127.0.0.1"
 ADMIN = "saldo"
-PORTS = range(15_000, 30_000)
+PORTS = range(15_000, 20_000)
+SERVICE_PORTS = range(20_000, 30_000)
+"""Apart from those of the servers: both are chosen before the other listens, and are remembered."""
 PORT_TRIES_MAX = 200
 PORT_PATIENCE_SECONDS = 3.0
 
@@ -328,14 +330,14 @@ def runs(pid: int, mark: str) -> bool:
         return False
 
 
-def free_port() -> int:
+def free_port(ports: range = PORTS) -> int:
     """One that outgoing connections are never given: such a one may be gone when its server wants it back,
     and a client that retries while the server is away may end up connected to itself."""
     for _ in range(PORT_TRIES_MAX):
-        port = secrets.choice(PORTS)
+        port = secrets.choice(ports)
         if port_is_free(port):
             return port
-    raise ServerFailed(f"no free port between {PORTS.start} and {PORTS.stop}")
+    raise ServerFailed(f"no free port between {ports.start} and {ports.stop}")
 
 
 def port_is_free(port: int, *, patience_seconds: float = 0) -> bool:

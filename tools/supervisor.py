@@ -29,7 +29,7 @@ from typing import Final
 from tools.databases import create_databases, database_url
 from tools.forking import exit_code, fork
 from tools.roster import Entry, Process, Roster, end
-from tools.servers import HOST, LOG_BYTES_MAX, PORT_PATIENCE_SECONDS, free_port, port_is_free
+from tools.servers import HOST, LOG_BYTES_MAX, PORT_PATIENCE_SECONDS, SERVICE_PORTS, free_port, port_is_free
 from tools.stack import NAMES, SERVICES, Name, Stack
 
 RESTARTS_PER_MINUTE_MAX: Final = 8
@@ -122,8 +122,10 @@ class Supervisor:
         ports = {name: entry.port for name, entry in self._roster.services.items()}
         taken = set(ports.values())
         for name in SERVICES:
-            while name not in ports or not port_is_free(ports[name], patience_seconds=PORT_PATIENCE_SECONDS):
-                port = free_port()
+            while ports.get(name) not in SERVICE_PORTS or not port_is_free(
+                ports[name], patience_seconds=PORT_PATIENCE_SECONDS
+            ):
+                port = free_port(SERVICE_PORTS)
                 if port not in taken:
                     ports[name] = port
                     taken.add(port)

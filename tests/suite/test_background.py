@@ -16,6 +16,8 @@ from typing import Final
 import psutil
 import pytest
 
+from common import testing
+from tools import servers
 from tools.places import temporary_folder
 from tools.stack import CHECKOUT, SERVICES
 from tools.suite import Suite
@@ -286,3 +288,30 @@ def test_a_held_suite_ends_with_its_holder() -> None:
         holder.kill()
         holder.communicate(timeout=COMMAND_SECONDS)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_service_and_a_server_never_want_one_port() -> None:
+    """Both remember their ports, and the service's is looked for before the server listens: it would never come up."""
+    folder = temporary_folder()
+    suite = Suite(folder, environment=ENVIRONMENT)
+    remembered = folder / "run" / "suite.json"
+    try:
+        suite.up()
+        server = int(json.loads((folder / "run" / "stack.json").read_text())["ports"]["postgres"])
+        suite.down()
+        roster = json.loads(remembered.read_text())
+        roster["services"]["subscriptions"]["port"] = server
+        remembered.write_text(json.dumps(roster))
+        suite.up()
+        assert all(state.healthy for state in suite.states())
+        assert f":{server}" not in "".join(suite.addresses().values())
+    finally:
+        suite.down()
+        suite.stack.discard()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_ports_are_apart() -> None:
+    """Of servers, of services, and of those that tests start in their own process."""
+    ranges = (servers.PORTS, servers.SERVICE_PORTS, testing.PORTS)
+    assert sum(map(len, ranges)) == len({port for ports in ranges for port in ports})
