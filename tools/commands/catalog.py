@@ -55,7 +55,10 @@ def export_(
         if file is None:
             typer.echo(document, nl=False)
         else:
-            file.write_text(document, encoding="utf-8")
+            try:
+                file.write_text(document, encoding="utf-8")
+            except OSError as error:
+                console.fail(f"{file} cannot be written: {error.strerror}", code=console.MISUSED)
 
     console.run(work, console.suite(context), role=Role.OWNER, seller=console.seller_id(seller))
 

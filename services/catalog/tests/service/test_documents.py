@@ -296,7 +296,6 @@ async def test_what_was_to_come_makes_way_for_what_is_said_now(suite: Suite, cat
         "PUBLISH plan team state: DRAFT -> ACTIVE; effective:  -> 2026-04-01T00:00:00Z;",
     ]
     assert await apply(catalog, put_off) == []
-    assert await apply(catalog, DOCUMENT) == []
     await suite.travel(datetime(2026, 3, 2, tzinfo=UTC))
     assert (await catalog.GetPlan(pb.GetPlanRequest(code="team"))).version == 1
     assert await apply(catalog, DOCUMENT.replace("12.5", "14")) == [
@@ -307,6 +306,22 @@ async def test_what_was_to_come_makes_way_for_what_is_said_now(suite: Suite, cat
     await suite.travel(datetime(2026, 5, 1, tzinfo=UTC))
     assert (await catalog.GetPlan(pb.GetPlanRequest(code="team"))).version == 4
     assert await export(catalog) == DOCUMENT.replace("12.5", "14")
+
+
+async def test_what_was_to_come_and_is_said_no_more_does_not_come(suite: Suite, catalog: Any) -> None:
+    # Any: as above
+    """Whoever takes a price rise out of the file under review has taken it back."""
+    await apply(catalog, DOCUMENT)
+    i, j = DOCUMENT.index("  - code: team"), DOCUMENT.index("coupons:")
+    later = DOCUMENT[i:j].replace("12.5", "15").replace("Team\n", "Team\n    effective: 2026-03-01T00:00:00Z\n")
+    await apply(catalog, DOCUMENT.replace("coupons:", f"{later}coupons:"))
+    assert await apply(catalog, DOCUMENT) == [
+        "ARCHIVE plan team state: ACTIVE -> ARCHIVED; effective: 2026-03-01T00:00:00Z -> ;"
+    ]
+    assert await apply(catalog, DOCUMENT) == []
+    assert await export(catalog) == DOCUMENT
+    await suite.travel(datetime(2026, 3, 2, tzinfo=UTC))
+    assert (await catalog.GetPlan(pb.GetPlanRequest(code="team"))).version == 1
 
 
 async def test_what_is_no_longer_offered_is_archived(catalog: Any) -> None:  # Any: as above

@@ -18,6 +18,7 @@ from invoicing.domain.explanation import CUT, sentences, share_of
 from invoicing.domain.line import Line
 from invoicing.domain.price import (
     Dynamic,
+    Flat,
     Graduated,
     Matrix,
     Model,
@@ -30,7 +31,7 @@ from invoicing.domain.price import (
     Volume,
 )
 from invoicing.domain.price import UnitConversion as Conversion
-from invoicing.domain.rating import rate
+from invoicing.domain.rating import Rating, rate
 from invoicing.domain.steps import RatingStep, StepKind, flat_step
 from invoicing.domain.usage import AlreadyBilled, QuantityChange, UsageGroup, UsageToRate
 
@@ -350,3 +351,19 @@ def _value(text: str) -> Fraction:
             product *= Fraction(factor)
         total += -product if sign == "−" else product
     return total
+
+
+def test_a_long_decimal_is_told_to_its_last_digit() -> None:
+    """Arithmetic that rounds to the digits of the machine's context would leave a sum that does not add up."""
+    third, taken = Decimal("3." + "3" * 36), Decimal("-6." + "6" * 35 + "7")
+    rating = Rating(
+        amount=Money(3_33, "EUR"),
+        exact_amount=third,
+        rounding=Decimal("-0.00" + "3" * 34),
+        steps=(flat_step("Fixed price", Decimal(10)), flat_step("1/3", taken, kind=StepKind.PRORATION)),
+        period_amount=Money(3_33, "EUR"),
+    )
+    price = Price(id="p", currency="EUR", model=Flat(amount=Decimal(10)), product="", unit_label="")
+    text = " ".join(sentences(rating, price))
+    assert "6." + "6" * 35 + "7 EUR taken off" in text
+    assert "0.00" + "3" * 34 + " EUR" in text

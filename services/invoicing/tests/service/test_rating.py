@@ -10,11 +10,11 @@ import grpc
 import grpc.aio
 import pytest
 
-from common import wire
+from common import ids, wire
 from common.caller import Role
 from common.ids import SellerId
 from common.money import Money
-from common.testing import Suite, refused
+from common.testing import SANDBOX_START, Suite, refused
 from invoicing import clients
 from invoicing.convert.price import price_from_proto
 from invoicing.domain.rating import rate
@@ -97,6 +97,18 @@ async def test_a_price_is_asked_for_once(price_list: PriceList, rating: Any) -> 
     await rating.BatchRate(batch)
     await rating.ExplainRating(pb.ExplainRatingRequest(rate=by(second, usage("1"))))
     assert price_list.asked == {"BatchGetPrices": 2}
+
+
+async def test_what_one_seller_asked_for_is_not_told_another(suite: Suite, price_list: PriceList, rating: Any) -> None:
+    """Prices are kept by seller: an id that somebody has seen opens nothing."""
+    asked = by(price_list.price(per_unit=per_unit("1")), usage("1"))
+    await rating.Rate(asked)
+    price_list.prices.clear()
+    await rating.Rate(asked)
+    another = SellerId(ids.mint(ids.SANDBOX, SANDBOX_START))
+    stranger: Any = suite.stub(RatingServiceStub, "invoicing", seller=another)  # Any: grpc stubs are generated
+    with refused("PRICE_NOT_FOUND", grpc.StatusCode.NOT_FOUND):
+        await stranger.Rate(asked)
 
 
 async def test_a_product_that_is_renamed_is_printed_anew(

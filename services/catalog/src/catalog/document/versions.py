@@ -44,6 +44,9 @@ class Versions:
                 self._make(placed)
             except (FailedPrecondition, InvalidArgument) as error:
                 raise (placed.value.get("effective") or placed.value).fault(error.message) from None
+        if any(placed.entry.state is State.ACTIVE for placed in entries):
+            # What the document no longer says will not take effect.
+            self._make_way()
 
     def archive(self, entry: PlanEntry | None = None) -> None:
         """Close all that is open or will be."""

@@ -16,6 +16,7 @@ from common.money import Money
 from invoicing.convert.invoice import step_to_proto
 from invoicing.convert.price import price_from_proto
 from invoicing.domain.discount import AmountOff, Discount, DiscountableLine, PercentOff, TakenOff
+from invoicing.domain.exact import NOTHING
 from invoicing.domain.explanation import sentences
 from invoicing.domain.price import Price
 from invoicing.domain.rating import Rating
@@ -110,15 +111,16 @@ def _usage(proto: rating_pb2.UsageToRate, *, field: str) -> UsageToRate:
 
 
 def _change(proto: rating_pb2.QuantityChange, *, field: str) -> QuantityChange:
-    return QuantityChange(
-        quantity=_quantity(proto, "quantity", field=field),
-        prorated_quantity=wire.parse_decimal(
-            proto.prorated_quantity,
-            field=f"{field}.prorated_quantity",
-            places_max=PRORATED_PLACES_MAX,
-            digits_max=PRORATED_DIGITS_MAX,
-        ),
+    quantity = _quantity(proto, "quantity", field=field)
+    prorated = wire.parse_decimal(
+        proto.prorated_quantity,
+        field=f"{field}.prorated_quantity",
+        places_max=PRORATED_PLACES_MAX,
+        digits_max=PRORATED_DIGITS_MAX,
     )
+    if not min(quantity, NOTHING) <= prorated <= max(quantity, NOTHING):
+        raise InvalidArgument("must be a part of the quantity", field=f"{field}.prorated_quantity")
+    return QuantityChange(quantity=quantity, prorated_quantity=prorated)
 
 
 def _groups(protos: Sequence[rating_pb2.UsageGroup], *, field: str) -> tuple[UsageGroup, ...]:

@@ -98,7 +98,7 @@ class _Telling:
             case StepKind.PRORATION:
                 left, words = added(total, step.amount), self.share or step.description
                 of = f"{price_text(total, currency)} that is {price_text(left, currency)}"
-                return f"{words}: of {of}, so {price_text(abs(step.amount), currency)} {_way(step.amount)}."
+                return f"{words}: of {of}, so {price_text(step.amount.copy_abs(), currency)} {_way(step.amount)}."
             case StepKind.MINIMUM | StepKind.MAXIMUM:
                 return f"{step.description}: {_sum(added(total, step.amount), total, step.amount, currency)}."
             case _:
@@ -128,7 +128,7 @@ def _rounded(total: Decimal, rounded: Decimal, currency: str) -> list[str]:
     difference = less(rounded, total)
     if not difference:
         return [together]
-    change = f"{price_text(abs(difference), currency)} {_way(difference)}"
+    change = f"{price_text(difference.copy_abs(), currency)} {_way(difference)}"
     return [together, f"Rounded half up to {price_text(rounded, currency)}: {change}."]
 
 
@@ -143,4 +143,6 @@ def _unit_price(step: RatingStep, currency: str) -> str:
 def _sum(left: Decimal, right: Decimal, result: Decimal, currency: str) -> str:
     """One taken off the other; less than nothing is taken off by adding it."""
     sign = "−" if right >= 0 else "+"
-    return f"{price_text(left, currency)} {sign} {price_text(abs(right), currency)} = {price_text(result, currency)}"
+    return (
+        f"{price_text(left, currency)} {sign} {price_text(right.copy_abs(), currency)} = {price_text(result, currency)}"
+    )
