@@ -55,14 +55,8 @@ def _model(proto: pb.Price) -> Model:
     match proto.WhichOneof("model"):
         case "flat":
             return Flat(amount=_unit_price(proto.flat.amount, field="flat.amount"))
-        case "per_unit":
-            return _per_unit(proto.per_unit)
-        case "graduated":
-            return _graduated(proto.graduated)
-        case "volume":
-            return _volume(proto.volume)
-        case "package":
-            return _package(proto.package)
+        case "per_unit" | "graduated" | "volume" | "package":
+            return _tariff(proto)
         case "percentage":
             return _percentage(proto.percentage)
         case "matrix":
@@ -79,7 +73,8 @@ def _model(proto: pb.Price) -> Model:
             raise InvalidArgument(f"price {proto.id} has a model that is not known here", field="model")
 
 
-def _tariff(proto: pb.Tariff) -> Tariff:
+def _tariff(proto: pb.Price | pb.Tariff) -> Tariff:
+    """A model that may also stand in a cell of a matrix."""
     match proto.WhichOneof("model"):
         case "per_unit":
             return _per_unit(proto.per_unit)
