@@ -31,6 +31,9 @@ from saldo.payments.v1 import payment_pb2
 from saldo.subscriptions.v1 import customer_pb2, subscription_pb2
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as subscriptions
 from saldo.subscriptions.v1.subscriptions_service_pb2_grpc import SubscriptionsServiceStub
+from tools.check.billing import amounts_rated_anew, lines_sum_to_totals, steps_explain_amounts
+from tools.check.records import Sources, read_records
+from tools.check.report import Tally
 
 from .price_list import PriceList, serving
 
@@ -241,6 +244,18 @@ async def business(suite: Suite) -> AsyncIterator[Business]:
     suite.seller = SellerId(seller.id)
     await suite.start("invoicing")
     yield Business(suite)
+    await _rate_anew(suite)
+
+
+async def _rate_anew(suite: Suite) -> None:
+    """Whatever a test was about: no line that it wrote costs anything else by the independent rater."""
+    records = await read_records(
+        Sources(databases={name: suite.urls[name] for name in (*NEIGHBOURS, "invoicing")}, seller_id=suite.seller)
+    )
+    for invariant in (amounts_rated_anew, steps_explain_amounts, lines_sum_to_totals):
+        tally = Tally()
+        invariant(records, tally)
+        assert not tally.offending, (invariant.__name__, tally.offenders)
 
 
 @pytest_asyncio.fixture
