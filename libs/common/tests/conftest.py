@@ -20,7 +20,7 @@ from common.db import Database
 from common.ids import SellerId
 from common.telemetry import Telemetry
 from common.testing import Databases, Keys
-from libs.common.tests.notebook.house import House
+from libs.common.tests.notebook.house import START, House
 from libs.common.tests.notebook.main import PACKAGE
 from tools.stack import Stack
 
@@ -54,6 +54,17 @@ def telemetry() -> Telemetry:
 @pytest.fixture
 def seller() -> SellerId:
     return SellerId(ids.mint(ids.SELLER, wall()))
+
+
+@pytest.fixture
+def sandbox() -> SellerId:
+    return SellerId(ids.mint(ids.SANDBOX, START))
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("common.jobs.RETRY_SECONDS", (0.01,))
+    monkeypatch.setattr("common.jobs.UNAVAILABLE_RETRY_SECONDS", 0.01)
 
 
 @pytest_asyncio.fixture

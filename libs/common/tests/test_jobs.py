@@ -11,14 +11,13 @@ from typing import Any
 import asyncpg
 import pytest
 
-from common import ids
 from common.caller import EVERY_SELLER, Role, current_caller, service_caller
 from common.clock import wall
 from common.db import Database, Tx
 from common.due import due_rows
 from common.errors import Unavailable
 from common.ids import SellerId
-from common.jobs import TRIES_MAX, Agenda, Errand, Job, Jobs, dead_letter_id
+from common.jobs import TRIES_MAX, Agenda, Errand, Job, Jobs, Scheduled, dead_letter_id
 from common.rpc import Desk, Neighbours
 from common.telemetry import Telemetry
 from libs.common.tests.conftest import eventually
@@ -31,7 +30,7 @@ Run = Callable[[Tx, str], Awaitable[object]]
 NO_NEIGHBOURS: Any = Neighbours({}, identity=None, telemetry=Telemetry("notebook"))  # type: ignore[arg-type] # asks nobody
 
 
-def make_jobs(database: Database, *jobs: Job | Errand, concurrency: int = 4) -> Jobs:
+def make_jobs(database: Database, *jobs: Scheduled, concurrency: int = 4) -> Jobs:
     return Jobs(
         database,
         jobs,
@@ -80,17 +79,6 @@ async def agenda(database: Database, jobs: Jobs, seller: SellerId) -> Agenda:
 
 async def all_reminded(database: Database) -> bool:
     return all(count for count in (await reminders(database)).values())
-
-
-@pytest.fixture
-def sandbox() -> SellerId:
-    return SellerId(ids.mint(ids.SANDBOX, START))
-
-
-@pytest.fixture
-def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("common.jobs.RETRY_SECONDS", (0.01,))
-    monkeypatch.setattr("common.jobs.UNAVAILABLE_RETRY_SECONDS", 0.01)
 
 
 async def test_rows_are_due_by_the_clock_of_their_seller(

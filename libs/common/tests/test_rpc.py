@@ -17,7 +17,7 @@ from common import ids
 from common.auth import Identity
 from common.caller import Caller, Role, current_caller, service_caller
 from common.clock import wall
-from common.db import DatabaseUnavailable
+from common.db import Answers, DatabaseUnavailable, Tx
 from common.errors import Violation
 from common.ids import SellerId
 from common.neighbours import NeighbourRefused, error_info
@@ -248,6 +248,31 @@ async def test_a_repeated_request_is_answered_like_the_first(house: House, noteb
     first = await notebook.WriteNote(request)
     assert [await notebook.WriteNote(request) for _ in range(3)] == [first] * 3
     assert await _traces_left(house) == (1, 1, 1)
+
+
+class _Backwards(Answers):
+    """Keeps answers in a way of its own."""
+
+    async def kept(self, tx: Tx, request: Message, response: Message) -> bytes:
+        assert tx.seller_id
+        assert type(request).__name__ == "WriteNoteRequest"
+        return response.SerializeToString()[::-1]
+
+    async def told(self, tx: Tx, kept: bytes) -> bytes:
+        assert tx.seller_id
+        return kept[::-1]
+
+
+async def test_a_service_keeps_its_answers_as_it_likes(house: House) -> None:
+    """Who keeps personal data must not keep it in plain a second time, and answers the same all the same."""
+    service = await house.start("notebook")
+    service.database.answers = _Backwards()
+    notebook = house.stub(notebook_grpc.NotebookServiceStub, "notebook")
+    request = pb.WriteNoteRequest(text="once", request_id="r1")
+    first = await notebook.WriteNote(request)
+    assert await notebook.WriteNote(request) == first
+    [row] = await house.rows("notebook", "SELECT response FROM requests")
+    assert row["response"] == first.SerializeToString()[::-1]
 
 
 async def test_twins_at_the_same_moment_are_one(house: House, notebook: Any) -> None:

@@ -25,15 +25,19 @@ NOBODY = "no token"
 
 # Written down here once more, and not derived: a new verb, or a changed rule, has to be agreed with here.
 READING = (
-    *("Get", "List", "BatchGet", "Query", "BatchQuery", "Lookup", "Trace", "Export"),
+    *("Get", "List", "BatchGet", "BatchList", "Query", "BatchQuery", "Lookup", "Trace", "Export"),
     *("Rate", "BatchRate", "Explain", "Simulate", "Preview", "Round", "Allocate", "Check"),
 )
 WRITING = (
     "Apply", "Archive", "Attach", "Cancel", "Create", "Finalize", "Ingest", "Pause", "Publish", "Redeem", "Release",
     "Resume", "Retry", "Update",
+    "Activate", "Add", "Align", "Change", "Claim", "End", "Extend", "Invite", "Merge", "Reactivate", "Remove", "Revert",
+    "Revoke", "Set", "Start", "Transfer", "Verify",
 )  # fmt: skip
 EXCEPTIONS = {
     "CreateSeller": {PLATFORM},
+    "ErasePersonalData": {OWNER, INTEGRATOR},
+    "ExportPersonalData": {OWNER, INTEGRATOR},
     "GetSeller": EVERYBODY,
     "GetServiceState": {PLATFORM},
     "ListDeadLetters": {PLATFORM},

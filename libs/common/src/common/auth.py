@@ -64,7 +64,7 @@ PLATFORM_AND_OWNER: Final = Audience(frozenset({Role.PLATFORM, Role.OWNER}))
 EVERYONE: Final = Audience(frozenset(Role))
 
 READING_VERBS: Final = (
-    *("Get", "List", "BatchGet", "Query", "BatchQuery", "Preview", "Explain", "Lookup", "Trace", "Export"),
+    *("Get", "List", "BatchGet", "BatchList", "Query", "BatchQuery", "Preview", "Explain", "Lookup", "Trace", "Export"),
     # What only computes: nothing is stored, and the figures are those that a viewer sees anyway.
     *("Rate", "BatchRate", "Simulate", "Round", "Allocate", "Check"),
 )

@@ -25,6 +25,7 @@ from common.caller import EVERY_SELLER, Caller
 from common.errors import Unavailable
 from common.ids import SellerId
 from common.outbox import Answer
+from common.vault import Vault
 
 POOL_WAIT_SECONDS: Final = 10
 ROLLBACK_SECONDS: Final = 5
@@ -60,10 +61,10 @@ class Tx:
     """One transaction, at one instant, for one seller.
 
     `execute` runs SQL, `emit` announces a fact if and only if the transaction commits, `now` is when it began, `new_id`
-    mints an id, `seller_id` and `actor` say on whose behalf.
+    mints an id, `seller_id` and `actor` say on whose behalf, `vault` has the keys of personal data.
     """
 
-    __slots__ = ("_answer", "_connection", "_emitted", "actor", "driver", "now", "seller_id")
+    __slots__ = ("_answer", "_connection", "_emitted", "actor", "driver", "now", "seller_id", "vault")
 
     def __init__(
         self,
@@ -74,6 +75,7 @@ class Tx:
         actor: str,
         now: datetime,
         emitted: list[outbox.Emitted],
+        vault: Vault,
     ) -> None:
         self._connection = connection
         self._emitted = emitted
@@ -82,6 +84,7 @@ class Tx:
         self.seller_id = seller_id
         self.actor = actor
         self.now = now
+        self.vault = vault
 
     async def execute(
         self,
@@ -113,6 +116,7 @@ class Tx:
             actor=self.actor,
             now=await _now(self.driver, seller_id),
             emitted=self._emitted,
+            vault=self.vault,
         )
 
 
@@ -124,11 +128,33 @@ class _Held:
     driver: asyncpg.Connection
 
 
+class Answers:
+    """How the answers to commands are kept, which may be given again: as they are, unless a service knows better."""
+
+    async def kept(self, _tx: Tx, _request: Message, response: Message) -> bytes:
+        return response.SerializeToString()
+
+    async def told(self, _tx: Tx, kept: bytes) -> bytes:
+        """The response, as bytes, of what `kept` made of it."""
+        return kept
+
+
 class Database:
     """The service's own database: a bounded number of connections, and the transactions on them."""
 
-    def __init__(self, url: str, *, service: str, pool_size: int = 8) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        service: str,
+        pool_size: int = 8,
+        vault: Vault | None = None,
+        answers: Answers | None = None,
+    ) -> None:
+        """`vault` and `answers` are for a service that keeps personal data."""
         self.service = service
+        self.vault = vault or Vault()
+        self.answers = answers or Answers()
         self._url = url
         self._pool_size = pool_size
         self._engine: AsyncEngine = create_async_engine(
@@ -310,7 +336,13 @@ class _Transaction(AbstractAsyncContextManager[Tx]):
                 raise DatabaseUnavailable("the database went away") from error
             raise
         tx = self._tx = Tx(
-            held.connection, held.driver, seller_id=caller.seller_id, actor=caller.actor, now=now, emitted=[]
+            held.connection,
+            held.driver,
+            seller_id=caller.seller_id,
+            actor=caller.actor,
+            now=now,
+            emitted=[],
+            vault=self._database.vault,
         )
         return tx
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import functools
 import zoneinfo
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
@@ -32,6 +31,11 @@ from common.errors import InvalidArgument
 EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(2300, 1, 1, tzinfo=UTC)
 """Boundaries lie in `[EARLIEST, LATEST)`: the calendar of any later time is not ours to promise."""
+
+_PERIODS_MAX: Final = 256
+_RULERS_MAX: Final = 256
+_MARKS_MAX: Final = 64
+"""What is kept for the next question: all items of a subscription ask for the same periods."""
 
 
 class UnknownTimeZone(InvalidArgument):
@@ -96,29 +100,20 @@ class Period:
 
 def boundary(anchor: datetime, zone: str, interval: Interval, n: int) -> datetime:
     """The instant at which period `n` starts and period `n - 1` ends; `n` may be negative."""
-    return _in_range(_ruler(anchor, zone, interval)(n))
+    return _in_range(_ruler(anchor, zone, interval).mark(n))
 
 
+@functools.lru_cache(maxsize=_PERIODS_MAX)
 def period_at(anchor: datetime, zone: str, interval: Interval, instant: datetime) -> Period:
     """The one period that contains the instant."""
-    n = index_at(anchor, zone, interval, instant)
-    mark = _ruler(anchor, zone, interval)
-    return Period(_in_range(mark(n)), _in_range(mark(n + 1)))
+    ruler = _ruler(anchor, zone, interval)
+    n = ruler.index(instant)
+    return Period(_in_range(ruler.mark(n)), _in_range(ruler.mark(n + 1)))
 
 
 def index_at(anchor: datetime, zone: str, interval: Interval, instant: datetime) -> int:
     """The largest `n` whose boundary is not after the instant."""
-    mark = _ruler(anchor, zone, interval)
-    instant = _utc(instant)
-    n = _estimate(anchor, zone, interval, instant)
-    for _ in range(_CORRECTIONS_MAX):
-        if mark(n) > instant:
-            n -= 1
-        elif mark(n + 1) <= instant:
-            n += 1
-        else:
-            return n
-    raise AssertionError(f"no period of {interval} from {anchor} in {zone} near {n} contains {instant}")
+    return _ruler(anchor, zone, interval).index(instant)
 
 
 def periods_between(
@@ -128,13 +123,13 @@ def periods_between(
     start, end = _utc(start), _utc(end)
     if start >= end or limit <= 0:
         return []
-    n = index_at(anchor, zone, interval, start)
-    mark = _ruler(anchor, zone, interval)
+    ruler = _ruler(anchor, zone, interval)
+    n = ruler.index(start)
     periods: list[Period] = []
-    opening = _in_range(mark(n))
+    opening = _in_range(ruler.mark(n))
     while opening < end and len(periods) < limit:
         n += 1
-        closing = _in_range(mark(n))
+        closing = _in_range(ruler.mark(n))
         if opening < closing:
             periods.append(Period(opening, closing))
         opening = closing
@@ -172,32 +167,60 @@ def check_time_zone(zone: str, *, field: str = "time_zone") -> str:
     return zone
 
 
-def _ruler(anchor: datetime, zone: str, interval: Interval) -> Callable[[int], datetime]:
-    """The boundary function of one anchor, not limited to the range."""
-    anchor = _in_range(_utc(anchor))
-    origin = _civil(anchor, zone)
-    months = _MONTHS.get(interval.unit, 0) * interval.count
-    days = _DAYS.get(interval.unit, 0) * interval.count
+class _Ruler:
+    """Where the boundaries of one anchor lie, not limited to the range; those that were asked for last are kept."""
 
-    def mark(n: int) -> datetime:
-        if n == 0:
-            return anchor  # which may be the second of a civil time that happens twice
+    __slots__ = ("_anchor", "_days", "_marks", "_months", "_origin", "_zone")
+
+    def __init__(self, anchor: datetime, zone: str, interval: Interval) -> None:
+        self._anchor = _in_range(_utc(anchor))
+        self._zone = zone
+        self._origin = _civil(self._anchor, zone)
+        self._months = _MONTHS.get(interval.unit, 0) * interval.count
+        self._days = _DAYS.get(interval.unit, 0) * interval.count
+        self._marks = {0: self._anchor}  # which may be the second of a civil time that happens twice
+
+    def mark(self, n: int) -> datetime:
+        """The boundary at which period `n` starts."""
+        found = self._marks.get(n)
+        if found is None:
+            found = self._measured(n)
+            if len(self._marks) >= _MARKS_MAX:
+                self._marks = {0: self._anchor}
+            self._marks[n] = found
+        return found
+
+    def index(self, instant: datetime) -> int:
+        """The largest `n` whose boundary is not after the instant."""
+        instant = _utc(instant)
+        n = self._estimate(instant)
+        for _ in range(_CORRECTIONS_MAX):
+            if self.mark(n) > instant:
+                n -= 1
+            elif self.mark(n + 1) <= instant:
+                n += 1
+            else:
+                return n
+        raise AssertionError(f"no period from {self._anchor} in {self._zone} near {n} contains {instant}")
+
+    def _measured(self, n: int) -> datetime:
         try:
-            civil = origin.add(months=n * months, days=n * days)
-            return civil.assume_tz(zone, disambiguation="compatible").to_instant().to_stdlib()
+            civil = self._origin.add(months=n * self._months, days=n * self._days)
+            return civil.assume_tz(self._zone, disambiguation="compatible").to_instant().to_stdlib()
         except (ValueError, OverflowError):
             raise _out_of_range() from None
 
-    return mark
+    def _estimate(self, instant: datetime) -> int:
+        """The index by the calendar alone, which the day, the time and clock changes move by one or two."""
+        then, now = self._origin.date(), _civil(_in_range(instant), self._zone).date()
+        if self._months:
+            return ((now.year - then.year) * 12 + now.month - then.month) // self._months
+        return (now.to_stdlib() - then.to_stdlib()).days // self._days
 
 
-def _estimate(anchor: datetime, zone: str, interval: Interval, instant: datetime) -> int:
-    """The index by the calendar alone, which the day, the time and clock changes move by one or two."""
-    then, now = civil_date(anchor, zone), civil_date(_in_range(instant), zone)
-    if interval.unit in _MONTHS:
-        elapsed = (now.year - then.year) * 12 + now.month - then.month
-        return elapsed // (_MONTHS[interval.unit] * interval.count)
-    return (now - then).days // (_DAYS[interval.unit] * interval.count)
+@functools.lru_cache(maxsize=_RULERS_MAX)
+def _ruler(anchor: datetime, zone: str, interval: Interval) -> _Ruler:
+    return _Ruler(anchor, zone, interval)
 
 
 def _civil(instant: datetime, zone: str) -> PlainDateTime:
@@ -205,6 +228,8 @@ def _civil(instant: datetime, zone: str) -> PlainDateTime:
 
 
 def _utc(instant: datetime) -> datetime:
+    if instant.tzinfo is UTC:
+        return instant
     if instant.tzinfo is None:
         raise ValueError("an instant has a time zone")
     return instant.astimezone(UTC)

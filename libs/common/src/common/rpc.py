@@ -158,11 +158,10 @@ async def _once(
         if row["digest"] != digest:
             raise RequestIdReused(f"request_id {request_id} was used for another command", request_id=request_id)
         kind: type[Response] = _response_type(handler)
-        return kind.FromString(row["response"])
+        return kind.FromString(await api.database.answers.told(tx, row["response"]))
     response = await handler(api, request, tx)
-    tx.remember(
-        Answer(seller_id=tx.seller_id, method=method, request_id=request_id, response=response.SerializeToString())
-    )
+    kept = await api.database.answers.kept(tx, request, response)
+    tx.remember(Answer(seller_id=tx.seller_id, method=method, request_id=request_id, response=kept))
     crashpoint("rpc.before_commit")
     return response
 

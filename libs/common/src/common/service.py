@@ -29,13 +29,14 @@ from common.auth import Identity, Verifier
 from common.bus import Bus, BusUnavailable, JetStreamBus, StreamSpec
 from common.caller import EVERY_SELLER, current_caller, service_caller
 from common.consumer import Consumers, Handlers
-from common.db import Database, DatabaseUnavailable, Tx
-from common.jobs import Errand, Job, Jobs
+from common.db import Answers, Database, DatabaseUnavailable, Tx
+from common.jobs import Jobs, Scheduled
 from common.operations import OperationsApi
 from common.relay import Relay
 from common.rpc import MESSAGE_BYTES_MAX, Desk, IncomingCalls, Neighbours
 from common.settings import ServiceSettings
 from common.telemetry import Telemetry
+from common.vault import Vault
 from saldo.operations.v1 import operations_service_pb2
 
 START_TRIES: Final = 60
@@ -76,13 +77,22 @@ class Service:
         callers: Sequence[str] = (),
         neighbours: Mapping[type, str] | None = None,
         bus: Bus | None = None,
+        vault: Vault | None = None,
+        answers: Answers | None = None,
     ) -> None:
-        """`callers` are the services that may call this one; `neighbours` the contracts it calls, with addresses."""
+        """`callers` are the services that may call this one; `neighbours` the contracts it calls, with addresses.
+
+        `vault` has the keys of the personal data that it keeps, `answers` keeps what was answered to commands.
+        """
         self.name = name
         self.settings = settings
         self.telemetry = Telemetry(name, endpoint=settings.otlp_endpoint, level=settings.log_level)
         self.database = Database(
-            settings.database_url.get_secret_value(), service=name, pool_size=settings.database_pool_size
+            settings.database_url.get_secret_value(),
+            service=name,
+            pool_size=settings.database_pool_size,
+            vault=vault,
+            answers=answers,
         )
         self.identity = Identity(name, settings.auth_key)
         self.neighbours = Neighbours(neighbours or {}, identity=self.identity, telemetry=self.telemetry)
@@ -99,7 +109,7 @@ class Service:
         self._contracts: list[str] = []
         self._package = ""
         self._handlers: Handlers = {}
-        self._jobs: Sequence[Job | Errand] = ()
+        self._jobs: Sequence[Scheduled] = ()
         self._figures: dict[str, Select[int]] = {}
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self._stopping = asyncio.Event()
@@ -123,7 +133,7 @@ class Service:
     def consume(self, handlers: Handlers) -> None:
         self._handlers = handlers
 
-    def schedule(self, jobs: Sequence[Job | Errand]) -> None:
+    def schedule(self, jobs: Sequence[Scheduled]) -> None:
         self._jobs = jobs
 
     def watch(self, name: str, figure: Select[int]) -> None:

@@ -40,6 +40,7 @@ from common.relay import message_of, source_of
 from common.rpc import error_info
 from common.service import Service
 from common.travel import quiet, travel
+from common.vault import new_master_key
 from saldo.operations.v1.operations_service_pb2 import GetServiceStateRequest
 from saldo.operations.v1.operations_service_pb2_grpc import OperationsServiceStub
 
@@ -67,6 +68,8 @@ class Keys:
             self.private(service).write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
             entries.append(jwk(key.public_key(), kid=service_actor(service)))
         self.jwks.write_text(json.dumps({"keys": entries}))
+        self.master_keys = folder / "master-keys"
+        self.master_keys.write_text(new_master_key("test"))
 
     def private(self, service: str) -> Path:
         return self.folder / f"{service}.pem"
@@ -242,6 +245,8 @@ class Suite:
             "log_level": "warning",
             "drain_seconds": 0.5,
         }
+        if "master_keys" in settings_class.model_fields:
+            told["master_keys"] = self.keys.master_keys
         for other in SERVICES:
             if f"{other}_address" in settings_class.model_fields:
                 told[f"{other}_address"] = self._addresses[other]

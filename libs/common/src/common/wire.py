@@ -80,9 +80,8 @@ def parse_decimal(
 def timestamp(instant: dt.datetime) -> timestamp_pb2.Timestamp:
     if instant.tzinfo is None:
         raise ValueError("an instant has a time zone")
-    microseconds = (instant - EARLIEST) // _MICROSECOND
-    seconds, rest = divmod(microseconds, 1_000_000)
-    return timestamp_pb2.Timestamp(seconds=seconds, nanos=rest * 1_000)
+    since = instant - EARLIEST
+    return timestamp_pb2.Timestamp(seconds=since.days * _DAY_SECONDS + since.seconds, nanos=since.microseconds * 1_000)
 
 
 def parse_timestamp(pb: timestamp_pb2.Timestamp, *, field: str) -> dt.datetime:
@@ -212,7 +211,7 @@ def _not_a_token(field: str) -> InvalidArgument:
 
 
 _NANOS: Final = 10**9
-_MICROSECOND: Final = dt.timedelta(microseconds=1)
+_DAY_SECONDS: Final = 86_400
 _SECONDS_MAX: Final = (LATEST - EARLIEST) // dt.timedelta(seconds=1)
 _RANGE: Final = f"must lie in the years {EARLIEST.year} to {LATEST.year - 1}"
 _DECIMAL: Final = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
