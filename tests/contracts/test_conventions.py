@@ -21,7 +21,12 @@ VERBS = frozenset(
     | {"Publish", "Archive", "Check", "Export", "Apply"}  # plans, prices and the catalog as a document
     | {"Redeem", "Release"}  # coupons
     | {"Rate", "BatchRate", "Explain", "Simulate", "Preview", "Round", "Allocate"}  # amounts
-    | {"Cancel", "Pause", "Resume"}  # subscriptions
+    | {"Lookup", "Set", "Add", "Remove", "Merge"}  # customers
+    | {"Erase", "Verify"}  # personal data and tax ids
+    | {"BatchList", "Change", "Activate", "Extend", "End", "Reactivate", "Transfer", "Align"}  # subscriptions
+    | {"Cancel", "Pause", "Resume"}
+    | {"Invite", "Claim", "Revoke"}  # seats
+    | {"Start", "Revert"}  # plan migrations
     | {"Ingest", "Query", "BatchQuery"}  # usage
     | {"Finalize"}  # invoices
     | {"Attach", "Retry"}  # payment methods and payments

@@ -52,5 +52,6 @@ def test_a_rule_of_a_service_has_a_reason_of_its_own(service: str) -> None:
         "PLAN_NOT_FOUND",
         "PRICE_NOT_FOUND",
         "METER_NOT_FOUND",
+        "FEATURE_NOT_FOUND",
     }  # the same thing, told by two
     assert set(known[service]) & others <= shared
