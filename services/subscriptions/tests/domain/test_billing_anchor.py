@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zoneinfo
 from datetime import UTC, date, datetime, time
 from zoneinfo import ZoneInfo
 
@@ -14,7 +15,7 @@ from common.period import Interval, Unit, boundary, civil_date, period_at
 from subscriptions.domain.billing_anchor import billing_anchor
 
 MONTHLY = Interval(Unit.MONTH, 1)
-ZONES = ["UTC", "Europe/London", "America/Sao_Paulo", "Asia/Beirut", "Pacific/Apia", "America/Havana", "Asia/Kolkata"]
+ZONES = sorted(zoneinfo.available_timezones() - {"localtime", "Factory"})
 
 
 def at(text: str) -> datetime:

@@ -13,15 +13,42 @@ from common.errors import InvalidArgument
 from common.period import Interval, Unit
 from subscriptions.domain.customer import CustomerId
 from subscriptions.domain.errors import CurrencyNotOffered, PlanNotSubscribable, PriceNotInPlan
-from subscriptions.domain.plan import ITEMS_MAX, QUANTITY_MAX, ContractPrice, ItemSpec, Plan, Price
-from subscriptions.domain.subscription import BillingTiming, Item, ItemId, PlanId, PriceId
+from subscriptions.domain.plan import ContractPrice, ItemSpec, Plan, Price
+from subscriptions.domain.terms import (
+    ITEMS_MAX,
+    QUANTITY_MAX,
+    BillingTiming,
+    Item,
+    ItemId,
+    PlanId,
+    PriceId,
+    ProductId,
+    Terms,
+)
 
 MONTHLY = Interval(Unit.MONTH, 1)
-SEATS = Price(id=PriceId("seats"), currency="EUR", interval=MONTHLY, timing=BillingTiming.IN_ADVANCE, meter="")
-CALLS = Price(id=PriceId("calls"), currency="EUR", interval=MONTHLY, timing=BillingTiming.IN_ARREARS, meter="api_calls")
+SEATS = Price(
+    id=PriceId("seats"),
+    product_id=ProductId("seat"),
+    currency="EUR",
+    interval=MONTHLY,
+    timing=BillingTiming.IN_ADVANCE,
+    meter="",
+)
+CALLS = replace(
+    SEATS, id=PriceId("calls"), product_id=ProductId("api"), timing=BillingTiming.IN_ARREARS, meter="api_calls"
+)
 DOLLARS = replace(SEATS, id=PriceId("seats-usd"), currency="USD")
 JAN_1 = datetime(2026, 1, 1, tzinfo=UTC)
-TEAM = Plan(id=PlanId("team"), is_active=True, effective_time=JAN_1, trial_days=0, prices=(SEATS, CALLS, DOLLARS))
+TEAM = Plan(
+    id=PlanId("team"),
+    code="team",
+    is_active=True,
+    is_add_on=False,
+    effective_time=JAN_1,
+    trial_days=0,
+    prices=(SEATS, CALLS, DOLLARS),
+)
 ADA = CustomerId("ada")
 
 
@@ -48,32 +75,40 @@ def test_an_item_keeps_all_that_was_agreed() -> None:
     assert take(("calls", None), ("seats", "2.5")) == (
         Item(
             id=ItemId("item-0"),
-            price_id=CALLS.id,
-            interval=MONTHLY,
-            timing=BillingTiming.IN_ARREARS,
-            meter="api_calls",
-            quantity=None,
+            terms=Terms(
+                plan_id=PlanId("team"),
+                price_id=CALLS.id,
+                product_id=ProductId("api"),
+                interval=MONTHLY,
+                timing=BillingTiming.IN_ARREARS,
+                meter="api_calls",
+                quantity=None,
+            ),
         ),
         Item(
             id=ItemId("item-1"),
-            price_id=SEATS.id,
-            interval=MONTHLY,
-            timing=BillingTiming.IN_ADVANCE,
-            meter="",
-            quantity=Decimal("2.5"),
+            terms=Terms(
+                plan_id=PlanId("team"),
+                price_id=SEATS.id,
+                product_id=ProductId("seat"),
+                interval=MONTHLY,
+                timing=BillingTiming.IN_ADVANCE,
+                meter="",
+                quantity=Decimal("2.5"),
+            ),
         ),
     )
 
 
 def test_nothing_said_is_one_of_everything_in_the_customers_currency() -> None:
     """The common case needs no list; metered prices have no quantity to default."""
-    assert [(item.price_id, item.quantity) for item in take()] == [("seats", Decimal(1)), ("calls", None)]
-    assert [item.price_id for item in take(currency="USD")] == ["seats-usd"]
+    assert [(item.terms.price_id, item.terms.quantity) for item in take()] == [("seats", Decimal(1)), ("calls", None)]
+    assert [item.terms.price_id for item in take(currency="USD")] == ["seats-usd"]
 
 
 def test_none_of_something_can_be_wanted() -> None:
     """No seats for now is not the same as no item."""
-    assert take(("seats", "0"))[0].quantity == 0
+    assert take(("seats", "0"))[0].terms.quantity == 0
 
 
 @pytest.mark.parametrize(
@@ -110,8 +145,8 @@ def test_a_negotiated_price_can_be_taken_in_the_place_of_the_lists() -> None:
     """That is what it was negotiated for; it may be billed otherwise than the list's."""
     yearly = negotiated("ada-seats", of=replace(SEATS, interval=Interval(Unit.YEAR, 1)))
     (item,) = take(("ada-seats", "3"), plan=team_with(yearly))
-    assert item.price_id == "ada-seats"
-    assert (item.interval, item.quantity) == (Interval(Unit.YEAR, 1), Decimal(3))
+    assert item.terms.price_id == "ada-seats"
+    assert (item.terms.interval, item.terms.quantity) == (Interval(Unit.YEAR, 1), Decimal(3))
 
 
 @pytest.mark.parametrize(
@@ -127,15 +162,15 @@ def test_what_was_not_negotiated_with_this_customer_for_this_plan_is_refused(str
     with pytest.raises(PriceNotInPlan) as refusal:
         take(("seats", None), ("special", None), plan=plan)
     assert refusal.value.field == "items[1].price_id"
-    assert [item.price_id for item in take(plan=plan)] == ["seats", "calls"]
+    assert [item.terms.price_id for item in take(plan=plan)] == ["seats", "calls"]
 
 
 def test_nothing_said_takes_what_was_negotiated_last() -> None:
     """Who has a contract is billed by it without asking; one that was negotiated again replaces the one before."""
     plan = team_with(negotiated("calls-1", of=CALLS), negotiated("dear", of=DOLLARS), negotiated("calls-2", of=CALLS))
-    assert [item.price_id for item in take(plan=plan)] == ["seats", "calls-2"]
-    assert [item.price_id for item in take(plan=plan, currency="USD")] == ["dear"]
-    assert [item.price_id for item in take(("calls", None), plan=plan)] == ["calls"]
+    assert [item.terms.price_id for item in take(plan=plan)] == ["seats", "calls-2"]
+    assert [item.terms.price_id for item in take(plan=plan, currency="USD")] == ["dear"]
+    assert [item.terms.price_id for item in take(("calls", None), plan=plan)] == ["calls"]
 
 
 @pytest.mark.parametrize("pair", [("seats", "one"), ("one", "seats"), ("one", "two")])
@@ -175,3 +210,22 @@ def test_a_plan_that_is_not_open_is_refused(effective_time: datetime | None) -> 
     """A draft may still change, an archived plan is closed."""
     with pytest.raises(PlanNotSubscribable):
         replace(TEAM, is_active=False, effective_time=effective_time).check_open(start=JAN_1, at=JAN_1)
+
+
+def test_an_add_on_is_taken_to_something_and_nothing_else_is() -> None:
+    """Alone it would be an add-on to nothing; and a plan is not added to a plan."""
+    add_on = replace(TEAM, is_add_on=True)
+    add_on.check_open(start=JAN_1, at=JAN_1, as_add_on=True)
+    for plan, as_add_on in ((add_on, False), (TEAM, True)):
+        with pytest.raises(PlanNotSubscribable):
+            plan.check_open(start=JAN_1, at=JAN_1, as_add_on=as_add_on)
+
+
+def test_one_price_of_a_plan_is_taken_like_several() -> None:
+    """By the same rules; what is wrong is said of the field that it came in."""
+    spec = ItemSpec(price_id=SEATS.id, quantity=Decimal(2))
+    (item,) = take(("seats", "2"))
+    assert TEAM.terms(spec, customer_id=ADA, currency="EUR", field="add_item") == item.terms
+    with pytest.raises(PriceNotInPlan) as refusal:
+        TEAM.terms(ItemSpec(price_id=PriceId("x"), quantity=None), customer_id=ADA, currency="EUR", field="add_item")
+    assert refusal.value.field == "add_item.price_id"

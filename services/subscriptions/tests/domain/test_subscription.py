@@ -1,333 +1,527 @@
-"""The life of a subscription: every state, every verb."""
+"""The life of a subscription: what is agreed, when decisions take effect, and what is refused."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 
 from common.errors import InvalidArgument, SaldoError
-from common.period import Interval, Unit
+from common.money import Money
+from common.period import LATEST, Interval, Period, Unit
+from services.subscriptions.tests.agreed import (
+    ARREARS,
+    AT_PERIOD_END,
+    CREDIT,
+    DAILY,
+    MICROSECOND,
+    YEARLY,
+    agree,
+    at,
+    cancelled,
+    change,
+    due,
+    ledger,
+    next_change,
+    paused,
+    reactivated,
+    resumed,
+    scheduled,
+    terms,
+    told,
+)
+from subscriptions.domain import errors, verbs
+from subscriptions.domain.change import (
+    CHANGES_MAX,
+    AddItem,
+    Commitment,
+    End,
+    EndReason,
+    RemoveItem,
+    Renewal,
+    SetBillingDay,
+    SetCommitment,
+    SetQuantity,
+    SetTerm,
+    Term,
+    Timing,
+)
 from subscriptions.domain.customer import CustomerId
-from subscriptions.domain.errors import (
-    SubscriptionCancelled,
-    SubscriptionNotActive,
-    SubscriptionNotPastDue,
-    SubscriptionNotPaused,
-    SubscriptionNotPending,
-    SubscriptionNotTrialing,
-    TooManyPauses,
-)
-from subscriptions.domain.subscription import (
-    PAUSES_MAX,
-    BillingTiming,
-    Item,
-    ItemId,
-    Notice,
-    Pause,
-    PlanId,
-    PriceId,
-    State,
-    Stretch,
-    Subscription,
-    SubscriptionId,
-)
+from subscriptions.domain.states import State
+from subscriptions.domain.subscription import Decision, Subscription
+from subscriptions.domain.terms import ITEMS_MAX, Item, ItemId
+from subscriptions.domain.timeline import Activation, TrialEnd
 
-JAN_1 = datetime(2026, 1, 1, tzinfo=UTC)
-FEB_1 = datetime(2026, 2, 1, tzinfo=UTC)
-JAN_10, JAN_15, JAN_20, JAN_31 = (JAN_1 + timedelta(days=days) for days in (9, 14, 19, 30))
-DAY = timedelta(days=1)
-
-PENDING, TRIALING, ACTIVE, PAST_DUE, PAUSED, CANCELLED = (
-    State.PENDING,
-    State.TRIALING,
-    State.ACTIVE,
-    State.PAST_DUE,
-    State.PAUSED,
-    State.CANCELLED,
-)
-
-
-MONTHLY = Interval(Unit.MONTH, 1)
-SEATS = Item(
-    id=ItemId("seats"),
-    price_id=PriceId("price"),
-    interval=MONTHLY,
-    timing=BillingTiming.IN_ADVANCE,
-    meter="",
-    quantity=Decimal(1),
-)
-SETUP = replace(SEATS, id=ItemId("setup"), interval=None)
+SEATS = ItemId("item-0")
+WHOLE = Fraction(1)
+SETUP = terms("setup", interval=None)
 """Billed once."""
 
 
-def agree(
-    *items: Item, start: datetime = JAN_1, at: datetime = JAN_1, trial_days: int = 0, billing_day: int = 0
-) -> Subscription:
-    return Subscription.agree(
-        id=SubscriptionId("sub"),
-        customer_id=CustomerId("cus"),
-        plan_id=PlanId("plan"),
-        items=items or (SEATS,),
-        currency="EUR",
-        time_zone="UTC",
-        start_time=start,
-        billing_day=billing_day,
-        trial_days=trial_days,
-        at=at,
-    )
+def state(subscription: Subscription, on: str | datetime) -> State:
+    return subscription.state_at(at(on) if isinstance(on, str) else on)
 
 
-IN = {
-    PENDING: agree(start=JAN_20),
-    TRIALING: agree(trial_days=30),
-    ACTIVE: agree(),
-    PAST_DUE: agree().mark_past_due(at=JAN_1),
-    PAUSED: agree().pause(at=JAN_10),
-    CANCELLED: agree().cancel(at=JAN_10),
-}
-"""One subscription in every state."""
-
-VERBS: dict[str, Callable[[Subscription], Subscription]] = {
-    "begin": lambda subscription: subscription.begin(at=JAN_15),
-    "end trial": lambda subscription: subscription.end_trial(at=JAN_15),
-    "mark_past_due": lambda subscription: subscription.mark_past_due(at=JAN_15),
-    "recover": lambda subscription: subscription.recover(at=JAN_15),
-    "pause": lambda subscription: subscription.pause(at=JAN_15),
-    "resume": lambda subscription: subscription.resume(at=JAN_15, past_due=False),
-    "resume past due": lambda subscription: subscription.resume(at=JAN_15, past_due=True),
-    "cancel": lambda subscription: subscription.cancel(at=JAN_15),
-    "cancel at period end": lambda subscription: subscription.cancel_at_period_end(at=JAN_15),
-}
-NOT_PENDING, NOT_TRIALING, NOT_ACTIVE, NOT_PAST_DUE, NOT_PAUSED, OVER = (
-    SubscriptionNotPending,
-    SubscriptionNotTrialing,
-    SubscriptionNotActive,
-    SubscriptionNotPastDue,
-    SubscriptionNotPaused,
-    SubscriptionCancelled,
-)
-#                         PENDING       TRIALING      ACTIVE        PAST_DUE      PAUSED        CANCELLED
-MATRIX: dict[str, tuple[State | type[SaldoError], ...]] = {
-    "begin":                (ACTIVE,       NOT_PENDING,  NOT_PENDING,  NOT_PENDING,  NOT_PENDING,  NOT_PENDING),
-    "end trial":            (NOT_TRIALING, ACTIVE,       NOT_TRIALING, NOT_TRIALING, NOT_TRIALING, NOT_TRIALING),
-    "mark_past_due":        (NOT_ACTIVE,   NOT_ACTIVE,   PAST_DUE,     NOT_ACTIVE,   NOT_ACTIVE,   NOT_ACTIVE),
-    "recover":              (NOT_PAST_DUE, NOT_PAST_DUE, NOT_PAST_DUE, ACTIVE,       NOT_PAST_DUE, NOT_PAST_DUE),
-    "pause":                (NOT_ACTIVE,   NOT_ACTIVE,   PAUSED,       PAUSED,       NOT_ACTIVE,   NOT_ACTIVE),
-    "resume":               (NOT_PAUSED,   NOT_PAUSED,   NOT_PAUSED,   NOT_PAUSED,   ACTIVE,       NOT_PAUSED),
-    "resume past due":      (NOT_PAUSED,   NOT_PAUSED,   NOT_PAUSED,   NOT_PAUSED,   PAST_DUE,     NOT_PAUSED),
-    "cancel":               (CANCELLED,    CANCELLED,    CANCELLED,    CANCELLED,    CANCELLED,    OVER),
-    "cancel at period end": (CANCELLED,    TRIALING,     ACTIVE,       PAST_DUE,     PAUSED,       OVER),
-}  # fmt: skip
+def quantity(number: int) -> SetQuantity:
+    return SetQuantity(SEATS, Decimal(number))
 
 
-@pytest.mark.parametrize("verb", VERBS)
-@pytest.mark.parametrize("state", State)
-def test_every_verb_moves_or_names_the_rule(verb: str, state: State) -> None:
-    """No pair of state and verb is left to chance; what moves is a new revision, what does not is untouched."""
-    before = IN[state]
-    outcome = MATRIX[verb][list(State).index(state)]
-    assert before.state is state
-    if isinstance(outcome, State):
-        after = VERBS[verb](before)
-        assert (after.state, after.revision, after.update_time) == (outcome, before.revision + 1, JAN_15)
-    else:
-        with pytest.raises(outcome) as refusal:
-            VERBS[verb](before)
-        assert refusal.value.metadata == {"subscription": "sub"}
+def activated(subscription: Subscription, *, on: str) -> Subscription:
+    return verbs.activate(subscription, change_id=next_change(subscription), at=at(on))
 
 
-def test_a_start_that_has_come_is_active_at_once() -> None:
+def moved_trial(subscription: Subscription, to: str, *, on: str) -> Subscription:
+    return verbs.move_trial_end(subscription, at(to), change_id=next_change(subscription), at=at(on))
+
+
+def test_a_start_that_has_come_is_active() -> None:
     """Also one in the past: it is billed from then on."""
-    assert agree(start=JAN_10, at=JAN_10).state is ACTIVE
-    assert agree(start=JAN_1, at=JAN_10).state is ACTIVE
-    assert agree(start=JAN_10, at=JAN_1).state is PENDING
+    assert state(agree(start="01-10"), "01-10") is State.ACTIVE
+    assert state(agree(start="01-01", known="01-10"), "01-10") is State.ACTIVE
+    later = agree(start="01-10", known="01-01")
+    assert state(later, at("01-10") - MICROSECOND) is State.PENDING
+    assert state(later, "01-10") is State.ACTIVE
 
 
 def test_a_trial_lasts_until_its_last_instant() -> None:
-    """Before a start to come it is still pending, and one that is over by now has left no trace in the state."""
-    assert agree(start=JAN_10, trial_days=10, at=JAN_1).state is PENDING
-    assert agree(start=JAN_10, trial_days=10, at=JAN_10).state is TRIALING
-    assert agree(start=JAN_10, trial_days=10, at=JAN_20 - DAY / 86_400).state is TRIALING
-    assert agree(start=JAN_10, trial_days=10, at=JAN_20).state is ACTIVE
-
-
-def test_a_trial_is_begun_with_even_when_it_is_over() -> None:
-    """A service that slept through it tells of it all the same."""
-    begun = agree(start=JAN_10, trial_days=5).begin(at=FEB_1)
-    assert (begun.state, begun.end_trial(at=FEB_1).state) == (TRIALING, ACTIVE)
+    """Before a start to come it is still pending, and one that is over leaves no trace in the state."""
+    trialing = agree(start="01-10", known="01-01", trial_days=10)
+    assert state(trialing, "01-09") is State.PENDING
+    assert state(trialing, "01-10") is State.TRIALING
+    assert state(trialing, at("01-20") - MICROSECOND) is State.TRIALING
+    assert state(trialing, "01-20") is State.ACTIVE
 
 
 def test_billing_is_anchored_where_it_begins() -> None:
     """At the end of the trial, or on the first of its day of the month from then on."""
-    assert agree(trial_days=14).billing_anchor == agree(trial_days=14).trial_end_time == JAN_15
-    assert agree(trial_days=14, billing_day=10).billing_anchor == datetime(2026, 2, 10, tzinfo=UTC)
-    assert agree().trial_end_time is None
+    trialing = agree(trial_days=14).timeline
+    assert trialing.anchor == trialing.trial_end_time == at("01-15")
+    assert agree(trial_days=14, day=10).timeline.anchor == at("02-10")
+    assert agree().timeline.trial_end_time is None
 
 
 def test_a_billing_day_is_no_matter_of_what_is_billed_once() -> None:
     """It has no day to come back to, and so none to be wrong."""
-    assert agree(SETUP, SEATS, billing_day=10).billing_anchor == JAN_10
-    assert agree(SETUP, billing_day=10).billing_anchor == JAN_10
+    assert agree(SETUP, terms(), day=10).timeline.anchor == at("01-10")
+    assert agree(SETUP, day=10).timeline.anchor == at("01-10")
 
 
-@pytest.mark.parametrize(
-    "start", [datetime(2299, 12, 15, tzinfo=UTC), datetime(2295, 1, 1, tzinfo=UTC), datetime(2299, 12, 31, tzinfo=UTC)]
-)
-def test_a_start_at_the_end_of_the_calendar_is_refused(start: datetime) -> None:
+@pytest.mark.parametrize("day", [15, 31, 30])
+def test_a_start_at_the_end_of_the_calendar_is_refused(day: int) -> None:
     """A period that cannot end cannot be billed."""
     with pytest.raises(InvalidArgument) as refusal:
-        agree(replace(SEATS, interval=Interval(Unit.YEAR, 5)), start=start, at=start)
+        agree(terms(interval=Interval(Unit.YEAR, 5)), start=datetime(2299, 12, day, tzinfo=UTC))
     assert refusal.value.field == "start_time"
 
 
-@pytest.mark.parametrize("days", [1, 31])
+@pytest.mark.parametrize("days", [0, 1, 31])
 def test_billing_begins_within_the_calendar(days: int) -> None:
     """A trial that ends after it never ends, and the day of what is billed once must be one."""
-    start = datetime(2299, 12, 31, tzinfo=UTC)
     with pytest.raises(InvalidArgument) as refusal:
-        agree(SETUP, start=start, at=start, trial_days=days)
-    assert refusal.value.field == "start_time"
-    with pytest.raises(InvalidArgument) as refusal:
-        agree(SETUP, start=start, at=start)
+        agree(SETUP, start=datetime(2299, 12, 31, tzinfo=UTC), trial_days=days)
     assert refusal.value.field == "start_time"
 
 
 def test_a_decision_for_the_period_end_waits_for_it() -> None:
-    """Until then everything goes on; then the same verb carries it out, at the moment that was decided."""
-    decided = agree().cancel_at_period_end(at=JAN_15)
-    assert (decided.state, decided.cancel_time, decided.end_time) == (ACTIVE, FEB_1, None)
-    ended = decided.cancel(at=FEB_1 + DAY)
-    assert (ended.state, ended.cancel_time, ended.end_time) == (CANCELLED, FEB_1, FEB_1)
+    """Until then everything goes on; then it has ended, whether anybody noticed or not."""
+    decided = cancelled(agree(), on="01-15", decision=AT_PERIOD_END)
+    assert decided.end == at("02-01")
+    assert state(decided, at("02-01") - MICROSECOND) is State.ACTIVE
+    assert state(decided, "02-01") is State.CANCELLED
+    assert decided.scheduled_end == decided.changes[-1]
 
 
 def test_deciding_again_changes_nothing() -> None:
     """A second call in the next period must not push the end out."""
-    decided = agree().cancel_at_period_end(at=JAN_15)
-    assert decided.cancel_at_period_end(at=JAN_20) is decided
+    decided = cancelled(agree(), on="01-15", decision=AT_PERIOD_END)
+    assert cancelled(decided, on="01-20", decision=AT_PERIOD_END) is decided
 
 
 def test_in_a_trial_the_decision_waits_for_its_end() -> None:
-    """That is when the first period would begin, so nothing is billed; and the trial does not end in being active."""
-    decided = agree(trial_days=30).cancel_at_period_end(at=JAN_15)
-    assert (decided.state, decided.cancel_time) == (TRIALING, JAN_31)
-    assert decided.cancel_at_period_end(at=JAN_20) is decided
-    # Months counted back from the end of the trial are no periods: nothing happens when they end.
-    assert agree(trial_days=45).cancel_at_period_end(at=JAN_10).cancel_time == JAN_1 + 45 * DAY
-    with pytest.raises(SubscriptionNotTrialing):
-        decided.end_trial(at=JAN_31)
-    ended = decided.cancel(at=FEB_1)
-    assert (ended.state, ended.end_time, ended.served) == (CANCELLED, JAN_31, ())
-
-
-def test_a_trial_that_is_over_unnoticed_has_a_period_under_way() -> None:
-    """The job may be late; the month that is billed is served, and the trial ended before the subscription does."""
-    late = agree(trial_days=30).cancel_at_period_end(at=FEB_1)
-    assert (late.state, late.cancel_time) == (TRIALING, datetime(2026, 2, 28, tzinfo=UTC))
-    assert late.end_trial(at=FEB_1 + 60 * DAY).state is ACTIVE
+    """That is when the first period would begin, so nothing is billed; months before it are no periods."""
+    decided = cancelled(agree(trial_days=45), on="01-10", decision=AT_PERIOD_END)
+    assert decided.end == at("01-01") + timedelta(days=45)
+    assert state(decided, "02-14") is State.TRIALING
+    assert due(decided, through="12-31").periods == ()
 
 
 def test_the_decision_waits_for_a_period_of_what_has_periods() -> None:
     """What is billed once has none; where nothing else is billed, there is nothing to wait for."""
-    assert agree(SETUP, SEATS).cancel_at_period_end(at=JAN_15).cancel_time == FEB_1
-    ended = agree(SETUP).cancel_at_period_end(at=JAN_15)
-    assert (ended.state, ended.end_time) == (CANCELLED, JAN_15)
+    assert cancelled(agree(SETUP, terms()), on="01-15", decision=AT_PERIOD_END).end == at("02-01")
+    assert cancelled(agree(SETUP), on="01-15", decision=AT_PERIOD_END).end == at("01-15")
+    assert cancelled(agree(start="03-01", known="01-01"), on="01-15", decision=AT_PERIOD_END).end == at("01-15")
 
 
 def test_a_decision_can_be_hastened() -> None:
-    """Then the later end is no longer told, but what was billed in knowledge of it stays as it was."""
-    ended = agree().cancel_at_period_end(at=JAN_15).cancel(at=JAN_20)
-    assert (ended.state, ended.cancel_time, ended.end_time) == (CANCELLED, None, JAN_20)
-    assert ended.notice == Notice(JAN_15, FEB_1)
+    """Then the later end is taken back, and the earlier one stands."""
+    ended = cancelled(cancelled(agree(), on="01-15", decision=AT_PERIOD_END), on="01-20")
+    assert (ended.end, state(ended, "01-20"), ended.scheduled_end) == (at("01-20"), State.CANCELLED, None)
+    assert [each.revoked_time for each in ended.changes] == [at("01-20"), None]
 
 
 def test_at_a_boundary_the_period_under_way_is_the_one_that_begins() -> None:
     """It has begun and was billed, so it is served."""
-    assert agree().cancel_at_period_end(at=FEB_1).cancel_time == datetime(2026, 3, 1, tzinfo=UTC)
+    assert cancelled(agree(), on="02-01", decision=AT_PERIOD_END).end == at("03-01")
+
+
+def test_why_it_ended_is_kept() -> None:
+    """Churn that was wanted is told from churn that was not."""
+    before = agree()
+    ended = verbs.cancel(before, change_id=next_change(before), at=at("01-15"), reason=EndReason.NO_PAYMENT_METHOD)
+    last = ended.timeline.last_end
+    assert last is not None
+    assert last[1] is EndReason.NO_PAYMENT_METHOD
+
+
+def test_what_was_to_come_after_the_end_does_not_come() -> None:
+    """And nothing new can be decided for after it."""
+    planned = change(agree(), quantity(5), on="01-10", decision=scheduled("03-01"))
+    decided = cancelled(planned, on="01-15", decision=AT_PERIOD_END)
+    assert decided.changes[0].revoked_time == at("01-15")
+    with pytest.raises(errors.ChangeAfterEnd):
+        change(decided, quantity(5), on="01-20", decision=scheduled("02-01"))
+    assert change(decided, quantity(5), on="01-20", decision=scheduled(at("02-01") - MICROSECOND)).end == at("02-01")
 
 
 def test_nothing_is_paused_or_resumed_after_the_end_that_was_decided() -> None:
-    """The job that ends it may be late; the end is not."""
-    decided = agree().cancel_at_period_end(at=JAN_15)
-    with pytest.raises(SubscriptionNotActive):
-        decided.pause(at=FEB_1)
-    with pytest.raises(SubscriptionNotPaused):
-        decided.pause(at=JAN_20).resume(at=FEB_1, past_due=False)
+    """The job that announces it may be late; the end is not."""
+    decided = cancelled(agree(), on="01-15", decision=AT_PERIOD_END)
+    with pytest.raises(errors.SubscriptionNotActive):
+        paused(decided, on="02-01")
+    with pytest.raises(errors.SubscriptionNotPaused):
+        resumed(paused(decided, on="01-20"), on="02-01")
 
 
-def test_a_start_that_has_come_unnoticed_has_a_period_under_way() -> None:
-    """The job that activates may be late too: the customer does not lose the month that was paid."""
-    late = agree(start=JAN_10, at=JAN_1).cancel_at_period_end(at=JAN_15)
-    assert (late.state, late.cancel_time) == (PENDING, JAN_10 + 31 * DAY)
+def test_an_end_is_revoked_until_it_has_come() -> None:
+    """Then only a reactivation helps."""
+    decided = cancelled(agree(), on="01-15", decision=AT_PERIOD_END)
+    revoked = verbs.revoke_cancellation(decided, new_id=lambda: next_change(decided), at=at("01-20"))
+    assert (revoked.end, state(revoked, "02-01")) == (None, State.ACTIVE)
+    with pytest.raises(errors.CancellationNotScheduled):
+        verbs.revoke_cancellation(decided, new_id=lambda: next_change(decided), at=at("02-01"))
+    with pytest.raises(errors.CancellationNotScheduled):
+        verbs.revoke_cancellation(revoked, new_id=lambda: next_change(revoked), at=at("01-21"))
 
 
 def test_a_pause_that_took_no_time_has_not_been() -> None:
     """Clocks of sandboxes stand still between two calls."""
-    assert agree().pause(at=JAN_10).resume(at=JAN_10, past_due=False).pauses == ()
-    assert agree().pause(at=JAN_10).resume(at=JAN_15, past_due=False).pauses == (Pause(JAN_10, JAN_15),)
+    still = resumed(paused(agree(), on="01-10"), on="01-10")
+    assert told(due(still, through="03-01")) == told(due(agree(), through="03-01"))
+    assert state(still, "01-10") is State.ACTIVE
 
 
-def test_pauses_never_overlap_whoever_comes_second() -> None:
+def test_two_calls_at_once_are_taken_one_after_the_other() -> None:
     """A call takes its time before it waits for its turn: a pause may have been asked for before service resumed."""
-    resumed = agree().pause(at=JAN_10).resume(at=JAN_20, past_due=False)
-    paused = resumed.pause(at=JAN_15)
-    assert paused.pauses == (Pause(JAN_10, JAN_20), Pause(JAN_20, None))
-    assert paused.resume(at=JAN_15, past_due=False).pauses == resumed.pauses
+    resumption = resumed(paused(agree(), on="01-10"), on="01-20")
+    late = paused(resumption, on="01-15")
+    assert (late.changes[-1].recorded_time, late.changes[-1].effective_time) == (at("01-20"), at("01-20"))
+    assert state(resumed(late, on="01-15"), "01-20") is State.ACTIVE
+    changed = change(change(agree(), quantity(5), on="01-20"), quantity(7), on="01-15")
+    assert changed.as_of(at("01-20")).items[SEATS].quantity == 7
+    with pytest.raises(errors.SubscriptionCancelled):
+        cancelled(cancelled(agree(), on="01-20"), on="01-15")
 
 
-def test_no_pause_begins_before_billing_does() -> None:
-    """A call that took its time before the trial ended, and its turn after, pauses what has begun by then."""
-    paused = agree(trial_days=14).end_trial(at=JAN_15).pause(at=JAN_15 - DAY)
-    assert paused.pauses == (Pause(JAN_15, None),)
-    assert paused.stretches == (Stretch(JAN_15, JAN_15, False),)
+def test_a_pause_ends_by_itself_when_that_was_decided() -> None:
+    """And by hand before that; then the end that was decided is taken back."""
+    away = paused(agree(), on="01-10", until="01-20")
+    assert (state(away, "01-19"), state(away, "01-20")) == (State.PAUSED, State.ACTIVE)
+    sooner = resumed(away, on="01-15")
+    assert state(sooner, "01-15") is State.ACTIVE
+    again = paused(sooner, on="01-16")
+    assert state(again, "01-25") is State.PAUSED
+    with pytest.raises(InvalidArgument) as refusal:
+        paused(agree(), on="01-10", until="01-10")
+    assert refusal.value.field == "resume_time"
 
 
-def test_a_trial_is_no_stretch() -> None:
-    """It is served and not billed."""
-    assert agree(trial_days=14).stretches == (Stretch(JAN_15, None, False),)
-    assert agree(trial_days=14).cancel(at=JAN_10).stretches == ()
+def test_a_pause_that_is_taken_back_takes_its_end_with_it() -> None:
+    """Another pause, without an end, must not be ended by it."""
+    planned = paused(agree(), on="01-05", decision=scheduled("01-10"), until="01-20")
+    revoked = verbs.revoke(planned, planned.changes[0].id, at=at("01-06"))
+    assert [each.revoked_time for each in revoked.changes] == [at("01-06"), at("01-06")]
+    assert state(paused(revoked, on="01-15"), "01-25") is State.PAUSED
 
 
-def test_service_is_given_in_stretches() -> None:
-    """From the start or a resumption to a pause or the end."""
-    twice = agree().pause(at=JAN_10).resume(at=JAN_15, past_due=False).pause(at=JAN_20)
-    assert twice.stretches == (Stretch(JAN_1, JAN_10, False), Stretch(JAN_15, JAN_20, False))
-    assert twice.pause_time == JAN_20
-    resumed = twice.resume(at=FEB_1, past_due=False)
-    assert resumed.stretches[-1] == Stretch(FEB_1, None, False)
-    assert resumed.pause_time is None
-    assert resumed.cancel(at=FEB_1 + DAY).stretches[-1] == Stretch(FEB_1, FEB_1 + DAY, False)
-    assert twice.cancel(at=FEB_1).stretches == twice.stretches
+def test_service_and_billing_are_paused_apart_and_resumed_together() -> None:
+    """Who is served for nothing is active; and nothing is paused twice."""
+    free = paused(agree(), on="01-10", service=False)
+    assert state(free, "01-15") is State.ACTIVE
+    with pytest.raises(errors.SubscriptionNotActive):
+        paused(free, on="01-15", service=False)
+    both = paused(free, on="01-15", billing=False)
+    assert state(both, "01-15") is State.PAUSED
+    again = resumed(both, on="01-20")
+    assert state(again, "01-20") is State.ACTIVE
+    with pytest.raises(errors.SubscriptionNotPaused):
+        resumed(again, on="01-21")
 
 
-def test_an_end_is_foreseen_only_if_it_was_decided_before() -> None:
-    """That alone says whether a period that begins at that instant is billed."""
-    decided = agree().cancel_at_period_end(at=JAN_15)
-    assert decided.stretches == (Stretch(JAN_1, FEB_1, True),)
-    assert decided.cancel(at=FEB_1).stretches == decided.stretches
-    assert decided.cancel(at=JAN_20).stretches == (Stretch(JAN_1, JAN_20, False),)
-    assert decided.pause(at=JAN_20).stretches == (Stretch(JAN_1, JAN_20, False),)
-    assert not decided.stretches[0].reaches(FEB_1)
-    assert agree().cancel(at=FEB_1).stretches[0].reaches(FEB_1)
+def test_activation_by_hand_begins_billing_then() -> None:
+    """Neither the start that was foreseen nor what was said in the meantime bills anything before."""
+    waiting = agree(terms("seats", 1), activation=Activation.BY_HAND, deadline="02-01")
+    assert (state(waiting, "01-10"), due(waiting, through="12-31").periods) == (State.PENDING, ())
+    begun = activated(change(waiting, quantity(3), on="01-05"), on="01-20")
+    assert ledger(begun, through="02-01") == [("01-20", "OWED", "seats", 3, "01-20", "02-20", WHOLE)]
+    assert state(begun, "01-20") is State.ACTIVE
+    with pytest.raises(errors.SubscriptionNotPending):
+        activated(begun, on="01-21")
 
 
-def test_service_in_one_instant_took_no_time() -> None:
-    """It may have been billed in advance, but there is nothing to bill afterwards."""
-    seam = agree().pause(at=JAN_10).resume(at=JAN_15, past_due=False).pause(at=JAN_15)
-    assert seam.stretches == (Stretch(JAN_1, JAN_10, False), Stretch(JAN_15, JAN_15, False))
-    assert seam.served == (Stretch(JAN_1, JAN_10, False),)
+def test_activation_by_the_first_payment_bills_before_it() -> None:
+    """The bill must be there to be paid; usage counts from the payment on: 12 of 31 days."""
+    both = agree(
+        terms("seats"),
+        terms("calls", None, timing=ARREARS),
+        activation=Activation.ON_FIRST_PAYMENT,
+        deadline="01-02",
+    )
+    assert state(both, "01-01") is State.PENDING
+    assert ledger(both, through="01-01") == [("01-01", "OWED", "seats", 1, "01-01", "02-01", WHOLE)]
+    begun = activated(both, on="01-20")
+    calls = [row for row in ledger(begun, through="02-01") if row[2] == "calls"]
+    assert [row[4:] for row in calls] == [("01-20", "02-01", Fraction(12, 31))]
 
 
-def test_cancelled_before_the_start_nothing_was_served() -> None:
-    """There is nothing to bill either."""
-    assert IN[PENDING].cancel(at=JAN_10).stretches == ()
+def test_what_is_not_activated_in_time_ends_as_if_it_had_never_begun() -> None:
+    """What was billed for it comes back."""
+    waiting = agree(terms("seats"), activation=Activation.ON_FIRST_PAYMENT, deadline="01-02")
+    missed = verbs.expire_unactivated(waiting, change_id=next_change(waiting), at=at("01-02"))
+    assert (state(missed, "01-02"), missed.end) == (State.CANCELLED, at("01-01"))
+    assert ledger(missed, through="12-31")[1:] == [("01-02", "CREDIT", "seats", 1, "01-01", "02-01", WHOLE)]
 
 
-def test_pauses_are_limited() -> None:
+def test_what_was_taken_up_again_and_not_activated_ends_again() -> None:
+    """With the reactivation, not with the first start, which was before it."""
+    waiting = agree(terms("seats"), activation=Activation.ON_FIRST_PAYMENT, deadline="01-20")
+    again = reactivated(cancelled(waiting, on="01-02"), on="01-10")
+    missed = verbs.expire_unactivated(again, change_id=next_change(again), at=at("01-20"))
+    assert (state(missed, "01-20"), missed.end) == (State.CANCELLED, at("01-10"))
+
+
+def test_what_begins_by_itself_is_not_activated() -> None:
+    """It waits for its start and for nobody."""
+    with pytest.raises(errors.SubscriptionNotPending):
+        activated(agree(start="02-01", known="01-01"), on="01-10")
+
+
+def test_a_trial_ends_later_or_now_but_not_sooner() -> None:
+    """Two years after the start is the latest."""
+    trialing = agree(trial_days=30)
+    assert moved_trial(trialing, "02-15", on="01-10").timeline.billed_from == at("02-15")
+    assert moved_trial(trialing, "01-10", on="01-10").timeline.billed_from == at("01-10")
+    for to in ("01-20", "01-31", "2028-02-01"):
+        with pytest.raises(InvalidArgument) as refusal:
+            moved_trial(trialing, to, on="01-10")
+        assert refusal.value.field == "trial_end_time"
+
+
+def test_a_trial_that_ends_with_the_start_has_not_been() -> None:
+    """Billing begins at once."""
+    ended = moved_trial(agree(trial_days=30), "01-01", on="01-01")
+    assert (ended.timeline.trial_end_time, state(ended, "01-01")) == (None, State.ACTIVE)
+
+
+@pytest.mark.parametrize("policy", [TrialEnd.PAUSE, TrialEnd.CANCEL])
+def test_a_trial_that_ends_in_doubt_is_not_billed_until_there_is_a_payment_method(policy: TrialEnd) -> None:
+    """Then from its end on. Who ends a trial by hand is billed without being asked."""
+    trialing = agree(terms("seats"), trial_days=14, trial_end=policy)
+    assert due(trialing, through="12-31").periods == ()
+    proven = verbs.begin_billing(trialing, change_id=next_change(trialing), at=at("2026-01-15T00:05"))
+    [first] = ledger(proven, through="02-01")
+    assert first == ("01-15", "OWED", "seats", 1, "01-15", "02-15", WHOLE)
+    by_hand = moved_trial(trialing, "01-10", on="01-10")
+    assert ledger(by_hand, through="02-01") == [("01-10", "OWED", "seats", 1, "01-10", "02-10", WHOLE)]
+
+
+def test_what_was_paused_at_the_end_of_a_trial_is_billed_from_its_resumption_on() -> None:
+    """Also when the pause was noticed late: 23 of 31 days in advance, and no usage of the time nobody agreed to."""
+    trialing = agree(terms("seats"), terms("calls", None, timing=ARREARS), trial_days=14, trial_end=TrialEnd.PAUSE)
+    again = resumed(paused(trialing, on="01-17"), on="01-23")
+    rows = [row for row in ledger(again, through="02-15") if row[0] != "02-15" or row[2] == "calls"]
+    assert [(*row[:6], int(row[6] * 31)) for row in rows] == [
+        ("01-23", "OWED", "seats", 1, "01-23", "02-15", 23),
+        ("02-15", "OWED", "calls", None, "01-23", "02-15", 23),
+    ]
+
+
+def test_what_ended_with_its_trial_is_billed_when_it_is_taken_up_again() -> None:
+    """It would be served for nothing for ever."""
+    trialing = agree(terms("seats"), trial_days=14, trial_end=TrialEnd.CANCEL)
+    again = reactivated(cancelled(trialing, on="01-15"), on="01-20")
+    assert ledger(again, through="02-01") == [("01-20", "OWED", "seats", 1, "01-20", "02-20", WHOLE)]
+    in_trial = reactivated(cancelled(trialing, on="01-05"), on="01-10")
+    assert due(in_trial, through="12-31").periods == ()
+
+
+def test_a_change_reaches_back_to_the_periods_under_way_and_the_last_change() -> None:
+    """What was before is billed, and what was decided last stays decided."""
+    both = agree(terms("a"), terms("b", interval=DAILY))
+    assert both.earliest_change(at("2026-02-10T12:00")) == at("02-10")
+    monthly = change(agree(), quantity(2), on="02-05")
+    assert monthly.earliest_change(at("02-10")) == at("02-05")
+    with pytest.raises(errors.ChangeTooEarly) as refusal:
+        change(monthly, quantity(3), on="02-10", decision=scheduled(at("02-05") - MICROSECOND))
+    assert refusal.value.metadata["earliest_time"] == at("02-05").isoformat()
+    corrected = change(monthly, quantity(3), on="02-10", decision=scheduled("02-05"))
+    assert corrected.changes[-1].effective_time == at("02-05")
+
+
+@pytest.mark.parametrize("effective", [None, LATEST, datetime(1969, 12, 31, tzinfo=UTC)])
+def test_a_time_must_be_given_and_lie_in_the_calendar(effective: datetime | None) -> None:
+    """For the timing that needs one."""
+    with pytest.raises(InvalidArgument) as refusal:
+        change(agree(), quantity(2), on="01-10", decision=Decision(timing=Timing.AT_TIME, effective_time=effective))
+    assert refusal.value.field == "effective_time"
+
+
+def test_a_change_that_makes_a_later_one_impossible_is_refused() -> None:
+    """By the name of the later one, which can be revoked."""
+    extra = Item(id=ItemId("extra"), terms=terms("extra"))
+    planned = change(
+        change(agree(), AddItem(extra), on="01-05"),
+        SetQuantity(extra.id, Decimal(4)),
+        on="01-06",
+        decision=scheduled("02-10"),
+    )
+    with pytest.raises(errors.ChangeConflicts) as refusal:
+        change(planned, RemoveItem(extra.id), on="01-10")
+    assert refusal.value.metadata == {"subscription": "sub", "change": planned.changes[-1].id}
+    freed = verbs.revoke(planned, planned.changes[-1].id, at=at("01-10"))
+    assert list(change(freed, RemoveItem(extra.id), on="01-10").as_of(at("01-10")).items) == [SEATS]
+
+
+def test_what_another_change_stands_on_is_not_revoked() -> None:
+    """First the one that came after."""
+    extra = Item(id=ItemId("extra"), terms=terms("extra"))
+    planned = change(agree(), AddItem(extra), on="01-05", decision=scheduled("02-01"))
+    planned = change(planned, RemoveItem(extra.id), on="01-06", decision=scheduled("02-10"))
+    with pytest.raises(errors.ChangeConflicts):
+        verbs.revoke(planned, planned.changes[0].id, at=at("01-10"))
+
+
+def test_only_what_is_scheduled_is_revoked() -> None:
+    """What has happened has happened, and what is not there cannot be taken back."""
+    changed = change(agree(), quantity(2), on="01-10")
+    with pytest.raises(errors.ChangeNotScheduled):
+        verbs.revoke(changed, changed.changes[-1].id, at=at("01-10"))
+    with pytest.raises(errors.ChangeNotFound):
+        verbs.revoke(changed, next_change(changed), at=at("01-10"))
+    planned = change(agree(), quantity(2), on="01-10", decision=scheduled("02-01"))
+    revoked = verbs.revoke(planned, planned.changes[-1].id, at=at("01-11"))
+    with pytest.raises(errors.ChangeNotScheduled):
+        verbs.revoke(revoked, revoked.changes[-1].id, at=at("01-12"))
+
+
+@pytest.mark.parametrize(
+    ("action", "reason"),
+    [
+        (RemoveItem(SEATS), errors.NoItemsLeft),
+        (RemoveItem(ItemId("stranger")), errors.ItemNotFound),
+        (SetQuantity(ItemId("stranger"), Decimal(1)), errors.ItemNotFound),
+        (SetCommitment(Commitment(minimum=Money(100, "USD"), months=1)), InvalidArgument),
+        (SetBillingDay(32), InvalidArgument),
+    ],
+)
+def test_a_change_that_cannot_be_is_refused(action: RemoveItem, reason: type[SaldoError]) -> None:
+    """By name, and nothing of it is kept."""
+    with pytest.raises(reason):
+        change(agree(), quantity(2), action, on="01-10")
+
+
+def test_items_are_limited_at_any_time() -> None:
     """Everything that is read together has a limit."""
-    pauses = tuple(Pause(JAN_1 + n * DAY, JAN_1 + (n + 0.5) * DAY) for n in range(PAUSES_MAX))
-    with pytest.raises(TooManyPauses):
-        replace(agree(), pauses=pauses).pause(at=JAN_1 + PAUSES_MAX * DAY)
+    many = [AddItem(Item(id=ItemId(f"extra-{n}"), terms=terms())) for n in range(ITEMS_MAX)]
+    with pytest.raises(errors.TooManyItems):
+        change(agree(), *many, on="01-10")
+    assert len(change(agree(), *many[1:], on="01-10").as_of(at("01-10")).items) == ITEMS_MAX
+
+
+def test_changes_are_limited_but_it_can_be_cancelled() -> None:
+    """Nobody is held by a limit of ours."""
+    first = change(agree(), quantity(2), on="01-10").changes[0]
+    worn = replace(agree(), changes=(first,) * CHANGES_MAX)
+    with pytest.raises(errors.TooManyChanges):
+        change(worn, quantity(3), on="01-11")
+    assert state(cancelled(worn, on="01-11"), "01-11") is State.CANCELLED
+
+
+def test_a_term_counts_from_where_billing_begins() -> None:
+    """The first one, in the trial before it; then one after the other."""
+    yearly = Term(months=12, renewal=Renewal.RENEW, notice_days=30)
+    agreed = change(agree(trial_days=14), SetTerm(yearly), on="01-01")
+    assert agreed.term_period(at("01-05")) == Period(at("01-15"), at("2027-01-15"))
+    assert agreed.term_period(at("2027-03-01")) == Period(at("2027-01-15"), at("2028-01-15"))
+    assert agree().term_period(at("01-05")) is None
+
+
+def test_a_term_that_expires_ends_it() -> None:
+    """An end that moves with the term and goes with it; one that was asked for before comes first."""
+
+    def expiring(subscription: Subscription, *, months: int | None, on: str) -> Subscription:
+        term = None if months is None else Term(months=months, renewal=Renewal.EXPIRE, notice_days=0)
+        agreed = change(subscription, SetTerm(term), on=on)
+        return verbs.with_expiry(agreed, change_id=next_change(agreed), at=at(on))
+
+    once = expiring(agree(), months=3, on="01-10")
+    assert once.end == at("04-01")
+    assert verbs.with_expiry(once, change_id=next_change(once), at=at("01-11")) is once
+    assert expiring(once, months=6, on="02-01").end == at("07-01")
+    assert expiring(once, months=None, on="02-01").end is None
+    sooner = cancelled(agree(), on="01-10", decision=AT_PERIOD_END)
+    assert expiring(sooner, months=3, on="01-11").end == at("02-01")
+
+
+def test_only_a_change_of_state_is_a_revision_of_being_followed_up() -> None:
+    """Paused, nobody sees a difference until it is resumed."""
+    late = agree().followed_up(True, at=at("01-10"))
+    assert (state(late, "01-10"), late.revision) == (State.PAST_DUE, 2)
+    assert late.followed_up(True, at=at("01-11")) is late
+    away = paused(agree(), on="01-10")
+    followed = away.followed_up(True, at=at("01-11"))
+    assert (state(followed, "01-11"), followed.revision) == (State.PAUSED, away.revision)
+    assert state(resumed(followed, on="01-12"), "01-12") is State.PAST_DUE
+
+
+def test_what_was_known_then_can_be_asked_for() -> None:
+    """An end that was decided and revoked, at each of three moments; before it was agreed there was nothing."""
+    decided = cancelled(agree(known="01-01"), on="01-10", decision=AT_PERIOD_END)
+    revoked = verbs.revoke_cancellation(decided, new_id=lambda: next_change(decided), at=at("01-20"))
+    ends = [known.end for on in ("01-05", "01-15", "01-25") if (known := revoked.as_known(at(on))) is not None]
+    assert ends == [None, at("02-01"), None]
+    assert revoked.as_known(at("01-01") - MICROSECOND) is None
+
+
+def test_whose_it_was_is_remembered() -> None:
+    """For whoever still has something to be billed."""
+    moved = agree()
+    for name in ("bob", "ada", "cyd"):
+        moved = verbs.transfer(moved, CustomerId(name), change_id=next_change(moved), at=at("01-15"))
+    assert moved.customer_ids == ["ada", "bob", "cyd"]
+    assert moved.as_of(at("01-15")).customer_id == "cyd"
+    assert moved.as_of(at("01-14")).customer_id == "ada"
+
+
+def test_billing_days_of_days_and_weeks_stay_where_they_are() -> None:
+    """A day of the month moves what is counted in months."""
+    both = agree(terms("a"), terms("b", interval=Interval(Unit.WEEK, 1)), terms("c", interval=YEARLY), start="01-07")
+    moved = change(both, SetBillingDay(1), on="01-10", decision=CREDIT)
+    anchors = [track.segments[-1].anchor for track in moved.tracks]
+    assert anchors == [at("02-01"), at("01-07"), at("02-01")]
+
+
+def test_what_a_cancellation_took_back_comes_again_with_its_revocation() -> None:
+    """Whoever changes their mind about leaving has not changed their mind about the ramp that was agreed."""
+    before = agree()
+    (item_id,) = before.as_of(at("01-05")).items
+    ramp = change(before, SetQuantity(item_id, Decimal(5)), on="01-05", decision=scheduled("03-01"))
+    ended = cancelled(ramp, on="01-10", decision=AT_PERIOD_END)
+    (only,) = ended.scheduled(at("01-10"))
+    assert only.has(End)
+    going_on = verbs.revoke_cancellation(ended, new_id=lambda: next_change(ended), at=at("01-12"))
+    (again,) = going_on.scheduled(at("01-12"))
+    assert (again.effective_time, again.recorded_time) == (at("03-01"), at("01-12"))
+    assert going_on.as_of(at("03-02")).items[item_id].quantity == 5

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from datetime import datetime
+from collections.abc import AsyncIterator, Iterable
+from datetime import UTC, datetime, time
 from typing import Any
 
+import asyncpg
 import pytest_asyncio
+from google.protobuf import timestamp_pb2
 from google.type import decimal_pb2, postal_address_pb2
 
 from common import wire
@@ -15,9 +17,13 @@ from saldo.catalog.v1 import catalog_service_pb2, plan_pb2, price_pb2
 from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from saldo.subscriptions.v1 import customer_pb2, subscription_pb2
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as pb
+from saldo.subscriptions.v1.customers_service_pb2_grpc import CustomersServiceStub
 from saldo.subscriptions.v1.subscriptions_service_pb2_grpc import SubscriptionsServiceStub
 
 UNITS = price_pb2.BillingInterval.Unit
+TABLES = ("subscriptions", "subscription_changes", "subscription_terms", "payment_methods_on_file", "outbox")
+STORED = " UNION ALL ".join(f"SELECT '{table}' AS name, t::text AS content FROM {table} t" for table in TABLES)
+STORED += " ORDER BY name, content"
 LONDON = postal_address_pb2.PostalAddress(region_code="GB", locality="London", address_lines=["1 Quay Street"])
 
 
@@ -27,8 +33,11 @@ class Shop:
     def __init__(self, suite: Suite) -> None:
         self.suite = suite
         self.api: Any = suite.stub(SubscriptionsServiceStub, "subscriptions")  # Any: grpc stubs are generated
+        self.customers: Any = suite.stub(CustomersServiceStub, "subscriptions")  # Any: as above
         self.catalog: Any = suite.stub(CatalogServiceStub, "catalog")  # Any: as above
         self._plans = 0
+        self._products = 0
+        self._connection: asyncpg.Connection | None = None
 
     async def customer(self, **changes: Any) -> customer_pb2.Customer:  # Any: fields of the request
         request = pb.CreateCustomerRequest(
@@ -39,16 +48,28 @@ class Shop:
         customer: customer_pb2.Customer = await self.api.CreateCustomer(request)
         return customer
 
-    async def plan(self, *prices: price_pb2.Price, published: bool = True, trial_days: int = 0) -> plan_pb2.Plan:
-        self._plans += 1
+    async def product(self) -> str:
+        self._products += 1
         product = await self.catalog.CreateProduct(
-            catalog_service_pb2.CreateProductRequest(code=f"product-{self._plans}", display_name="Product")
+            catalog_service_pb2.CreateProductRequest(code=f"product-{self._products}", display_name="Product")
         )
+        return str(product.id)
+
+    async def plan(
+        self, *prices: price_pb2.Price, published: bool = True, trial_days: int = 0, add_on: bool = False
+    ) -> plan_pb2.Plan:
+        """Prices that name no product are all of one and the same."""
+        self._plans += 1
+        product_id = await self.product()
         for price in prices:
-            price.product_id = product.id
+            price.product_id = price.product_id or product_id
         plan: plan_pb2.Plan = await self.catalog.CreatePlan(
             catalog_service_pb2.CreatePlanRequest(
-                code=f"plan-{self._plans}", display_name="Plan", prices=prices, trial_days=trial_days
+                code=f"plan-{self._plans}",
+                display_name="Plan",
+                prices=prices,
+                trial_days=trial_days,
+                kind=plan_pb2.Plan.ADD_ON if add_on else plan_pb2.Plan.KIND_UNSPECIFIED,
             )
         )
         if published:
@@ -76,6 +97,62 @@ class Shop:
         schedule: pb.CustomerSchedule = answer.schedules[0]
         return schedule
 
+    async def find(self, subscription: subscription_pb2.Subscription, **times: datetime) -> Any:  # Any: Subscription
+        """As it is, or as it was then."""
+        given = {name: wire.timestamp(time) for name, time in times.items()}
+        return await self.api.GetSubscription(pb.GetSubscriptionRequest(id=subscription.id, **given))
+
+    async def change(
+        self, subscription: subscription_pb2.Subscription, *actions: subscription_pb2.SubscriptionAction, **more: Any
+    ) -> Any:  # Any: fields of the request, and the Subscription
+        return await self.api.ChangeSubscription(self.change_request(subscription, *actions, **more))
+
+    async def preview(
+        self, subscription: subscription_pb2.Subscription, *actions: subscription_pb2.SubscriptionAction, **more: Any
+    ) -> Any:  # Any: fields of the request, and the ChangePreview
+        change = self.change_request(subscription, *actions, **more)
+        return await self.api.PreviewChange(pb.PreviewChangeRequest(change=change))
+
+    @staticmethod
+    def change_request(
+        subscription: subscription_pb2.Subscription,
+        *actions: subscription_pb2.SubscriptionAction,
+        at: datetime | None = None,
+        **more: Any,  # Any: fields of the request
+    ) -> pb.ChangeSubscriptionRequest:
+        """NOW, or AT_TIME if there is one."""
+        if at is not None:
+            more |= {"timing": subscription_pb2.SubscriptionChange.AT_TIME, "effective_time": wire.timestamp(at)}
+        return pb.ChangeSubscriptionRequest(id=subscription.id, actions=actions, **more)
+
+    async def log(self, subscription: subscription_pb2.Subscription, state: str = "") -> Any:  # Any: list of changes
+        answer = await self.api.ListSubscriptionChanges(
+            pb.ListSubscriptionChangesRequest(
+                subscription_id=subscription.id,
+                state=subscription_pb2.SubscriptionChange.State.Value(state or "STATE_UNSPECIFIED"),
+            )
+        )
+        return list(answer.changes)
+
+    async def stored(self) -> dict[str, list[str]]:
+        """Every row of every table about subscriptions, and of what is to be announced."""
+        if self._connection is None:
+            self._connection = await asyncpg.connect(self.suite.urls["subscriptions"].replace("+asyncpg", ""))
+            await self._connection.execute("SELECT set_config('saldo.seller', '*', false)")
+        rows = await self._connection.fetch(STORED)
+        return {table: [row["content"] for row in rows if row["name"] == table] for table in TABLES}
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+
+    @staticmethod
+    def billed(
+        periods: Iterable[subscription_pb2.BillablePeriod], item: subscription_pb2.SubscriptionItem | None = None
+    ) -> list[str]:
+        """Each as a line: which way, what for, how many, what share, and when."""
+        return [_line(each) for each in periods if item is None or each.item_id == item.id]
+
     @staticmethod
     def price(
         code: str, *, unit: str = "MONTH", count: int = 1, timing: str = "IN_ADVANCE", currency: str = "EUR"
@@ -97,7 +174,24 @@ class Shop:
         return price
 
 
+def _line(period: subscription_pb2.BillablePeriod) -> str:
+    kind = subscription_pb2.BillablePeriod.Kind.Name(period.kind)
+    many = f" {period.quantity.value} ×" if period.HasField("quantity") else ""
+    start, end = _moment(period.period.start_time), _moment(period.period.end_time)
+    share = f"{period.proration.numerator}/{period.proration.denominator}"
+    return f"{kind}{many} {start}..{end} {share} on {_moment(period.bill_time)}"
+
+
+def _moment(at: timestamp_pb2.Timestamp) -> str:
+    """In UTC, the time only where it is not midnight."""
+    instant = at.ToDatetime(UTC)
+    day = instant.strftime("%Y-%m-%d")
+    return day if instant.time() == time.min else f"{day}T{instant.time().isoformat()}"
+
+
 @pytest_asyncio.fixture
 async def shop(suite: Suite) -> AsyncIterator[Shop]:
     await suite.start("catalog", "subscriptions")
-    yield Shop(suite)
+    shop = Shop(suite)
+    yield shop
+    await shop.close()

@@ -25,6 +25,8 @@ async def test_a_customer_is_created_announced_and_found(suite: Suite, shop: Any
     assert ids.prefix_of(ada.id) == "cus"
     assert (ada.revision, ada.billing_profile.time_zone, ada.billing_profile.language_code) == (1, "UTC", "en")
     assert ada.billing_profile.collection_method == customer_pb2.BillingProfile.CHARGE_AUTOMATICALLY
+    assert ada.billing_profile.delivery == customer_pb2.BillingProfile.EMAIL
+    assert ada.state == customer_pb2.Customer.ACTIVE
     assert await shop.api.GetCustomer(pb.GetCustomerRequest(id=ada.id)) == ada
     assert await shop.api.GetCustomer(pb.GetCustomerRequest(external_id="ada-1")) == ada
     await suite.quiet()
@@ -57,6 +59,9 @@ async def test_an_update_replaces_the_parts_that_are_given(suite: Suite, shop: A
         language_code="ja",
         net_terms_days=30,
         collection_method=customer_pb2.BillingProfile.SEND_INVOICE,
+        billing_day=31,
+        delivery=customer_pb2.BillingProfile.NONE,
+        purchase_order="PO-1",
     )
     moved = await shop.api.UpdateCustomer(pb.UpdateCustomerRequest(id=ada.id, billing_profile=profile))
     assert (moved.contact, moved.billing_profile, moved.revision) == (ada.contact, profile, 2)
@@ -97,6 +102,9 @@ async def test_an_external_id_names_one_customer(shop: Any) -> None:
         ({"billing_profile": {"language_code": "??"}}, "billing_profile.language_code", "INVALID_ARGUMENT"),
         ({"billing_profile": {"net_terms_days": -1}}, "billing_profile.net_terms_days", "INVALID_ARGUMENT"),
         ({"billing_profile": {"collection_method": 9}}, "billing_profile.collection_method", "INVALID_ARGUMENT"),
+        ({"billing_profile": {"billing_day": 32}}, "billing_profile.billing_day", "INVALID_ARGUMENT"),
+        ({"billing_profile": {"delivery": 9}}, "billing_profile.delivery", "INVALID_ARGUMENT"),
+        ({"billing_profile": {"purchase_order": "x" * 101}}, "billing_profile.purchase_order", "INVALID_ARGUMENT"),
         ({"request_id": "x" * 129}, "request_id", "INVALID_ARGUMENT"),
     ],
 )

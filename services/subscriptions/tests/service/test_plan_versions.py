@@ -15,7 +15,7 @@ from saldo.catalog.v1 import catalog_service_pb2, plan_pb2, price_pb2
 from saldo.subscriptions.v1 import customer_pb2, subscription_pb2
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as pb
 from subscriptions import clients
-from subscriptions.domain.plan import ITEMS_MAX
+from subscriptions.domain.terms import ITEMS_MAX
 
 # `shop` is the fixture of conftest.py, whose class cannot be imported here: Any.
 STATE = subscription_pb2.Subscription.State
@@ -58,8 +58,8 @@ async def test_a_negotiated_price_is_taken_by_name(shop: Any) -> None:
     seats, calls = plan.prices
     contract = await negotiate(shop, ada, seats, timing="IN_ARREARS")
     items = [
-        pb.ItemSpec(price_id=calls.id),
-        pb.ItemSpec(price_id=contract.id, quantity=decimal_pb2.Decimal(value="3")),
+        subscription_pb2.ItemSpec(price_id=calls.id),
+        subscription_pb2.ItemSpec(price_id=contract.id, quantity=decimal_pb2.Decimal(value="3")),
     ]
     subscription = await shop.subscribe(ada, plan, items=items)
     assert prices_of(subscription) == [calls.id, contract.id]
@@ -98,14 +98,14 @@ async def test_what_was_negotiated_with_others_or_elsewhere_is_refused(shop: Any
         other.prices[0].id,
         nowhere,
     ):
-        items = [pb.ItemSpec(price_id=price_id) for price_id in (own.id, stranger, nowhere)]
+        items = [subscription_pb2.ItemSpec(price_id=price_id) for price_id in (own.id, stranger, nowhere)]
         with refused("PRICE_NOT_IN_PLAN", grpc.StatusCode.INVALID_ARGUMENT) as refusal:
             await shop.subscribe(ada, plan, items=items)
         assert refusal.field == "items[1].price_id"
         assert refusal.metadata == {"plan": plan.id, "price": stranger}
-    many = [pb.ItemSpec(price_id=ids.mint("price", JAN_1)) for _ in range(ITEMS_MAX - 1)]
+    many = [subscription_pb2.ItemSpec(price_id=ids.mint("price", JAN_1)) for _ in range(ITEMS_MAX - 1)]
     with refused("PRICE_NOT_IN_PLAN") as refusal:
-        await shop.subscribe(ada, plan, items=[pb.ItemSpec(price_id=own.id), *many])
+        await shop.subscribe(ada, plan, items=[subscription_pb2.ItemSpec(price_id=own.id), *many])
     assert refusal.field == "items[1].price_id"
 
 
@@ -116,10 +116,10 @@ async def test_a_list_price_and_its_negotiated_price_exclude_one_another(shop: A
     contract = await negotiate(shop, ada, plan.prices[0])
     for pair in ((plan.prices[0].id, contract.id), (contract.id, plan.prices[0].id)):
         with refused("INVALID_ARGUMENT", grpc.StatusCode.INVALID_ARGUMENT) as refusal:
-            await shop.subscribe(ada, plan, items=[pb.ItemSpec(price_id=price_id) for price_id in pair])
+            await shop.subscribe(ada, plan, items=[subscription_pb2.ItemSpec(price_id=price_id) for price_id in pair])
         assert refusal.field == "items[1].price_id"
     # Nobody has to take what was negotiated.
-    subscription = await shop.subscribe(ada, plan, items=[pb.ItemSpec(price_id=plan.prices[0].id)])
+    subscription = await shop.subscribe(ada, plan, items=[subscription_pb2.ItemSpec(price_id=plan.prices[0].id)])
     assert prices_of(subscription) == [plan.prices[0].id]
 
 
@@ -135,7 +135,7 @@ async def test_all_that_was_negotiated_is_looked_through_or_nothing(shop: Any, m
     with refused("INVALID_ARGUMENT", grpc.StatusCode.INVALID_ARGUMENT) as refusal:
         await shop.subscribe(ada, plan)
     assert refusal.field == "items"
-    named = await shop.subscribe(ada, plan, items=[pb.ItemSpec(price_id=contracts[2].id)])
+    named = await shop.subscribe(ada, plan, items=[subscription_pb2.ItemSpec(price_id=contracts[2].id)])
     assert prices_of(named) == [contracts[2].id]
 
 

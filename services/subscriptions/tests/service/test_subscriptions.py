@@ -37,7 +37,10 @@ async def test_a_customer_subscribes_to_a_plan(suite: Suite, shop: Any) -> None:
     ada = await shop.customer(billing_profile=customer_pb2.BillingProfile(currency="EUR", time_zone="Europe/Berlin"))
     plan = await shop.plan(shop.price("seats"), shop.metered("calls"), shop.price("dollars", currency="USD"))
     seats, calls, _ = plan.prices
-    items = [pb.ItemSpec(price_id=seats.id, quantity=decimal("2.50")), pb.ItemSpec(price_id=calls.id)]
+    items = [
+        subscription_pb2.ItemSpec(price_id=seats.id, quantity=decimal("2.50")),
+        subscription_pb2.ItemSpec(price_id=calls.id),
+    ]
     subscription = await shop.subscribe(ada, plan, items=items)
     assert ids.prefix_of(subscription.id) == "sub"
     assert (subscription.customer_id, subscription.plan_id) == (ada.id, plan.id)
@@ -98,15 +101,27 @@ async def test_items_are_checked_by_field(shop: Any) -> None:
     seats, calls, dollars = (price.id for price in plan.prices)
     stranger = ids.mint("price", JAN_1)
     for items, field, reason in [
-        ([pb.ItemSpec(price_id=calls, quantity=decimal("1"))], "items[0].quantity", "INVALID_ARGUMENT"),
-        ([pb.ItemSpec(price_id=seats), pb.ItemSpec(price_id=seats)], "items[1].price_id", "INVALID_ARGUMENT"),
-        ([pb.ItemSpec(price_id=dollars)], "items[0].price_id", "INVALID_ARGUMENT"),
-        ([pb.ItemSpec(price_id=stranger)], "items[0].price_id", "PRICE_NOT_IN_PLAN"),
-        ([pb.ItemSpec()], "items[0].price_id", "INVALID_ARGUMENT"),
-        ([pb.ItemSpec(price_id=seats, quantity=decimal("-1"))], "items[0].quantity", "INVALID_ARGUMENT"),
-        ([pb.ItemSpec(price_id=seats, quantity=decimal("1e13"))], "items[0].quantity", "INVALID_ARGUMENT"),
-        ([pb.ItemSpec(price_id=seats, quantity=decimal("0.0000000000001"))], "items[0].quantity", "INVALID_ARGUMENT"),
-        ([pb.ItemSpec(price_id=seats, quantity=decimal("NaN"))], "items[0].quantity", "INVALID_ARGUMENT"),
+        ([subscription_pb2.ItemSpec(price_id=calls, quantity=decimal("1"))], "items[0].quantity", "INVALID_ARGUMENT"),
+        (
+            [subscription_pb2.ItemSpec(price_id=seats), subscription_pb2.ItemSpec(price_id=seats)],
+            "items[1].price_id",
+            "INVALID_ARGUMENT",
+        ),
+        ([subscription_pb2.ItemSpec(price_id=dollars)], "items[0].price_id", "INVALID_ARGUMENT"),
+        ([subscription_pb2.ItemSpec(price_id=stranger)], "items[0].price_id", "PRICE_NOT_IN_PLAN"),
+        ([subscription_pb2.ItemSpec()], "items[0].price_id", "INVALID_ARGUMENT"),
+        ([subscription_pb2.ItemSpec(price_id=seats, quantity=decimal("-1"))], "items[0].quantity", "INVALID_ARGUMENT"),
+        (
+            [subscription_pb2.ItemSpec(price_id=seats, quantity=decimal("1e13"))],
+            "items[0].quantity",
+            "INVALID_ARGUMENT",
+        ),
+        (
+            [subscription_pb2.ItemSpec(price_id=seats, quantity=decimal("0.0000000000001"))],
+            "items[0].quantity",
+            "INVALID_ARGUMENT",
+        ),
+        ([subscription_pb2.ItemSpec(price_id=seats, quantity=decimal("NaN"))], "items[0].quantity", "INVALID_ARGUMENT"),
     ]:
         with refused(reason, grpc.StatusCode.INVALID_ARGUMENT) as refusal:
             await shop.subscribe(ada, plan, items=items)
@@ -284,7 +299,8 @@ async def test_roles_and_tokens(suite: Suite, shop: Any) -> None:
     """Nobody without a token; viewers read everything and change nothing; a stranger among the services is refused."""
     ada, plan = await shop.customer(), await shop.plan(shop.price("seats"))
     subscription = await shop.subscribe(ada, plan)
-    through = wire.timestamp(JAN_1)
+    name, through = subscription.id, wire.timestamp(JAN_1)
+    payer = subscription_pb2.SubscriptionAction(set_payer=subscription_pb2.SubscriptionAction.SetPayer())
     reads = {
         "GetCustomer": pb.GetCustomerRequest(id=ada.id),
         "BatchGetCustomers": pb.BatchGetCustomersRequest(ids=[ada.id]),
@@ -292,6 +308,9 @@ async def test_roles_and_tokens(suite: Suite, shop: Any) -> None:
         "GetSubscription": pb.GetSubscriptionRequest(id=subscription.id),
         "ListSubscriptions": pb.ListSubscriptionsRequest(),
         "ListBillablePeriods": pb.ListBillablePeriodsRequest(customer_ids=[ada.id], through_time=through),
+        "BatchListBillablePeriods": pb.BatchListBillablePeriodsRequest(customer_ids=[ada.id], through_time=through),
+        "ListSubscriptionChanges": pb.ListSubscriptionChangesRequest(subscription_id=subscription.id),
+        "PreviewChange": pb.PreviewChangeRequest(change=pb.ChangeSubscriptionRequest(id=name, actions=[payer])),
     }
     writes = {
         "CreateCustomer": pb.CreateCustomerRequest(),
@@ -300,6 +319,15 @@ async def test_roles_and_tokens(suite: Suite, shop: Any) -> None:
         "CancelSubscription": pb.CancelSubscriptionRequest(id=subscription.id, timing=NOW),
         "PauseSubscription": pb.PauseSubscriptionRequest(id=subscription.id),
         "ResumeSubscription": pb.ResumeSubscriptionRequest(id=subscription.id),
+        "ChangeSubscription": pb.ChangeSubscriptionRequest(id=name, actions=[payer]),
+        "RevokeSubscriptionChange": pb.RevokeSubscriptionChangeRequest(subscription_id=name),
+        "ActivateSubscription": pb.ActivateSubscriptionRequest(id=name),
+        "ExtendTrial": pb.ExtendTrialRequest(id=name),
+        "EndTrial": pb.EndTrialRequest(id=name),
+        "RevokeCancellation": pb.RevokeCancellationRequest(id=name),
+        "ReactivateSubscription": pb.ReactivateSubscriptionRequest(id=name),
+        "TransferSubscription": pb.TransferSubscriptionRequest(id=name, customer_id=ada.id),
+        "AlignSubscriptions": pb.AlignSubscriptionsRequest(customer_id=ada.id, billing_day=1),
     }
     contract = pb.DESCRIPTOR.services_by_name["SubscriptionsService"]
     assert reads.keys() | writes.keys() == {method.name for method in contract.methods}
@@ -344,32 +372,67 @@ async def test_migrations_and_tables_agree(suite: Suite, shop: Any) -> None:
 
 
 async def test_the_tables_themselves_refuse_what_must_never_be(suite: Suite, shop: Any) -> None:
-    """Whatever code runs: overlapping pauses, a price twice, an ended subscription without an end, another's rows."""
-    plan = await shop.plan(shop.price("seats"))
-    subscription = await shop.subscribe(await shop.customer(), plan)
+    """Whatever code runs: two terms of an item at a time, a gap in the log, a change taken back after its effect, an
+    ended subscription without an end, another's rows.
+    """
+    subscription = await shop.subscribe(await shop.customer(), await shop.plan(shop.price("seats")))
+    item = subscription.items[0]
     connection = await asyncpg.connect(suite.urls["subscriptions"].replace("+asyncpg", ""))
-    pause = "INSERT INTO pauses (seller_id, subscription_id, start_time, end_time) VALUES ($1, $2, $3, $4)"
     days = [JAN_1 + timedelta(days=n) for n in range(5)]
+    terms = (
+        "INSERT INTO subscription_terms SELECT seller_id, item_id, $1, $2, subscription_id, customer_id, plan_id,"
+        " price_id, quantity FROM subscription_terms WHERE item_id = $3 LIMIT 1"
+    )
+    change = (
+        "INSERT INTO subscription_changes (seller_id, id, subscription_id, position, recorded_time, effective_time,"
+        " revoked_time, proration, unused, actions)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, 'BY_DAY', 'CREDIT', '[{\"action\": \"ACTIVATE\"}]')"
+    )
     try:
         await connection.execute(f"SELECT set_config('saldo.seller', '{suite.seller}', false)")
-        await connection.execute(pause, suite.seller, subscription.id, days[1], days[2])
-        await connection.execute(pause, suite.seller, subscription.id, days[2], None)
-        for start, end in ((days[0], days[2]), (days[4], None), (days[3], days[4])):
+        # What is there lasts for ever, so whatever comes beside it overlaps it.
+        for start, end in ((days[0] - timedelta(days=1), days[1]), (days[1], days[2]), (days[3], None)):
             with pytest.raises(asyncpg.ExclusionViolationError):
-                await connection.execute(pause, suite.seller, subscription.id, start, end)
-        with pytest.raises(asyncpg.CheckViolationError):
-            await connection.execute(pause, suite.seller, subscription.id, days[1], days[0])
-        with pytest.raises(asyncpg.UniqueViolationError):
+                await connection.execute(terms, start, end, item.id)
+        await connection.execute("UPDATE subscription_terms SET end_time = $1", days[1])
+        await connection.execute(terms, days[1], days[2], item.id)
+        with pytest.raises(asyncpg.ExclusionViolationError):
             await connection.execute(
-                "INSERT INTO subscription_items SELECT seller_id, 'x', subscription_id, 7, price_id,"
-                " interval_unit, interval_count, billing_timing, meter, quantity FROM subscription_items"
+                "UPDATE subscription_terms SET end_time = $1 WHERE end_time = $2", days[3], days[1]
             )
         with pytest.raises(asyncpg.CheckViolationError):
+            await connection.execute(terms, days[3], days[3], item.id)
+
+        seller, name = suite.seller, subscription.id
+        await connection.execute(change, seller, "chg_1", name, 0, days[1], days[3], days[2])
+        with pytest.raises(asyncpg.UniqueViolationError):
+            await connection.execute(change, seller, "chg_2", name, 0, days[1], days[3], None)
+        for revoked in (days[0], days[4]):
+            with pytest.raises(asyncpg.CheckViolationError):
+                await connection.execute(change, seller, "chg_3", name, 1, days[1], days[3], revoked)
+        with pytest.raises(asyncpg.CheckViolationError):
+            await connection.execute(change, seller, "chg_4", name, -1, days[1], days[3], None)
+        with pytest.raises(asyncpg.ForeignKeyViolationError):
+            await connection.execute(change, seller, "chg_5", "sub_none", 0, days[1], days[3], None)
+        with pytest.raises(asyncpg.CheckViolationError):
             await connection.execute("UPDATE subscriptions SET state = 'CANCELLED'")
+        with pytest.raises(asyncpg.CheckViolationError):
+            await connection.execute("UPDATE subscriptions SET next_moment_time = announced_through")
         stranger = ids.mint(ids.SANDBOX, JAN_1)
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await connection.execute("UPDATE subscriptions SET seller_id = $1", stranger)
         await connection.execute(f"SELECT set_config('saldo.seller', '{stranger}', false)")
-        assert await connection.fetchval("SELECT count(*) FROM subscriptions") == 0
+        for table in ("subscriptions", "subscription_changes", "subscription_terms"):
+            assert await connection.fetchval(f"SELECT count(*) FROM {table}") == 0
     finally:
         await connection.close()
+
+
+async def test_an_add_on_is_taken_beside_another_subscription(shop: Any) -> None:
+    """Alone it would be an extra to nothing."""
+    add_on = await shop.plan(shop.price("extra"), add_on=True)
+    ada = await shop.customer()
+    with refused("PLAN_NOT_SUBSCRIBABLE", grpc.StatusCode.FAILED_PRECONDITION):
+        await shop.subscribe(ada, add_on)
+    await shop.subscribe(ada, await shop.plan(shop.price("seats")))
+    assert (await shop.subscribe(ada, add_on)).plan_id == add_on.id

@@ -6,17 +6,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Final
 
 from common.errors import InvalidArgument
 from common.period import Interval
 from subscriptions.domain.customer import CustomerId
+from subscriptions.domain.entitlement import PlanEntitlement
 from subscriptions.domain.errors import CurrencyNotOffered, PlanNotSubscribable, PriceNotInPlan
-from subscriptions.domain.subscription import BillingTiming, Item, ItemId, PlanId, PriceId
-
-ITEMS_MAX: Final = 100
-QUANTITY_MAX: Final = Decimal(10**12)
-QUANTITY_PLACES_MAX: Final = 12
+from subscriptions.domain.terms import (
+    ITEMS_MAX,
+    QUANTITY_MAX,
+    BillingTiming,
+    Item,
+    ItemId,
+    PlanId,
+    PriceId,
+    ProductId,
+    Terms,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +30,7 @@ class Price:
     """What a subscription keeps of a price. `meter` is empty when the price is licensed."""
 
     id: PriceId
+    product_id: ProductId
     currency: str
     interval: Interval | None
     """None for what is billed once."""
@@ -53,14 +60,18 @@ class Plan:
     """A version of a plan: the prices of its list, and negotiated ones, oldest first, that may take their places."""
 
     id: PlanId
+    code: str
+    """What the versions of a plan share."""
     is_active: bool
+    is_add_on: bool
     effective_time: datetime | None
     trial_days: int
     """How long a subscription to it is free at its start, unless it says so itself."""
     prices: tuple[Price, ...]
     contract_prices: tuple[ContractPrice, ...] = ()
+    entitlements: tuple[PlanEntitlement, ...] = ()
 
-    def check_open(self, *, start: datetime, at: datetime) -> None:
+    def check_open(self, *, start: datetime, at: datetime, as_add_on: bool = False) -> None:
         """Whether one can subscribe now, with service from `start` on.
 
         What is subscribed to now may begin before the plan was there; what is not in effect yet can begin when it is.
@@ -68,6 +79,8 @@ class Plan:
         early = self.effective_time is not None and self.effective_time > max(start, at)
         if not self.is_active or early:
             raise PlanNotSubscribable(f"plan {self.id} is not open to subscriptions", plan=self.id)
+        if as_add_on is not self.is_add_on:
+            raise PlanNotSubscribable(f"plan {self.id} is {'an' if self.is_add_on else 'no'} add-on", plan=self.id)
 
     def items(
         self,
@@ -78,19 +91,55 @@ class Plan:
         new_id: Callable[[], ItemId],
     ) -> tuple[Item, ...]:
         """The items of a new subscription: those that are wanted, or one of every price when nothing is said."""
+        return tuple(
+            Item(id=new_id(), terms=terms) for _, terms in self.take(specs, customer_id=customer_id, currency=currency)
+        )
+
+    def take(
+        self, specs: Sequence[ItemSpec], *, customer_id: CustomerId, currency: str, field: str = "items"
+    ) -> list[tuple[ItemSpec, Terms]]:
+        """What is wanted, with the terms it is had by; `field` is where the caller said so."""
         if not any(price.currency == currency for price in self.prices):
             raise CurrencyNotOffered(f"plan {self.id} has no price in {currency}", plan=self.id, currency=currency)
         if len(specs) > ITEMS_MAX:
-            raise InvalidArgument(f"must have at most {ITEMS_MAX} items", field="items")
+            raise InvalidArgument(f"must have at most {ITEMS_MAX} items", field=field)
         negotiated = [each for each in self.contract_prices if each.customer_id == customer_id]
         wanted = specs or self._everything(negotiated, currency)
         found = [
-            self._price(spec.price_id, negotiated, currency, field=f"items[{n}].price_id")
+            self._price(spec.price_id, negotiated, currency, field=f"{field}[{n}].price_id")
             for n, spec in enumerate(wanted)
         ]
-        _check_once_each([list_price_id for _, list_price_id in found])
-        return tuple(
-            _item(price, spec, n, new_id()) for n, ((price, _), spec) in enumerate(zip(found, wanted, strict=True))
+        _check_once_each([list_price_id for _, list_price_id in found], field=field)
+        return [
+            (spec, self._terms(price, spec.quantity, field=f"{field}[{n}].quantity"))
+            for n, ((price, _), spec) in enumerate(zip(found, wanted, strict=True))
+        ]
+
+    def list_price_of(self, price_id: PriceId) -> PriceId:
+        """The price of any list in whose place a negotiated one stands; any other stands in its own."""
+        return next((each.list_price_id for each in self.contract_prices if each.price.id == price_id), price_id)
+
+    def terms(self, spec: ItemSpec, *, customer_id: CustomerId, currency: str, field: str) -> Terms:
+        """One price of the plan, as an item that is added or changed later takes it."""
+        negotiated = [each for each in self.contract_prices if each.customer_id == customer_id]
+        price, _ = self._price(spec.price_id, negotiated, currency, field=f"{field}.price_id")
+        return self._terms(price, spec.quantity, field=f"{field}.quantity")
+
+    def _terms(self, price: Price, quantity: Decimal | None, *, field: str) -> Terms:
+        if price.meter and quantity is not None:
+            raise InvalidArgument("must be absent: the quantity of a metered price is its usage", field=field)
+        if quantity is not None and quantity > QUANTITY_MAX:
+            raise InvalidArgument(f"must be at most {QUANTITY_MAX}", field=field)
+        if quantity is None and not price.meter:
+            quantity = Decimal(1)
+        return Terms(
+            plan_id=self.id,
+            price_id=price.id,
+            product_id=price.product_id,
+            interval=price.interval,
+            timing=price.timing,
+            meter=price.meter,
+            quantity=quantity,
         )
 
     def _everything(self, negotiated: Sequence[ContractPrice], currency: str) -> list[ItemSpec]:
@@ -113,34 +162,14 @@ class Plan:
             message = f"must be a price of plan {self.id}, or one negotiated with the customer in its place"
             raise PriceNotInPlan(message, field=field, plan=self.id, price=price_id)
         if price.currency != currency:
-            raise InvalidArgument(f"must be a price in {currency}, which the customer is billed in", field=field)
+            raise InvalidArgument(f"must be a price in {currency}, which the subscription is billed in", field=field)
         return price, found.list_price_id if found else price_id
 
 
-def _check_once_each(list_price_ids: Sequence[PriceId]) -> None:
+def _check_once_each(list_price_ids: Sequence[PriceId], *, field: str) -> None:
     seen: set[PriceId] = set()
     for n, list_price_id in enumerate(list_price_ids):
         if list_price_id in seen:
             message = "must not be a price that another item has, nor one in the place of it"
-            raise InvalidArgument(message, field=f"items[{n}].price_id")
+            raise InvalidArgument(message, field=f"{field}[{n}].price_id")
         seen.add(list_price_id)
-
-
-def _item(price: Price, spec: ItemSpec, n: int, item_id: ItemId) -> Item:
-    quantity = spec.quantity
-    if price.meter and quantity is not None:
-        raise InvalidArgument(
-            "must be absent: the quantity of a metered price is its usage", field=f"items[{n}].quantity"
-        )
-    if quantity is not None and quantity > QUANTITY_MAX:
-        raise InvalidArgument(f"must be at most {QUANTITY_MAX}", field=f"items[{n}].quantity")
-    if quantity is None and not price.meter:
-        quantity = Decimal(1)
-    return Item(
-        id=item_id,
-        price_id=price.id,
-        interval=price.interval,
-        timing=price.timing,
-        meter=price.meter,
-        quantity=quantity,
-    )

@@ -1,141 +1,106 @@
-"""Knows the life of a subscription: what was agreed, the states it goes through, and when it is served.
+"""Knows a subscription: the log of what was agreed and decided about it, and the verbs that add to the log.
 
-    PENDING ──begin──▸ TRIALING
-       │                  │ end_trial
-       │                  ▾
-       │           ┌──────────────┐  mark_past_due    ┌──────────┐
-       └──begin──▸ │ACTIVE        │ ────────────────▸ │ PAST_DUE │
-                   └──────────────┘ ◂──────────────── └──────────┘
-                    ▴ │ pause            recover        │ pause
-             resume │ ▾                                 │
-                   ┌──────────────┐                     │
-                   │PAUSED        │ ◂───────────────────┘
-                   └──────────────┘        cancel, from everywhere ──▸ CANCELLED
+    PENDING ──start──▸ TRIALING ──end of trial──▸ ACTIVE ◂──▸ PAST_DUE       while an invoice is followed up
+       │                                          │    ▴
+       └──start, first payment or by hand──▸      ▾    │
+                                                PAUSED                        service, by a pause and a resumption
 
-A trial is service that is not billed: from the start until `trial_end_time`, when billing begins. It cannot be paused,
-and who cancels in it is never billed. Without a trial billing begins with service.
+    CANCELLED   from everywhere, by an end; back by a reactivation
 
-Service that is billed is given in stretches: from the beginning of billing or a resumption to a pause or the end. When
-and what is billed follows from the stretches alone, not from the state, so a job that is late changes nothing about
-money.
+Nothing moves a subscription from state to state: its state at any moment follows from the log, and so does everything
+that is to be billed. A job that is late announces late; it changes nothing about money.
+
+A change is decided at one moment and takes effect at the same or another one. What was billed before it was decided
+was billed by what was known then, and stays.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from decimal import Decimal
-from enum import Enum
-from typing import Final, NewType
+from functools import cached_property
+from typing import Final, NamedTuple
 
-from common.errors import InvalidArgument
-from common.period import EARLIEST, LATEST, Interval, TimeOutOfRange, Unit, period_at
+from common.errors import InvalidArgument, SaldoError
+from common.period import EARLIEST, LATEST, Interval, Period, TimeOutOfRange, Unit, boundary, index_at, period_at
+from subscriptions.domain import errors
 from subscriptions.domain.billing_anchor import billing_anchor
-from subscriptions.domain.customer import CustomerId
-from subscriptions.domain.errors import (
-    SubscriptionCancelled,
-    SubscriptionNotActive,
-    SubscriptionNotPastDue,
-    SubscriptionNotPaused,
-    SubscriptionNotPending,
-    SubscriptionNotTrialing,
-    TooManyPauses,
+from subscriptions.domain.change import (
+    CHANGES_MAX,
+    Action,
+    Change,
+    Commitment,
+    End,
+    Proration,
+    Reactivate,
+    Timing,
+    Transfer,
+    Unused,
 )
+from subscriptions.domain.customer import CustomerId
+from subscriptions.domain.discounts import ends
+from subscriptions.domain.states import LEGAL, REFUSALS, State, Verb
+from subscriptions.domain.terms import NO_CHANGE, ONE_OFF, ChangeId, Item, PlanId, SubscriptionId
+from subscriptions.domain.timeline import (
+    Activation,
+    Discount,
+    Opening,
+    Timeline,
+    TrialEnd,
+    timeline,
+)
+from subscriptions.domain.track import Segment, Track
 from subscriptions.domain.trial import trial_end
 
-SubscriptionId = NewType("SubscriptionId", str)
-ItemId = NewType("ItemId", str)
-PlanId = NewType("PlanId", str)
-PriceId = NewType("PriceId", str)
 
-PAUSES_MAX: Final = 1_000
-ONE_OFF: Final = Interval(Unit.DAY, 1)
-"""How long the period of an item is that is billed once: the civil day that begins with billing."""
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """What was known from one decision to the next, and the items' terms by that."""
 
-
-class State(Enum):
-    PENDING = "PENDING"
-    TRIALING = "TRIALING"
-    ACTIVE = "ACTIVE"
-    PAST_DUE = "PAST_DUE"
-    PAUSED = "PAUSED"
-    CANCELLED = "CANCELLED"
+    since: datetime | None
+    """When it was decided; None for what was agreed at first."""
+    change_id: ChangeId
+    """What was decided, or taken back."""
+    until: datetime | None
+    """Up to when it held, and what came to be due in that very moment is due by it; None for what is known now."""
+    reaches_back_to: datetime | None
+    """The earliest moment that anything decided later concerns."""
+    timeline: Timeline
+    tracks: Sequence[Track]
 
 
-class BillingTiming(Enum):
-    IN_ADVANCE = "IN_ADVANCE"
-    IN_ARREARS = "IN_ARREARS"
+class _Fact(NamedTuple):
+    """In order: what is taken back makes room for what is decided in the same moment."""
+
+    time: datetime
+    is_decided: bool
+    changes: tuple[int, ...]
+    """What is taken back in one moment is taken back together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
-    """One price of a subscription, with all that was agreed about it: prices never change once they are published.
+class Decision:
+    """When a change takes effect and at whose expense: the part of it that is not what is done."""
 
-    A licensed item has a quantity and no meter, a metered one a meter and no quantity. One without an interval is
-    licensed and billed once, in advance, when billing begins.
-    """
-
-    id: ItemId
-    price_id: PriceId
-    interval: Interval | None
-    timing: BillingTiming
-    meter: str
-    quantity: Decimal | None
+    timing: Timing = Timing.NOW
+    effective_time: datetime | None = None
+    proration: Proration | None = None
+    """None means as the subscription says."""
+    unused: Unused = Unused.CREDIT
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Time without service, half-open; `end` is None while it lasts."""
-
-    start: datetime
-    end: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """The decision to cancel later: when it was taken, and when it takes effect."""
-
-    given: datetime
-    cancel_time: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """Service without interruption that is billed, half-open; `end` is None when no end is in sight.
-
-    It is empty when it began and stopped at one instant. `foreseen` says that the end was known before it came.
-    """
-
-    start: datetime
-    end: datetime | None
-    foreseen: bool
-
-    def reaches(self, instant: datetime) -> bool:
-        """Whether service had not ended before the instant came.
-
-        An end that nobody foresaw comes after whatever else happened at its instant: a period that begins then has
-        begun, and is billed.
-        """
-        return self.end is None or instant < self.end or (instant == self.end and not self.foreseen)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Subscription:
+    """Without slots, so that what follows from the log is worked out once."""
+
     id: SubscriptionId
-    customer_id: CustomerId
-    plan_id: PlanId
-    state: State
-    items: tuple[Item, ...]
-    currency: str
-    time_zone: str
-    start_time: datetime
-    trial_end_time: datetime | None
-    billing_anchor: datetime
-    notice: Notice | None
-    end_time: datetime | None
-    pauses: tuple[Pause, ...]
-    periods_ended_through: datetime
-    """Every period that ended up to here has been announced."""
+    opening: Opening
+    changes: tuple[Change, ...]
+    is_followed_up: bool
+    """Whether an invoice of it is overdue and being followed up."""
+    announced_through: datetime
+    """Everything that happened to it by itself up to here has been announced."""
     revision: int
     create_time: datetime
     update_time: datetime
@@ -154,11 +119,15 @@ class Subscription:
         billing_day: int,
         trial_days: int,
         at: datetime,
+        proration: Proration = Proration.BY_DAY,
+        activation: Activation = Activation.ON_START,
+        activation_deadline: datetime | None = None,
+        trial_end_policy: TrialEnd = TrialEnd.CONTINUE,
+        payer_id: CustomerId | None = None,
     ) -> Subscription:
-        """A new subscription: PENDING until a start that lies ahead, then TRIALING in a trial, ACTIVE otherwise."""
-        trial_end_time = trial_end(start_time, time_zone, days=trial_days)
-        billed_from = trial_end_time or start_time
-        intervals = [item.interval for item in items if item.interval is not None]
+        """A new subscription. It begins at its start, or when it is activated."""
+        billed_from = trial_end(start_time, time_zone, days=trial_days) or start_time
+        intervals = [item.terms.interval for item in items if item.terms.interval is not None]
         anchor = billing_anchor(billed_from, time_zone, billing_day=billing_day, intervals=intervals)
         for interval in intervals:
             _check_in_calendar(anchor, time_zone, interval, billed_from)
@@ -166,143 +135,310 @@ class Subscription:
             _check_in_calendar(billed_from, time_zone, ONE_OFF, billed_from)
         return cls(
             id=id,
-            customer_id=customer_id,
-            plan_id=plan_id,
-            state=State.PENDING if start_time > at else State.TRIALING if billed_from > at else State.ACTIVE,
-            items=items,
-            currency=currency,
-            time_zone=time_zone,
-            start_time=start_time,
-            trial_end_time=trial_end_time,
-            billing_anchor=anchor,
-            notice=None,
-            end_time=None,
-            pauses=(),
-            periods_ended_through=start_time,
+            opening=Opening(
+                customer_id=customer_id,
+                plan_id=plan_id,
+                items=items,
+                currency=currency,
+                time_zone=time_zone,
+                start_time=start_time,
+                billing_day=billing_day,
+                trial_days=trial_days,
+                proration=proration,
+                activation=activation,
+                activation_deadline=activation_deadline,
+                trial_end=trial_end_policy,
+                payer_id=payer_id,
+                recorded_time=at,
+            ),
+            changes=(),
+            is_followed_up=False,
+            announced_through=min(at, start_time),
             revision=1,
             create_time=at,
             update_time=at,
         )
 
-    @property
-    def cancel_time(self) -> datetime | None:
-        """When it ends or ended because that was decided before; None if it was cancelled sooner than that."""
-        if self.notice is None or self.end_time not in (None, self.notice.cancel_time):
+    def told(self, through: datetime) -> Subscription:
+        """The same, of which everything up to there has been announced; what follows from its log stays worked out."""
+        told = replace(self, announced_through=through)
+        vars(told).update({name: worked_out for name, worked_out in vars(self).items() if name in _OF_THE_LOG})
+        return told
+
+    @cached_property
+    def standing(self) -> tuple[Change, ...]:
+        """The changes that were not taken back."""
+        return tuple(change for change in self.changes if change.revoked_time is None)
+
+    @cached_property
+    def timeline(self) -> Timeline:
+        """All that follows, as things stand."""
+        return timeline(self.opening, self.standing)
+
+    @cached_property
+    def tracks(self) -> Sequence[Track]:
+        return self.timeline.tracks
+
+    @cached_property
+    def beliefs(self) -> Sequence[Belief]:
+        """What was believed, from the agreement to now, in order."""
+        facts = self._facts()
+        known = {n for n, change in enumerate(self.changes) if change.decided_with == NO_CHANGE}
+        found: list[Belief] = []
+        for n in range(len(facts) + 1):
+            if n:
+                known = self._known_after(facts[n - 1], known)
+            is_last = n == len(facts)
+            by_then = [self.changes[each] for each in sorted(known)]
+            folded = self.timeline if is_last else timeline(self.opening, by_then)
+            found.append(
+                Belief(
+                    since=facts[n - 1].time if n else None,
+                    change_id=self.changes[facts[n - 1].changes[-1]].id if n else NO_CHANGE,
+                    until=None if is_last else facts[n].time,
+                    reaches_back_to=min(
+                        (self.changes[each].effective_time for fact in facts[n:] for each in fact.changes), default=None
+                    ),
+                    timeline=folded,
+                    tracks=self.tracks if is_last else folded.tracks,
+                )
+            )
+        return found
+
+    def _facts(self) -> list[_Fact]:
+        """Every decision and every revocation, in the order in which they became known."""
+        decided = [
+            _Fact(change.recorded_time, True, (n,))
+            for n, change in enumerate(self.changes)
+            if change.decided_with is None
+        ]
+        revoked: dict[datetime, list[int]] = {}
+        for n, change in enumerate(self.changes):
+            if change.revoked_time is not None:
+                revoked.setdefault(change.revoked_time, []).append(n)
+        return sorted([*decided, *(_Fact(time, False, tuple(together)) for time, together in revoked.items())])
+
+    def _known_after(self, fact: _Fact, known: set[int]) -> set[int]:
+        if not fact.is_decided:
+            return known - {*fact.changes}
+        decided = self.changes[fact.changes[-1]].id
+        together = {n for n, change in enumerate(self.changes) if decided in (change.id, change.decided_with)}
+        # What was taken back in the moment in which it was decided never was.
+        return known | {n for n in together if self.changes[n].revoked_time != fact.time}
+
+    @cached_property
+    def customer_ids(self) -> Sequence[CustomerId]:
+        """Whose it is and was, or will be."""
+        transfers = [action for change in self.standing for action in change.actions if isinstance(action, Transfer)]
+        return list(dict.fromkeys([self.opening.customer_id, *(each.customer_id for each in transfers)]))
+
+    def as_of(self, at: datetime) -> Timeline:
+        """What is agreed at a moment: the last of the changes in it is the last that has taken effect."""
+        if all(change.effective_time <= at for change in self.standing):
+            return self.timeline
+        return timeline(self.opening, self.standing, until=at)
+
+    def as_known(self, at: datetime) -> Subscription | None:
+        """The subscription as it was known at a moment; None before it was."""
+        if at < self.create_time:
             return None
-        return self.notice.cancel_time
+        known = tuple(
+            replace(change, revoked_time=None)
+            if change.revoked_time is not None and change.revoked_time > at
+            else change
+            for change in self.changes
+            if change.recorded_time <= at
+        )
+        return replace(self, changes=known)
+
+    def state_at(self, at: datetime) -> State:
+        then = self.as_of(at)
+        if then.last_end is not None:
+            return State.CANCELLED
+        if then.activated_time is None or at < then.start_time:
+            return State.PENDING
+        if then.service_breaks and then.service_breaks[-1].end is None:
+            return State.PAUSED
+        if at < then.billed_from:
+            return State.TRIALING
+        return State.PAST_DUE if self.is_followed_up else State.ACTIVE
 
     @property
     def end(self) -> datetime | None:
         """When it ended or will end, as things stand."""
-        return self.end_time or self.cancel_time
+        last = self.timeline.last_end
+        return None if last is None else last[0].start
 
     @property
-    def pause_time(self) -> datetime | None:
-        return self.pauses[-1].start if self.state is State.PAUSED else None
+    def scheduled_end(self) -> Change | None:
+        """The decision to end that was taken before it took effect, whether it has by now or not."""
+        ends = [change for change in self.standing if change.has(End) and change.was_scheduled]
+        end = self.end
+        return next((change for change in ends if change.effective_time == end), None)
 
-    @property
-    def billed_from(self) -> datetime:
-        """When billing begins."""
-        return self.trial_end_time or self.start_time
+    def scheduled(self, at: datetime) -> list[Change]:
+        """The changes that are to take effect after a moment, in the order in which they will."""
+        return sorted(
+            (change for change in self.standing if change.effective_time > at), key=lambda each: each.effective_time
+        )
 
-    @property
-    def ends_unbilled(self) -> bool:
-        """Whether it ended or will end, as things stand, before billing begins or at that instant."""
-        return self.end is not None and self.end <= self.billed_from
-
-    @property
-    def stretches(self) -> tuple[Stretch, ...]:
-        """All service that is billed: what was given and, as things stand, will be given, in order."""
-        starts = [self.billed_from, *(pause.end for pause in self.pauses if pause.end is not None)]
-        stops = [*(pause.start for pause in self.pauses), self.end]
-        foreseen = self.cancel_time is not None
-        stretches = [
-            # Nobody foresees a pause, and a stretch that a pause ends has a stop before the last.
-            Stretch(start, stop, foreseen and n == len(self.pauses))
-            for n, (start, stop) in enumerate(zip(starts, stops, strict=False))
-        ]
-        return tuple(each for each in stretches if each.end is None or each.start <= each.end)
-
-    @property
-    def served(self) -> tuple[Stretch, ...]:
-        """The stretches that took time; between two of them lies a pause."""
-        return tuple(stretch for stretch in self.stretches if stretch.start != stretch.end)
-
-    def begin(self, *, at: datetime) -> Subscription:
-        """Serve, the start having come: in a trial first, even one that is over by now, so that all of it is told."""
-        if self.state is not State.PENDING:
-            raise SubscriptionNotPending(f"subscription {self.id} is {self.state.name}", subscription=self.id)
-        return self._moved(State.ACTIVE if self.trial_end_time is None else State.TRIALING, at=at)
-
-    def end_trial(self, *, at: datetime) -> Subscription:
-        """Bill from now on, the end of the trial having come."""
-        if self.state is not State.TRIALING or self.ends_unbilled:
-            raise SubscriptionNotTrialing(f"subscription {self.id} is {self.state.name}", subscription=self.id)
-        return self._moved(State.ACTIVE, at=at)
-
-    def mark_past_due(self, *, at: datetime) -> Subscription:
-        """An invoice is overdue and being followed up. Service and billing go on."""
-        if self.state is not State.ACTIVE:
-            raise SubscriptionNotActive(f"subscription {self.id} is {self.state.name}", subscription=self.id)
-        return self._moved(State.PAST_DUE, at=at)
-
-    def recover(self, *, at: datetime) -> Subscription:
-        """No invoice is being followed up any more."""
-        if self.state is not State.PAST_DUE:
-            raise SubscriptionNotPastDue(f"subscription {self.id} is {self.state.name}", subscription=self.id)
-        return self._moved(State.ACTIVE, at=at)
-
-    def pause(self, *, at: datetime) -> Subscription:
-        """Stop service and billing until resumed."""
-        if self.state not in (State.ACTIVE, State.PAST_DUE) or self._is_over(at):
-            raise SubscriptionNotActive(f"subscription {self.id} is {self.state.name}", subscription=self.id)
-        if len(self.pauses) >= PAUSES_MAX:
-            raise TooManyPauses(f"subscription {self.id} was paused {PAUSES_MAX} times", subscription=self.id)
-        # Two calls at once take their time before they take their turn: who comes second may have been there first.
-        resumed = self.pauses[-1].end if self.pauses else None
-        start = max(at, resumed or self.billed_from)
-        return replace(self._moved(State.PAUSED, at=at), pauses=(*self.pauses, Pause(start, None)))
-
-    def resume(self, *, at: datetime, past_due: bool) -> Subscription:
-        """Take service and billing up again. A pause that took no time has not been."""
-        if self.state is not State.PAUSED or self._is_over(at):
-            raise SubscriptionNotPaused(f"subscription {self.id} is {self.state.name}", subscription=self.id)
-        *before, last = self.pauses
-        pauses = (*before, Pause(last.start, at)) if last.start < at else tuple(before)
-        return replace(self._moved(State.PAST_DUE if past_due else State.ACTIVE, at=at), pauses=pauses)
-
-    def cancel(self, *, at: datetime) -> Subscription:
-        """End now, or at the time that was decided before if that has come already."""
-        if self.state is State.CANCELLED:
-            raise SubscriptionCancelled(f"subscription {self.id} has ended", subscription=self.id)
-        return replace(self._moved(State.CANCELLED, at=at), end_time=self.end if self._is_over(at) else at)
-
-    def cancel_at_period_end(self, *, at: datetime) -> Subscription:
-        """Decide that it ends with its trial, or else with the period under way of its first item that has periods.
-
-        Before the start there is nothing to wait for, nor is there when nothing is billed more than once: it ends at
-        once. Deciding it again changes nothing.
-        """
-        ends = None if self.state is State.CANCELLED or at < self.start_time else self._period_end(at)
-        if ends is None:
-            return self.cancel(at=at)
-        if self.notice is not None:
-            return self
-        return replace(self._moved(self.state, at=at), notice=Notice(at, ends))
-
-    def _period_end(self, at: datetime) -> datetime | None:
+    def period_end(self, at: datetime) -> datetime | None:
         """When what is under way ends: the trial, or a period of the first item that has periods."""
-        if at < self.billed_from:
-            return self.billed_from
-        interval = next((item.interval for item in self.items if item.interval is not None), None)
-        return None if interval is None else period_at(self.billing_anchor, self.time_zone, interval, at).end
+        if at < self.timeline.billed_from:
+            return self.timeline.billed_from
+        period = next(iter(self.periods_under_way(at)), None)
+        return None if period is None else period.end
 
-    def _moved(self, state: State, *, at: datetime) -> Subscription:
-        return replace(self, state=state, revision=self.revision + 1, update_time=at)
+    def earliest_change(self, at: datetime) -> datetime:
+        """The earliest moment from which on a change that is decided now can take effect."""
+        in_effect = [change.effective_time for change in self.standing if change.effective_time <= at]
+        openings = [period.start for period in self.periods_under_way(at)]
+        return max([self.opening.start_time, *in_effect, *openings])
 
-    def _is_over(self, at: datetime) -> bool:
-        """Whether the end has come, even if the job that carries it out is late."""
-        return self.end is not None and self.end <= at
+    def decide(
+        self,
+        actions: Sequence[Action],
+        *,
+        change_id: ChangeId,
+        at: datetime,
+        verb: Verb,
+        decision: Decision,
+    ) -> Subscription:
+        """The same subscription, with one more change in its log."""
+        self.check(verb, at)
+        if len(self.changes) >= CHANGES_MAX and verb is not Verb.CANCEL:
+            raise errors.TooManyChanges(f"subscription {self.id} was changed {CHANGES_MAX} times", subscription=self.id)
+        change = Change(
+            id=change_id,
+            recorded_time=self.recorded_time(at),
+            effective_time=self.effective_time(decision, at),
+            actions=tuple(actions),
+            proration=decision.proration or self.opening.proration,
+            unused=decision.unused,
+        )
+        return self.with_change(change, at=at)
+
+    def check(self, verb: Verb, at: datetime) -> None:
+        """Whether the verb is legal now, as far as the state says."""
+        state = self.state_at(self.recorded_time(at))
+        if state not in LEGAL[verb]:
+            raise REFUSALS[verb](f"subscription {self.id} is {state.name}", subscription=self.id, state=state.name)
+
+    def term_period(self, at: datetime) -> Period | None:
+        """The term under way; the first one before billing begins."""
+        term = self.timeline.term
+        if term is None:
+            return None
+        start = self.timeline.billed_from
+        return period_at(start, self.opening.time_zone, Interval(Unit.MONTH, term.months), max(at, start))
+
+    def term_ends(self, at: datetime) -> datetime | None:
+        period = self.term_period(at)
+        return None if period is None else period.end
+
+    def discount_end(self, discount: Discount) -> datetime | None:
+        """When it ends with the periods of the first recurring item; None when it has no end."""
+        for track in self.tracks:
+            for segment in reversed(track.segments):
+                terms = segment.terms
+                if terms is not None and terms.interval is not None:
+                    return ends(discount, terms.interval, terms.timing, anchor=segment.anchor, timeline=self.timeline)
+        return discount.end
+
+    def commitments_at(self, at: datetime) -> tuple[datetime, Commitment] | None:
+        """The commitment in force, and since when."""
+        in_force = [each for each in self.timeline.commitments if each[0] <= at]
+        if not in_force or in_force[-1][1] is None:
+            return None
+        since, commitment, _ = in_force[-1]
+        assert commitment is not None
+        return since, commitment
+
+    def followed_up(self, is_followed_up: bool, *, at: datetime) -> Subscription:
+        """An invoice of it is being followed up, or none is any more."""
+        if is_followed_up == self.is_followed_up:
+            return self
+        moved = replace(self, is_followed_up=is_followed_up)
+        return moved if moved.state_at(at) is self.state_at(at) else self.moved(moved, at)
+
+    def periods_under_way(self, at: datetime) -> list[Period]:
+        """One for every item that has periods and is billed, in the order of the items."""
+        found: list[Period] = []
+        for track in self.tracks:
+            now = segment_at(track, at)
+            if now is None or now.terms is None or now.terms.interval is None:
+                continue
+            zone, interval = self.opening.time_zone, now.terms.interval
+            n = index_at(now.anchor, zone, interval, at)
+            found.append(Period(boundary(now.anchor, zone, interval, n), boundary(now.anchor, zone, interval, n + 1)))
+        commitment = self.commitments_at(at)
+        if commitment is not None and at >= self.timeline.billed_from:
+            months = Interval(Unit.MONTH, commitment[1].months)
+            anchor = next(anchor for since, anchor in reversed(self.timeline.anchors) if since <= at)
+            found.append(period_at(anchor, self.opening.time_zone, months, at))
+        return found
+
+    def effective_time(self, decision: Decision, at: datetime) -> datetime:
+        earliest = self.earliest_change(at)
+        if decision.timing is Timing.NOW:
+            # Two calls at once take their time before they take their turn: who comes second may have been there first.
+            return self.recorded_time(at)
+        if decision.timing is Timing.PERIOD_END:
+            return self.period_end(at) or at
+        if decision.effective_time is None:
+            raise InvalidArgument("must be given with AT_TIME", field="effective_time")
+        if not EARLIEST <= decision.effective_time < LATEST:
+            raise InvalidArgument("must lie in the calendar", field="effective_time")
+        if decision.effective_time < min(earliest, at):
+            raise errors.ChangeTooEarly(
+                f"must not be before {earliest.isoformat()}", subscription=self.id, earliest_time=earliest.isoformat()
+            )
+        return decision.effective_time
+
+    def recorded_time(self, at: datetime) -> datetime:
+        """In order, also when two calls at once took their time before they took their turn."""
+        return max([at, *(change.revoked_time or change.recorded_time for change in self.changes)])
+
+    def without(self, change_ids: set[ChangeId], *, at: datetime) -> Subscription:
+        if not change_ids:
+            return self
+        time = self.recorded_time(at)
+        return replace(
+            self,
+            changes=tuple(
+                replace(change, revoked_time=time) if change.id in change_ids else change for change in self.changes
+            ),
+        )
+
+    def with_change(self, change: Change, *, at: datetime) -> Subscription:
+        end = self.end
+        if end is not None and change.effective_time >= end and not (change.has(End) or change.has(Reactivate)):
+            raise errors.ChangeAfterEnd(f"subscription {self.id} will have ended", subscription=self.id)
+        return self.validated(self.moved(replace(self, changes=(*self.changes, change)), at), new=change.id)
+
+    def validated(self, changed: Subscription, *, new: ChangeId | None) -> Subscription:
+        """With a log in which every change can take effect."""
+        folded = Timeline(changed.opening)
+        for change in sorted(changed.standing, key=lambda each: each.effective_time):
+            try:
+                folded.apply(change)
+            except SaldoError as error:
+                if change.id == new:
+                    raise
+                message = f"change {change.id} could no longer take effect: {error}"
+                raise errors.ChangeConflicts(message, subscription=self.id, change=change.id) from error
+        return changed
+
+    def moved(self, changed: Subscription, at: datetime) -> Subscription:
+        return replace(changed, revision=self.revision + 1, update_time=max(at, self.update_time))
+
+
+_OF_THE_LOG: Final = frozenset({"standing", "timeline", "tracks", "beliefs", "customer_ids"})
+"""What is worked out once, from the opening and the changes alone."""
+
+
+def segment_at(track: Track, at: datetime) -> Segment | None:
+    return next((each for each in reversed(track.segments) if each.start <= at), None)
 
 
 def _check_in_calendar(anchor: datetime, zone: str, interval: Interval, start: datetime) -> None:

@@ -1,59 +1,76 @@
-"""Knows how subscriptions are stored, what is due of them, and the questions asked of them."""
+"""Knows how subscriptions are stored, what is due of them, and the questions asked of them.
+
+What was agreed and every change are kept as they were; what a subscription is now stands beside them for those who look
+for some of many, and the terms of its items over time where the database can refuse an overlap.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Row, delete, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Column, ColumnElement, Row, Text, any_, delete, literal, select, union, update
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from common.db import Tx
-from common.period import Interval, Unit
+from subscriptions.domain.change import Change, Proration, Unused
 from subscriptions.domain.customer import CustomerId
 from subscriptions.domain.errors import SubscriptionNotFound
-from subscriptions.domain.period_ends import next_ends
-from subscriptions.domain.subscription import (
-    BillingTiming,
-    Item,
-    ItemId,
-    Notice,
-    Pause,
-    PlanId,
-    PriceId,
-    State,
-    Subscription,
-    SubscriptionId,
+from subscriptions.domain.moments import next_moment
+from subscriptions.domain.subscription import Subscription
+from subscriptions.domain.terms import ChangeId, SubscriptionId
+from subscriptions.store.agreements import action_from_json, action_to_json, opening_from_json, opening_to_json
+from subscriptions.store.tables import (
+    dunning_campaigns,
+    payment_methods_on_file,
+    subscription_changes,
+    subscription_terms,
+    subscriptions,
 )
-from subscriptions.store.tables import dunning_campaigns, pauses, subscription_items, subscriptions
 
-ONCE: Final = "ONCE"
-"""The unit of an interval that there is not."""
-
-STARTS_DUE = select(subscriptions.c.seller_id, subscriptions.c.id, subscriptions.c.start_time.label("due_time")).where(
-    subscriptions.c.state == State.PENDING.name
-)
-# One that is to end by then is cancelled instead.
-TRIAL_ENDS_DUE = select(
-    subscriptions.c.seller_id, subscriptions.c.id, subscriptions.c.trial_end_time.label("due_time")
-).where(
-    subscriptions.c.state == State.TRIALING.name,
-    subscriptions.c.cancel_time.is_(None) | (subscriptions.c.cancel_time > subscriptions.c.trial_end_time),
-)
-PERIOD_ENDS_DUE = select(
-    subscriptions.c.seller_id, subscriptions.c.id, subscriptions.c.next_period_end_time.label("due_time")
-).where(subscriptions.c.next_period_end_time.is_not(None))
-CANCELLATIONS_DUE = select(
-    subscriptions.c.seller_id, subscriptions.c.id, subscriptions.c.cancel_time.label("due_time")
-).where(subscriptions.c.cancel_time.is_not(None), subscriptions.c.state != State.CANCELLED.name)
+MOMENTS_DUE: Final = select(
+    subscriptions.c.seller_id, subscriptions.c.id, subscriptions.c.next_moment_time.label("due_time")
+).where(subscriptions.c.next_moment_time.is_not(None))
 
 
-async def add_subscription(tx: Tx, subscription: Subscription) -> None:
-    await tx.execute(insert(subscriptions).values({"seller_id": tx.seller_id, **_subscription_values(subscription)}))
-    rows = [_item_row(tx, subscription.id, position, item) for position, item in enumerate(subscription.items)]
-    await tx.execute(insert(subscription_items).values(rows))
+async def add_subscription(tx: Tx, subscription: Subscription, *, plan_code: str) -> None:
+    values = _values(subscription, at=tx.now)
+    await tx.execute(
+        insert(subscriptions).values(
+            seller_id=tx.seller_id,
+            id=subscription.id,
+            currency=subscription.opening.currency,
+            time_zone=subscription.opening.time_zone,
+            opening=opening_to_json(subscription.opening),
+            plan_code=plan_code,
+            create_time=subscription.create_time,
+            **values,
+        )
+    )
+    await _save_changes(tx, subscription, known=())
+    await _save_terms(tx, subscription)
+
+
+async def save_subscription(tx: Tx, subscription: Subscription, *, before: Subscription) -> None:
+    """As it is now, with the changes that came to its log or were revoked."""
+    await tx.execute(
+        update(subscriptions)
+        .where(subscriptions.c.seller_id == tx.seller_id, subscriptions.c.id == subscription.id)
+        .values(_values(subscription, at=tx.now))
+    )
+    if subscription.changes != before.changes:
+        await _save_changes(tx, subscription, known=before.changes)
+        await _save_terms(tx, subscription)
+
+
+async def save_announced(tx: Tx, moved: Sequence[Subscription]) -> None:
+    """Many of which something was announced; their logs are as before."""
+    if moved:
+        rows = [{"id": each.id} | _values(each, at=tx.now) for each in moved]
+        columns = ([row[name] for row in rows] for name in _ANNOUNCED)
+        await tx.driver.execute(_SAVE_ANNOUNCED, tx.seller_id, *columns)
 
 
 async def subscription(tx: Tx, subscription_id: SubscriptionId, *, lock: bool = False) -> Subscription:
@@ -71,6 +88,27 @@ async def find_subscription(tx: Tx, subscription_id: SubscriptionId, *, lock: bo
     return next(iter(await _subscriptions(tx, rows)), None)
 
 
+async def lock_subscriptions(tx: Tx, subscription_ids: Collection[str]) -> list[Subscription]:
+    """Those of them that there are, in order of id."""
+    query = (
+        select(subscriptions)
+        .where(subscriptions.c.seller_id == tx.seller_id, _is_one_of(subscriptions.c.id, subscription_ids))
+        .order_by(subscriptions.c.id)
+        .with_for_update()
+    )
+    return await _subscriptions(tx, (await tx.execute(query)).all())
+
+
+async def subscriptions_by_id(tx: Tx, subscription_ids: Collection[str]) -> list[Subscription]:
+    """Those of them that there are, in order of id, for whoever changes nothing."""
+    query = (
+        select(subscriptions)
+        .where(subscriptions.c.seller_id == tx.seller_id, subscriptions.c.id.in_(subscription_ids))
+        .order_by(subscriptions.c.id)
+    )
+    return await _subscriptions(tx, (await tx.execute(query)).all())
+
+
 async def list_subscriptions(tx: Tx, *, customer_id: str, after: str, limit: int) -> list[Subscription]:
     """Of one customer, or of all when `customer_id` is empty."""
     query = (
@@ -84,16 +122,39 @@ async def list_subscriptions(tx: Tx, *, customer_id: str, after: str, limit: int
     return await _subscriptions(tx, (await tx.execute(query)).all())
 
 
-async def subscriptions_not_over(
-    tx: Tx, customer_ids: Collection[CustomerId], *, at: datetime, limit: int
-) -> list[Subscription]:
-    """Those of the customers that had not ended before `at`, oldest first; the first `limit` of them."""
+async def living_subscriptions(tx: Tx, customer_id: CustomerId, *, limit: int) -> list[Subscription]:
+    """Those of a customer that have not ended, oldest first, locked."""
     query = (
         select(subscriptions)
         .where(
             subscriptions.c.seller_id == tx.seller_id,
-            subscriptions.c.customer_id.in_(customer_ids),
-            subscriptions.c.end_time.is_(None) | (subscriptions.c.end_time >= at),
+            subscriptions.c.customer_id == customer_id,
+            subscriptions.c.state != "CANCELLED",
+        )
+        .order_by(subscriptions.c.id)
+        .limit(limit)
+        .with_for_update()
+    )
+    return await _subscriptions(tx, (await tx.execute(query)).all())
+
+
+async def subscriptions_not_over(
+    tx: Tx, customer_ids: Collection[CustomerId], *, at: datetime, limit: int
+) -> list[Subscription]:
+    """Those that are or were the customers' and were not closed before `at`, oldest first; at most `limit` of them."""
+    # Two questions, each with an index of its own: asked as one, the whole table would be read for the answer.
+    are_theirs = select(subscriptions.c.id).where(
+        subscriptions.c.seller_id == tx.seller_id, _is_one_of(subscriptions.c.customer_id, customer_ids)
+    )
+    were_theirs = select(subscription_terms.c.subscription_id).where(
+        subscription_terms.c.seller_id == tx.seller_id, _is_one_of(subscription_terms.c.customer_id, customer_ids)
+    )
+    query = (
+        select(subscriptions)
+        .where(
+            subscriptions.c.seller_id == tx.seller_id,
+            subscriptions.c.id.in_(union(are_theirs, were_theirs)),
+            subscriptions.c.closed_time.is_(None) | (subscriptions.c.closed_time >= at),
         )
         .order_by(subscriptions.c.id)
         .limit(limit)
@@ -101,30 +162,34 @@ async def subscriptions_not_over(
     return await _subscriptions(tx, (await tx.execute(query)).all())
 
 
-async def save_subscription(tx: Tx, subscription: Subscription) -> None:
-    await tx.execute(
-        update(subscriptions)
-        .where(subscriptions.c.seller_id == tx.seller_id, subscriptions.c.id == subscription.id)
-        .values(_subscription_values(subscription))
-    )
-
-
-async def save_last_pause(tx: Tx, subscription: Subscription) -> None:
-    """The pause that began, ended, or took no time and so has not been: none before it can have changed."""
-    of_it = (pauses.c.seller_id == tx.seller_id, pauses.c.subscription_id == subscription.id)
-    await tx.execute(delete(pauses).where(*of_it, pauses.c.end_time.is_(None)))
-    if subscription.pauses:
-        last = subscription.pauses[-1]
-        await tx.execute(
-            insert(pauses)
-            .values(
-                seller_id=tx.seller_id,
-                subscription_id=subscription.id,
-                start_time=last.start,
-                end_time=last.end,
-            )
-            .on_conflict_do_nothing(index_elements=["seller_id", "subscription_id", "start_time"])
+async def subscriptions_not_ended(tx: Tx, customer_ids: Collection[CustomerId], *, limit: int) -> list[Subscription]:
+    """Those that are the customers' now, oldest first; at most `limit` of them."""
+    query = (
+        select(subscriptions)
+        .where(
+            subscriptions.c.seller_id == tx.seller_id,
+            subscriptions.c.customer_id.in_(customer_ids),
+            subscriptions.c.state != "CANCELLED",
         )
+        .order_by(subscriptions.c.id)
+        .limit(limit)
+    )
+    return await _subscriptions(tx, (await tx.execute(query)).all())
+
+
+async def has_had_trial(tx: Tx, customer_ids: Collection[str], *, plan_code: str) -> bool:
+    """Whether a subscription to any version of the plan began with a trial for one of these customers."""
+    query = (
+        select(subscriptions.c.id)
+        .where(
+            subscriptions.c.seller_id == tx.seller_id,
+            subscriptions.c.opening["customer_id"].as_string().in_(customer_ids),
+            subscriptions.c.plan_code == plan_code,
+            subscriptions.c.opening["trial_days"].as_integer() > 0,
+        )
+        .limit(1)
+    )
+    return (await tx.execute(query)).first() is not None
 
 
 async def record_campaign(
@@ -162,98 +227,158 @@ async def is_followed_up(tx: Tx, subscription_id: SubscriptionId) -> bool:
     return (await tx.execute(query)).first() is not None
 
 
+async def record_payment_method(tx: Tx, customer_id: CustomerId) -> None:
+    """The customer has one, now or before."""
+    await tx.execute(
+        insert(payment_methods_on_file).values(seller_id=tx.seller_id, customer_id=customer_id).on_conflict_do_nothing()
+    )
+
+
+async def has_payment_method(tx: Tx, customer_id: CustomerId) -> bool:
+    query = select(payment_methods_on_file.c.customer_id).where(
+        payment_methods_on_file.c.seller_id == tx.seller_id, payment_methods_on_file.c.customer_id == customer_id
+    )
+    return (await tx.execute(query)).first() is not None
+
+
 async def _subscriptions(tx: Tx, rows: Iterable[Row[Any]]) -> list[Subscription]:  # Any: rows of `subscriptions`
     rows = list(rows)
     if not rows:
         return []
-    wanted = [row.id for row in rows]
-    items: dict[str, list[Item]] = defaultdict(list)
-    item_query = (
-        select(subscription_items)
-        .where(subscription_items.c.seller_id == tx.seller_id, subscription_items.c.subscription_id.in_(wanted))
-        .order_by(subscription_items.c.subscription_id, subscription_items.c.position)
+    changes: dict[str, list[Change]] = defaultdict(list)
+    query = (
+        select(subscription_changes)
+        .where(
+            subscription_changes.c.seller_id == tx.seller_id,
+            _is_one_of(subscription_changes.c.subscription_id, [row.id for row in rows]),
+        )
+        .order_by(subscription_changes.c.subscription_id, subscription_changes.c.position)
     )
-    for row in await tx.execute(item_query):
-        items[row.subscription_id].append(_item(row))
-    breaks: dict[str, list[Pause]] = defaultdict(list)
-    pause_query = (
-        select(pauses)
-        .where(pauses.c.seller_id == tx.seller_id, pauses.c.subscription_id.in_(wanted))
-        .order_by(pauses.c.subscription_id, pauses.c.start_time)
-    )
-    for row in await tx.execute(pause_query):
-        breaks[row.subscription_id].append(Pause(row.start_time, row.end_time))
-    return [_subscription(row, tuple(items[row.id]), tuple(breaks[row.id])) for row in rows]
+    for row in await tx.execute(query):
+        changes[row.subscription_id].append(_change(row))
+    return [_subscription(row, tuple(changes[row.id])) for row in rows]
 
 
-def _subscription_values(subscription: Subscription) -> dict[str, object]:
-    notice = subscription.notice
-    ends = next_ends(subscription)
+async def _save_changes(tx: Tx, subscription: Subscription, *, known: Sequence[Change]) -> None:
+    new = subscription.changes[len(known) :]
+    if new:
+        rows = [_change_row(tx, subscription.id, len(known) + n, change) for n, change in enumerate(new)]
+        await tx.execute(insert(subscription_changes).values(rows))
+    for before, after in zip(known, subscription.changes, strict=False):
+        if before.revoked_time != after.revoked_time:
+            await tx.execute(
+                update(subscription_changes)
+                .where(subscription_changes.c.seller_id == tx.seller_id, subscription_changes.c.id == after.id)
+                .values(revoked_time=after.revoked_time)
+            )
+
+
+async def _save_terms(tx: Tx, subscription: Subscription) -> None:
+    await tx.execute(
+        delete(subscription_terms).where(
+            subscription_terms.c.seller_id == tx.seller_id, subscription_terms.c.subscription_id == subscription.id
+        )
+    )
+    rows = [
+        {
+            "seller_id": tx.seller_id,
+            "subscription_id": subscription.id,
+            "item_id": track.item_id,
+            "start_time": segment.start,
+            "end_time": segment.end,
+            "customer_id": segment.customer_id,
+            "plan_id": segment.terms.plan_id,
+            "price_id": segment.terms.price_id,
+            "quantity": segment.terms.quantity,
+        }
+        for track in subscription.tracks
+        for segment in track.segments
+        if segment.terms is not None
+    ]
+    if rows:
+        await tx.execute(insert(subscription_terms).values(rows))
+
+
+def _is_one_of(column: Column[str], values: Collection[str]) -> ColumnElement[bool]:
+    """As one array: the statement is the same, and prepared already, however many there are."""
+    return column == any_(literal(list(values), ARRAY(Text)))
+
+
+def _values(subscription: Subscription, *, at: datetime) -> dict[str, object]:
+    now, moment, end = subscription.as_of(at), next_moment(subscription), subscription.timeline.last_end
+    scheduled = subscription.scheduled_end
     return {
-        "id": subscription.id,
-        "customer_id": subscription.customer_id,
-        "plan_id": subscription.plan_id,
-        "state": subscription.state.name,
-        "currency": subscription.currency,
-        "time_zone": subscription.time_zone,
-        "start_time": subscription.start_time,
-        "trial_end_time": subscription.trial_end_time,
-        "billing_anchor": subscription.billing_anchor,
-        "notice_time": notice.given if notice else None,
-        "cancel_time": notice.cancel_time if notice else None,
-        "end_time": subscription.end_time,
-        "periods_ended_through": subscription.periods_ended_through,
-        "next_period_end_time": ends[0].period.end if ends else None,
+        "customer_id": now.customer_id,
+        "plan_id": now.plan_id,
+        "state": subscription.state_at(at).name,
+        "start_time": subscription.timeline.start_time,
+        "cancel_time": scheduled.effective_time if scheduled else None,
+        "end_time": end[0].start if end and end[0].start <= at else None,
+        "closed_time": max(end[0].start, end[0].closed_by.recorded_time) if end else None,
+        "is_followed_up": subscription.is_followed_up,
+        "announced_through": subscription.announced_through,
+        "next_moment_time": moment.time if moment else None,
         "revision": subscription.revision,
-        "create_time": subscription.create_time,
         "update_time": subscription.update_time,
     }
 
 
-def _subscription(row: Row[Any], items: tuple[Item, ...], breaks: tuple[Pause, ...]) -> Subscription:
-    # Any: a row of `subscriptions`
+_ANNOUNCED: Final = {
+    "id": "text",
+    "customer_id": "text",
+    "plan_id": "text",
+    "state": "text",
+    "end_time": "timestamptz",
+    "announced_through": "timestamptz",
+    "next_moment_time": "timestamptz",
+    "revision": "bigint",
+    "update_time": "timestamptz",
+}
+_SAVE_ANNOUNCED: Final = f"""
+UPDATE subscriptions s SET {", ".join(f"{name} = t.{name}" for name in _ANNOUNCED if name != "id")}
+FROM unnest({", ".join(f"${n}::{kind}[]" for n, kind in enumerate(_ANNOUNCED.values(), start=2))})
+    AS t ({", ".join(_ANNOUNCED)})
+WHERE s.seller_id = $1 AND s.id = t.id
+"""
+
+
+def _subscription(row: Row[Any], changes: tuple[Change, ...]) -> Subscription:  # Any: a row of `subscriptions`
     return Subscription(
         id=SubscriptionId(row.id),
-        customer_id=CustomerId(row.customer_id),
-        plan_id=PlanId(row.plan_id),
-        state=State[row.state],
-        items=items,
-        currency=row.currency,
-        time_zone=row.time_zone,
-        start_time=row.start_time,
-        trial_end_time=row.trial_end_time,
-        billing_anchor=row.billing_anchor,
-        notice=Notice(row.notice_time, row.cancel_time) if row.notice_time else None,
-        end_time=row.end_time,
-        pauses=breaks,
-        periods_ended_through=row.periods_ended_through,
+        opening=opening_from_json(row.opening, currency=row.currency, time_zone=row.time_zone),
+        changes=changes,
+        is_followed_up=row.is_followed_up,
+        announced_through=row.announced_through,
         revision=row.revision,
         create_time=row.create_time,
         update_time=row.update_time,
     )
 
 
-def _item_row(tx: Tx, subscription_id: SubscriptionId, position: int, item: Item) -> dict[str, object]:
+def _change_row(tx: Tx, subscription_id: SubscriptionId, position: int, change: Change) -> dict[str, object]:
     return {
         "seller_id": tx.seller_id,
-        "id": item.id,
+        "id": change.id,
         "subscription_id": subscription_id,
         "position": position,
-        "price_id": item.price_id,
-        "interval_unit": item.interval.unit.name if item.interval else ONCE,
-        "interval_count": item.interval.count if item.interval else 1,
-        "billing_timing": item.timing.name,
-        "meter": item.meter,
-        "quantity": item.quantity,
+        "recorded_time": change.recorded_time,
+        "effective_time": change.effective_time,
+        "revoked_time": change.revoked_time,
+        "decided_with": change.decided_with,
+        "proration": change.proration.name,
+        "unused": change.unused.name,
+        "actions": [action_to_json(action) for action in change.actions],
     }
 
 
-def _item(row: Row[Any]) -> Item:  # Any: a row of `subscription_items`
-    return Item(
-        id=ItemId(row.id),
-        price_id=PriceId(row.price_id),
-        interval=None if row.interval_unit == ONCE else Interval(Unit[row.interval_unit], row.interval_count),
-        timing=BillingTiming[row.billing_timing],
-        meter=row.meter,
-        quantity=row.quantity,
+def _change(row: Row[Any]) -> Change:  # Any: a row of `subscription_changes`
+    return Change(
+        id=ChangeId(row.id),
+        recorded_time=row.recorded_time,
+        effective_time=row.effective_time,
+        revoked_time=row.revoked_time,
+        decided_with=None if row.decided_with is None else ChangeId(row.decided_with),
+        proration=Proration[row.proration],
+        unused=Unused[row.unused],
+        actions=tuple(action_from_json(each) for each in row.actions),
     )

@@ -1,0 +1,1 @@
+"""Knows how customers and subscriptions look on the wire, and what callers may ask for."""

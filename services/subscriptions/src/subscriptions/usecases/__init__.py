@@ -1,0 +1,1 @@
+"""What subscriptions does, one function each, by what it is done to."""
