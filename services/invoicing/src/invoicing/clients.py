@@ -43,6 +43,10 @@ from saldo.subscriptions.v1.subscriptions_service_pb2_grpc import SubscriptionsS
 
 PRICES_PER_CALL: Final = 1_000
 QUERIES_PER_CALL: Final = 1_000
+
+NAMES_PER_CALL: Final = 10_000
+"""Of customers, in all queries of a call: 5 MB if they are as long as names can be."""
+
 SUBSCRIPTIONS_PER_CALL: Final = 1_000
 PRICES_CACHED_MAX: Final = 50_000
 PRODUCT_TEXT_SECONDS: Final = 60
@@ -279,7 +283,7 @@ async def usages(desk: Desk, customer: Customer, keys: Collection[UsageKey]) -> 
     """
     wanted = sorted(set(keys), key=lambda key: (key.meter, key.period.start, key.period.end, key.needs.other_meters))
     found: dict[UsageKey, Usage] = {}
-    for asked in _calls([key for key in wanted if not _in_detail(key)]):
+    for asked in _calls(customer, [key for key in wanted if not _in_detail(key)]):
         answers = iter(await _batch(desk, customer, [_plain(key, meter) for key in asked for meter in key.meters]))
         for key in asked:
             own, *others = [next(answers) for _ in key.meters]
@@ -301,34 +305,43 @@ def _plain(key: UsageKey, meter: str) -> UsageKey:
     return UsageKey(meter, key.period)
 
 
-def _calls(keys: Iterable[UsageKey]) -> Iterator[list[UsageKey]]:
+def _calls(customer: Customer, keys: Iterable[UsageKey]) -> Iterator[list[UsageKey]]:
     """As many keys as one call answers. The meters of one key stay together: they are counted at the same moment."""
     call: list[UsageKey] = []
-    size = 0
+    size = names = 0
     for key in keys:
-        if size + len(key.meters) > QUERIES_PER_CALL:
+        more_names = len(key.meters) * len(customer.names_from(key.period.start))
+        if call and (size + len(key.meters) > QUERIES_PER_CALL or names + more_names > NAMES_PER_CALL):
             yield call
-            call, size = [], 0
+            call, size, names = [], 0, 0
         call.append(key)
         size += len(key.meters)
+        names += more_names
     if call:
         yield call
 
 
-async def _batch(desk: Desk, customer: Customer, keys: Sequence[UsageKey]) -> list[Usage]:
-    queries = [
-        metering.UsageQuery(
-            customer_id=customer.party.id,
-            external_id=customer.external_id,
-            meter=key.meter,
-            period=wire.interval(key.period),
-            group_by=key.needs.group_by,
-            with_values=key.needs.with_values,
-        )
-        for key in keys
-    ]
+async def _batch(
+    desk: Desk, customer: Customer, keys: Sequence[UsageKey], *, part_of: UsageKey | None = None
+) -> list[Usage]:
+    """`part_of`: what the customer is called depends on when the whole period begins, not on when a part of it does."""
+    queries = [_query(customer, key, begins=(part_of or key).period.start) for key in keys]
     answer = await desk.ask(MeteringServiceStub).BatchQueryUsage(metering.BatchQueryUsageRequest(queries=queries))
     return [usage_from_proto(each, group_by=key.needs.group_by) for key, each in zip(keys, answer.usages, strict=True)]
+
+
+def _query(customer: Customer, key: UsageKey, *, begins: datetime) -> metering.UsageQuery:
+    names = customer.names_from(begins)
+    return metering.UsageQuery(
+        customer_id=customer.party.id,
+        # Also by itself: the release before knows of no other names.
+        external_id=customer.external_id if customer.external_id in names else "",
+        names=names,
+        meter=key.meter,
+        period=wire.interval(key.period),
+        group_by=key.needs.group_by,
+        with_values=key.needs.with_values,
+    )
 
 
 async def _detailed(desk: Desk, customer: Customer, key: UsageKey) -> Usage:
@@ -374,7 +387,7 @@ async def _values(desk: Desk, customer: Customer, key: UsageKey, *, count: int) 
     while parts and len(found) <= count:
         part = key._replace(period=parts.pop())
         try:
-            [usage] = await _batch(desk, customer, [part])
+            [usage] = await _batch(desk, customer, [part], part_of=key)
         except NeighbourRefused as error:
             if _reason(error) != "TOO_MANY_VALUES":
                 raise

@@ -32,6 +32,11 @@ async def on_subscription_moved(tx: Tx, event: AboutSubscription) -> None:
     await _mark(tx, event, look_back_to=None)
 
 
+async def on_subscription_transferred(tx: Tx, event: subscriptions.SubscriptionTransferred) -> None:
+    await _mark(tx, event, look_back_to=None)
+    await bill_run.mark_customer_due(tx, event.from_customer_id)
+
+
 async def on_payment_succeeded(tx: Tx, event: payments.PaymentSucceeded) -> None:
     payment = event.payment
     await paying.take_payment(
@@ -50,7 +55,13 @@ HANDLERS: Handlers = {
     subscriptions.SubscriptionCreated: on_subscription_created,
     subscriptions.SubscriptionActivated: on_subscription_moved,
     subscriptions.SubscriptionResumed: on_subscription_moved,
+    subscriptions.SubscriptionChanged: on_subscription_moved,
+    subscriptions.SubscriptionPaused: on_subscription_moved,
+    subscriptions.SubscriptionTrialMoved: on_subscription_moved,
     subscriptions.SubscriptionCancelled: on_subscription_moved,
+    subscriptions.SubscriptionCancellationRevoked: on_subscription_moved,
+    subscriptions.SubscriptionReactivated: on_subscription_moved,
+    subscriptions.SubscriptionTransferred: on_subscription_transferred,
     subscriptions.BillingPeriodEnded: on_subscription_moved,
     payments.PaymentSucceeded: on_payment_succeeded,
 }

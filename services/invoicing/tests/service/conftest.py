@@ -132,14 +132,14 @@ class Business:
         licensed = [price for price in plan.prices if not price.meter]
         items = (
             [
-                subscriptions.ItemSpec(price_id=price.id, quantity=decimal(quantity))
+                subscription_pb2.ItemSpec(price_id=price.id, quantity=decimal(quantity))
                 for price, quantity in zip(licensed, quantities, strict=True)
             ]
             if quantities
             else []
         )
         if items:
-            items += [subscriptions.ItemSpec(price_id=price.id) for price in plan.prices if price.meter]
+            items += [subscription_pb2.ItemSpec(price_id=price.id) for price in plan.prices if price.meter]
         request = subscriptions.CreateSubscriptionRequest(
             customer_id=customer.id,
             plan_id=plan.id,

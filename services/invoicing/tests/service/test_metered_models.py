@@ -260,8 +260,8 @@ async def test_a_transaction_between_two_answers_is_not_lost(
     batch = clients._batch
     coming = [used("sales", "1", 1)]
 
-    async def interrupted(*args: Any) -> list[Usage]:  # Any: as the original
-        answer = await batch(*args)
+    async def interrupted(*args: Any, **more: Any) -> list[Usage]:  # Any: as the original
+        answer = await batch(*args, **more)
         if answer[0].event_count == 22 and not answer[0].values and coming:
             await month.use(coming.pop())
         return answer
@@ -282,8 +282,8 @@ async def test_usage_that_never_stops_coming_is_asked_for_again_later(
     await month.use(*(used("sales", "1", day) for day in range(2, 24)))
     batch = clients._batch
 
-    async def interrupted(*args: Any) -> list[Usage]:  # Any: as the original
-        answer = await batch(*args)
+    async def interrupted(*args: Any, **more: Any) -> list[Usage]:  # Any: as the original
+        answer = await batch(*args, **more)
         if answer[0].event_count > 10:
             await month.use(used("sales", "1", 1))
         return answer

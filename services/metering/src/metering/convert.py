@@ -23,6 +23,7 @@ UNIT_LABEL_LENGTH_MAX: Final = 32
 KEY_LENGTH_MAX: Final = 128
 EVENTS_MAX: Final = 10_000
 QUERIES_MAX: Final = 1_000
+NAMES_MAX: Final = 200
 VALUE_DIGITS_MAX: Final = 26
 """Before the decimal point; 12 decimals more make the 38 digits that every database can hold."""
 
@@ -129,6 +130,8 @@ def usage_queries_from_proto(request: pb.BatchQueryUsageRequest) -> list[UsageQu
 
 def usage_query_from_proto(query: pb.UsageQuery, *, field: str) -> UsageQuery:
     check_group_by(query.group_by, field=f"{field}.group_by")
+    if len(query.names) > NAMES_MAX:
+        raise InvalidArgument(f"must have at most {NAMES_MAX} names", field=f"{field}.names")
     return UsageQuery(
         customer_id=ids.check(query.customer_id, "cus", field=f"{field}.customer_id"),
         external_id=wire.text(
@@ -136,6 +139,10 @@ def usage_query_from_proto(query: pb.UsageQuery, *, field: str) -> UsageQuery:
         ),
         meter=check_code(query.meter, field=f"{field}.meter"),
         period=wire.parse_interval(query.period, field=f"{field}.period"),
+        names=tuple(
+            wire.text(name, field=f"{field}.names[{n}]", max_length=KEY_LENGTH_MAX)
+            for n, name in enumerate(query.names)
+        ),
         group_by=tuple(query.group_by),
         with_values=query.with_values,
     )

@@ -75,12 +75,14 @@ def query(
     *,
     period: Period = DECEMBER,
     external_id: str = "",
+    names: Sequence[str] = (),
     group_by: Sequence[str] = (),
     with_values: bool = False,
 ) -> pb.UsageQuery:
     return pb.UsageQuery(
         customer_id=ANNA,
         external_id=external_id,
+        names=names,
         meter=meter,
         period=wire.interval(period),
         group_by=group_by,
@@ -251,7 +253,7 @@ async def test_every_answer_is_what_a_plain_recount_comes_to(metering: Any, mete
             f"{chance.choice([-1, 1, 1]) * Decimal(chance.randrange(10**6)) / 10 ** chance.randrange(7):f}",
             at=DECEMBER.start + chance.choice([0, 1, 1, 2, 700, 744]) * HOUR,
             source=chance.choice(["a", "B", "ä"]),
-            customer=chance.choice([ANNA, ANNA, "anna", "bob"]),
+            customer=chance.choice([ANNA, ANNA, "anna", "crm 17", "bob"]),
             dimensions={
                 name: chance.choice(WORDS) for name in chance.sample(names, chance.choice([0, 1, 2, len(names)]))
             },
@@ -262,10 +264,10 @@ async def test_every_answer_is_what_a_plain_recount_comes_to(metering: Any, mete
         await ingest(metering, sent[start : start + 100])
     periods = [DECEMBER, Period(DECEMBER.start + HOUR, DECEMBER.start + 2 * HOUR)]
     asked = [
-        query(meter, period=period, external_id=external_id, group_by=group_by, with_values=with_values)
+        query(meter, period=period, external_id=key, names=names, group_by=group_by, with_values=with_values)
         for meter in meters
         for period in periods
-        for external_id in ("", "anna")
+        for key, names in (("", ()), ("anna", ()), ("", ("anna", "crm 17")))
         for group_by in ((), ("region",), ("device",), ("model", "region"), ("region", "model"), ("nowhere",))
         for with_values in (False, True)
     ]

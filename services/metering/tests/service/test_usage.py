@@ -47,9 +47,16 @@ def batch(*events: usage_event_pb2.UsageEvent) -> pb.IngestEventsRequest:
 
 
 def query(
-    period: Period = DECEMBER, *, customer_id: str = ANNA, meter: str = "kwh", external_id: str = ""
+    period: Period = DECEMBER,
+    *,
+    customer_id: str = ANNA,
+    meter: str = "kwh",
+    external_id: str = "",
+    names: Sequence[str] = (),
 ) -> pb.UsageQuery:
-    return pb.UsageQuery(customer_id=customer_id, external_id=external_id, meter=meter, period=wire.interval(period))
+    return pb.UsageQuery(
+        customer_id=customer_id, external_id=external_id, meter=meter, period=wire.interval(period), names=names
+    )
 
 
 async def usage(metering: Any, asked: pb.UsageQuery | None = None) -> usage_event_pb2.Usage:  # Any: a stub
@@ -152,6 +159,24 @@ async def test_a_customer_is_counted_under_both_names(suite: Suite, metering: An
     assert both.digest == digest(await rows(suite, customers=[ANNA, "anna"]))
     assert (await usage(metering)).quantity.value == "1"
     assert (await usage(metering, query(external_id=ANNA))).quantity.value == "1"
+
+
+async def test_every_name_of_a_customer_counts_and_no_other(suite: Suite, metering: Any, kwh: meter_pb2.Meter) -> None:
+    """Each event once, though a name is told twice; in one batch each query has as many names as it has."""
+    old = ids.mint("cus", SANDBOX_START)
+    called = [ANNA, "anna", "crm 17", old, "Анна", "a,b", "{}"]
+    await metering.IngestEvents(
+        batch(*(event(f"e{n}", str(2**n), customer=name) for n, name in enumerate([*called, "bob", "crm", "17"])))
+    )
+    twice = query(external_id="anna", names=["anna", old, "crm 17", old, ANNA, "a,b", "{}", "Анна"])
+    found = await usage(metering, twice)
+    assert (found.quantity.value, found.event_count) == (str(2 ** len(called) - 1), len(called))
+    assert found.digest == digest(await rows(suite, customers=called))
+    asked = [query(), twice, query(names=["crm 17"]), query(names=[*(f"none {n}" for n in range(199)), "bob"])]
+    several = await metering.BatchQueryUsage(pb.BatchQueryUsageRequest(queries=asked))
+    assert [each.quantity.value for each in several.usages] == ["1", "127", "5", "129"]
+    listed = await metering.ListEvents(pb.ListEventsRequest(query=twice))
+    assert sorted(each.id for each in listed.events) == [f"e{n}" for n in range(len(called))]
 
 
 async def test_a_repeat_is_a_duplicate_whatever_else_it_says(metering: Any, kwh: meter_pb2.Meter) -> None:
@@ -327,6 +352,10 @@ async def test_usage_of_no_meter_is_not_zero(metering: Any, kwh: meter_pb2.Meter
         (pb.UsageQuery(), "customer_id"),
         (query(customer_id="anna"), "customer_id"),
         (query(external_id="x" * 129), "external_id"),
+        (query(names=["x" * 128, "x" * 129]), "names[1]"),
+        (query(names=[""]), "names[0]"),
+        (query(names=["a\x1fb"]), "names[0]"),
+        (query(names=["x"] * 201), "names"),
         (query(meter=""), "meter"),
         (pb.UsageQuery(customer_id=ANNA, meter="kwh"), "period.start_time"),
     ],

@@ -87,6 +87,8 @@ def _line_to_proto(line: Line) -> pb.LineItem:
         usage=None if line.usage is None else _usage_to_proto(line.usage),
         correction=line.correction,
         full_period=wire.interval(line.full_period),
+        kind=pb.LineItem.Kind.Value(line.kind.name),
+        change_id=line.change_id,
     )
 
 

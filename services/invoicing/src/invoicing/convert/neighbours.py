@@ -10,9 +10,9 @@ from typing import Final
 from google.type import decimal_pb2, postal_address_pb2
 
 from common import wire
-from invoicing.domain.line import Usage
+from invoicing.domain.line import LineKind, Usage
 from invoicing.domain.lines_due import BillablePeriod
-from invoicing.domain.party import Address, CollectionMethod, Customer, Party, Seller
+from invoicing.domain.party import Address, CollectionMethod, Customer, CustomerName, Party, Seller
 from invoicing.domain.usage import UsageGroup
 from saldo.catalog.v1 import seller_pb2
 from saldo.metering.v1 import usage_event_pb2
@@ -33,6 +33,8 @@ def billable_period_from_proto(proto: subscription_pb2.BillablePeriod) -> Billab
         full_period=wire.parse_interval(proto.full_period, field="full_period"),
         proration=Fraction(proto.proration.numerator, proto.proration.denominator),
         bill_time=wire.parse_timestamp(proto.bill_time, field="bill_time"),
+        kind=LineKind[wire.enum_name(subscription_pb2.BillablePeriod.Kind, proto.kind, field="kind")],
+        change_id=proto.change_id,
     )
 
 
@@ -87,7 +89,23 @@ def customer_from_proto(proto: customer_pb2.Customer) -> Customer:
         time_zone=profile.time_zone,
         net_terms_days=profile.net_terms_days,
         collection_method=CollectionMethod[method],
+        names=_names(proto),
     )
+
+
+def _names(proto: customer_pb2.Customer) -> tuple[CustomerName, ...]:
+    told = tuple(
+        CustomerName(
+            key=name.key,
+            since=wire.parse_timestamp(name.since_time, field="since_time") if name.HasField("since_time") else None,
+            until=wire.parse_timestamp(name.until_time, field="until_time") if name.HasField("until_time") else None,
+        )
+        for name in proto.names
+    )
+    # The release before knows of nothing but an external id.
+    if proto.external_id and all(name.key != proto.external_id for name in told):
+        return (CustomerName(key=proto.external_id), *told)
+    return told
 
 
 def _address(proto: postal_address_pb2.PostalAddress) -> Address:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import compress
 
+from common.money import Money
 from invoicing.domain.line import Line
 from invoicing.domain.lines_due import Due
 
@@ -34,27 +34,41 @@ def consolidate(due: Iterable[Due]) -> list[Bill]:
     return [_bill(currency, lines) for currency, lines in payable.items() if not all(each.can_wait for each in lines)]
 
 
-def payable(lines: Sequence[Line]) -> list[bool]:
-    """Which of them can be on one invoice: all but corrections that take off more than there is.
+def left_waiting(due: Iterable[Due], bills: Iterable[Bill]) -> list[datetime]:
+    """The bill times of the credits that were not taken off in full."""
+    taken = {line.key: line.amount for bill in bills for line in bill.lines if line.is_credit}
+    return [each.bill_time for each in due if each.line.is_credit and taken.get(each.line.key) != each.line.amount]
 
-    Those are found again by the next bill run.
+
+def payable(lines: Sequence[Line]) -> list[Line | None]:
+    """Each of them as it can be on one invoice, None if it cannot: nobody is owed by an invoice.
+
+    Corrections that take off more than there is are found again by the next bill run; of a credit as much is taken off
+    as there is, and the rest by the next ones.
     """
     rest = sum(line.amount.minor for line in lines if line.amount.minor >= 0)
-    kept: list[bool] = []
-    for line in lines:
-        fits = line.amount.minor >= 0 or rest + line.amount.minor >= 0
-        if fits and line.amount.minor < 0:
-            rest += line.amount.minor
-        kept.append(fits)
-    return kept
+    fitted: list[Line | None] = list(lines)
+    # Corrections before credits: they are taken off whole or not at all.
+    for n, line in sorted(enumerate(lines), key=lambda each: each[1].is_credit):
+        if line.amount.minor >= 0:
+            continue
+        taken = min(rest, -line.amount.minor) if line.is_credit else -line.amount.minor
+        if not 0 < taken <= rest:
+            fitted[n] = None
+        elif taken < -line.amount.minor:
+            fitted[n] = line.credited(Money(-taken, line.amount.currency))
+        if fitted[n] is not None:
+            rest -= taken
+    return fitted
 
 
 def _payable(due: Sequence[Due]) -> list[Due]:
-    return list(compress(due, payable([each.line for each in due])))
+    fitted = payable([each.line for each in due])
+    return [replace(each, line=line) for each, line in zip(due, fitted, strict=True) if line is not None]
 
 
 def _bill(currency: str, due: Sequence[Due]) -> Bill:
-    regular = [each.bill_time for each in due if not each.line.correction]
+    regular = [each.bill_time for each in due if not (each.line.correction or each.line.is_credit)]
     return Bill(
         currency=currency,
         bill_time=max(regular or [each.bill_time for each in due]),

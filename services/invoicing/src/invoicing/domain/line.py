@@ -7,25 +7,41 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from enum import Enum
 from fractions import Fraction
 from itertools import chain, zip_longest
 from typing import Final, NamedTuple
 
-from common.money import Money
+from common.money import Money, exact_sum
 from common.period import Period
 from invoicing.domain.price import Capacity, Dynamic, Matrix, Percentage, Price
-from invoicing.domain.steps import RatingStep
+from invoicing.domain.steps import RatingStep, StepKind, flat_step
 from invoicing.domain.usage import MeterQuantity, UsageGroup, UsageToRate
 
 TRACEPARENTS_MAX: Final = 4
 
 
+class LineKind(Enum):
+    """Which way the money goes."""
+
+    OWED = "OWED"
+    CREDIT = "CREDIT"
+    """What was billed in advance and is no longer wanted, taken off."""
+    REFUND = "REFUND"
+    """As a credit, and to be paid back."""
+
+
 class LineKey(NamedTuple):
-    """What is billed only once: one price of one subscription item for the period that starts then."""
+    """What is billed only once: one price of one subscription item for the period that starts then.
+
+    A change in the middle of a period bills the rest of it anew, and credits what it was billed before.
+    """
 
     item_id: str
     price_id: str
     period_start: datetime
+    kind: LineKind = LineKind.OWED
+    change_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,11 +100,28 @@ class Line:
     usage: Usage | None
     """What was rated, of the whole period also in a correction; None for a licensed price."""
     correction: int
-    """0 for the first billing of a period, n for its n-th correction, whose quantity and amount are differences."""
+    """0 for the first billing of a period, n for its n-th correction, whose quantity and amount are differences, or for
+    the n-th further part of a credit.
+    """
+    kind: LineKind = LineKind.OWED
+    change_id: str = ""
+    """The change of the subscription that made it due; empty in the ordinary course."""
 
     @property
     def key(self) -> LineKey:
-        return LineKey(self.item_id, self.price_id, self.period.start)
+        return LineKey(self.item_id, self.price_id, self.period.start, self.kind, self.change_id)
+
+    @property
+    def is_credit(self) -> bool:
+        return self.kind is not LineKind.OWED
+
+    def credited(self, amount: Money) -> Line:
+        """As much of a credit as an invoice has room for: the rest is taken off later ones."""
+        left = (amount - self.amount).amount
+        step = flat_step("To be taken off later invoices", left, kind=StepKind.CREDITED_LATER)
+        return replace(
+            self, amount=amount, steps=(*self.steps, step), exact_amount=exact_sum((self.exact_amount, left))
+        )
 
 
 def usage_to_rate(price: Price, usage: Usage) -> UsageToRate:

@@ -21,7 +21,7 @@ from common.money import Money, exact_sum, sum_money
 from common.period import Period
 from invoicing.domain.errors import TooManyLines
 from invoicing.domain.exact import as_decimal
-from invoicing.domain.line import Line, LineKey, Usage, usage_to_rate
+from invoicing.domain.line import Line, LineKey, LineKind, Usage, usage_to_rate
 from invoicing.domain.price import Needs, Price
 from invoicing.domain.rating import Rating, rate
 from invoicing.domain.steps import StepKind, flat_step
@@ -63,10 +63,12 @@ class BillablePeriod:
     full_period: Period
     proration: Fraction
     bill_time: datetime
+    kind: LineKind = LineKind.OWED
+    change_id: str = ""
 
     @property
     def key(self) -> LineKey:
-        return LineKey(self.item_id, self.price_id, self.period.start)
+        return LineKey(self.item_id, self.price_id, self.period.start, self.kind, self.change_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +103,9 @@ class Due:
     line: Line
     bill_time: datetime
     can_wait: bool
-    """A correction joins the next bill if one will come in time: nobody wants an invoice of its own for some cents."""
+    """A correction joins the next bill if one will come in time: nobody wants an invoice of its own for some cents. A
+    credit waits for a bill that it can be taken off.
+    """
 
 
 def lines_due(
@@ -118,7 +122,11 @@ def lines_due(
     for each in periods:
         billed = already_billed.get(each.key)
         price = prices[each.price_id]
-        if billed is None:
+        if each.kind is not LineKind.OWED:
+            credit = _credit(each, price, billed)
+            if credit is not None:
+                due.append(Due(line=credit, bill_time=each.bill_time, can_wait=True))
+        elif billed is None:
             counted = usage[UsageKey(each.meter, each.period, price.needs)] if each.meter else None
             due.append(Due(line=_first(each, price, counted), bill_time=each.bill_time, can_wait=False))
         elif each.meter and is_open_to_correction(each, as_of):
@@ -184,8 +192,35 @@ def _first(each: BillablePeriod, price: Price, usage: Usage | None) -> Line:
         proration=Fraction(1) if usage is not None else each.proration,
         usage=usage,
         correction=0,
+        kind=each.kind,
+        change_id=each.change_id,
     )
     return line if line.proration == 1 else _share(line)
+
+
+def _credit(each: BillablePeriod, price: Price, billed: Billed | None) -> Line | None:
+    """What is to be taken off for a period, or is left of it; None when nothing is.
+
+    Prices never change, so this is the share of what was billed for the period.
+    """
+    owed = _first(each, price, None)
+    whole = replace(
+        owed,
+        description=f"{owed.description}{_UNUSED}",
+        amount=-owed.amount,
+        steps=tuple(step._replace(amount=step.amount.copy_negate()) for step in owed.steps),
+        exact_amount=owed.exact_amount.copy_negate(),
+    )
+    if billed is not None:
+        step = flat_step("Less what was taken off before", (-billed.amount).amount, kind=StepKind.BILLED_BEFORE)
+        whole = replace(
+            whole,
+            amount=whole.amount - billed.amount,
+            steps=(*whole.steps, step),
+            exact_amount=exact_sum((whole.exact_amount, step.amount)),
+            correction=billed.correction + 1,
+        )
+    return whole if whole.amount.minor < 0 else None
 
 
 def _share(whole: Line) -> Line:
@@ -246,3 +281,4 @@ def _rated(line: Line, rating: Rating, usage: Usage) -> Line:
 
 
 _LATE: Final = " – late usage"
+_UNUSED: Final = " – unused"

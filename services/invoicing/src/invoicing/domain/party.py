@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 
 
@@ -46,6 +47,18 @@ class Seller:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CustomerName:
+    """What usage may call a customer beside its id, in periods that begin in `[since, until)`; None is no bound."""
+
+    key: str
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def counts_from(self, start: datetime) -> bool:
+        return (self.since is None or self.since <= start) and (self.until is None or start < self.until)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Customer:
     party: Party
     external_id: str
@@ -53,3 +66,9 @@ class Customer:
     time_zone: str
     net_terms_days: int
     collection_method: CollectionMethod
+    names: tuple[CustomerName, ...] = ()
+    """All that it is called beside its id: the external id is one of them."""
+
+    def names_from(self, start: datetime) -> list[str]:
+        """What usage in a period that begins then may call the customer beside its id."""
+        return [name.key for name in self.names if name.counts_from(start)]

@@ -29,6 +29,8 @@ class Billing:
     due_time: datetime | None
     billed_through_time: datetime | None
     """Everything with a bill time up to then has been looked at; None if nothing ever was."""
+    credit_since: datetime | None
+    """The bill time of the oldest credit that no invoice had room for."""
     revision: int
     """Counts how often the customer was marked: whether that happened while it was being billed."""
 
@@ -79,16 +81,24 @@ async def find_billing(tx: Tx, customer_id: str, *, lock: bool = False) -> Billi
         customer_id=row.customer_id,
         due_time=row.due_time,
         billed_through_time=row.billed_through_time,
+        credit_since=row.credit_since,
         revision=row.revision,
     )
 
 
-async def save_billing(tx: Tx, customer_id: str, *, due_time: datetime | None, billed_through_time: datetime) -> None:
+async def save_billing(
+    tx: Tx,
+    customer_id: str,
+    *,
+    due_time: datetime | None,
+    billed_through_time: datetime,
+    credit_since: datetime | None,
+) -> None:
     """When to come again. That begins a trace of its own: a subscription is not one story that never ends."""
     await tx.execute(
         update(billing)
         .where(billing.c.seller_id == tx.seller_id, billing.c.customer_id == customer_id)
-        .values(due_time=due_time, billed_through_time=billed_through_time, traceparent="")
+        .values(due_time=due_time, billed_through_time=billed_through_time, credit_since=credit_since, traceparent="")
     )
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import Row
 from common.money import Money
 from common.period import Period
 from invoicing.domain.invoice import Invoice, InvoiceId, State
-from invoicing.domain.line import Line, Usage
+from invoicing.domain.line import Line, LineKind, Usage
 from invoicing.domain.party import Address, CollectionMethod, Party
 from invoicing.domain.steps import RatingStep, StepKind
 
@@ -94,6 +94,8 @@ def line_row(line: Line) -> dict[str, object]:
         "usage_through_position": usage.through_position if usage else None,
         "usage_traceparents": list(usage.traceparents) if usage else None,
         "correction": line.correction,
+        "kind": line.kind.name,
+        "change_id": line.change_id,
     }
 
 
@@ -133,6 +135,8 @@ def line_of(row: Row[Any]) -> Line:  # Any: a row of `invoice_lines`
         proration=Fraction(row.proration_numerator, row.proration_denominator),
         usage=_usage(row) if row.meter else None,
         correction=row.correction,
+        kind=LineKind[row.kind],
+        change_id=row.change_id,
     )
 
 

@@ -94,9 +94,12 @@ invoice_lines = Table(
     Column("usage_through_position", BigInteger),
     Column("usage_traceparents", ARRAY(Text)),
     Column("correction", Integer, nullable=False),
+    Column("kind", Text, nullable=False, server_default="OWED"),
+    Column("change_id", Text, nullable=False, server_default=""),
     # What makes it impossible to bill a period of an item twice, whatever else goes wrong.
     UniqueConstraint(
-        *("seller_id", "item_id", "price_id", "period_start", "correction"), name="invoice_lines_billed_once"
+        *("seller_id", "item_id", "price_id", "period_start", "kind", "change_id", "correction"),
+        name="invoice_lines_billed_once",
     ),
     UniqueConstraint("seller_id", "invoice_id", "position", name="invoice_lines_position"),
     Index("invoice_lines_of_price", "seller_id", "price_id", "period_end"),
@@ -134,6 +137,7 @@ billing = Table(
     Column("customer_id", Text, primary_key=True),
     Column("due_time", Instant),
     Column("billed_through_time", Instant),
+    Column("credit_since", Instant, comment="the bill time of the oldest credit that no invoice had room for"),
     Column("revision", BigInteger, nullable=False),
     Column("traceparent", Text, nullable=False),
     Index("billing_due", "due_time", postgresql_where=text("due_time IS NOT NULL")),

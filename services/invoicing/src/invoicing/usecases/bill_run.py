@@ -10,7 +10,7 @@ from common.crash import crashpoint, register
 from common.db import Tx
 from common.rpc import Desk
 from invoicing import clients, store
-from invoicing.domain.consolidation import Bill, consolidate
+from invoicing.domain.consolidation import Bill, consolidate, left_waiting
 from invoicing.domain.errors import TooManyLines
 from invoicing.domain.invoice import Invoice, InvoiceId
 from invoicing.domain.lines_due import CORRECTION_WINDOW, lines_due, next_look
@@ -41,6 +41,7 @@ async def bill_customer(desk: Desk, customer_id: str, *, grace: timedelta) -> No
         return
     after = corrections_since(billing)
     looks: list[datetime] = []
+    waiting: list[datetime] = []
     for _ in range(SLICES_MAX):
         found = await facts.gather(desk, customer_id, after=after, through=now, as_of=now)
         is_all = found.through == now
@@ -56,12 +57,20 @@ async def bill_customer(desk: Desk, customer_id: str, *, grace: timedelta) -> No
             assert locked is not None, "a customer once known here stays known"
             billed = await store.already_billed(tx, [each.key for each in found.periods])
             due = lines_due(found.periods, found.prices, found.usage, billed, as_of=now, next_bill_time=next_bill_time)
-            for bill in consolidate(due):
+            bills = consolidate(due)
+            for bill in bills:
                 assert seller is not None
                 await _write(tx, bill, customer=found.customer, seller=seller, grace=grace)
+            waiting += left_waiting(due, bills)
             # What was marked while the neighbours were asked may not have been in their answers: it stays due.
             if is_all and locked.revision == billing.revision:
-                await store.save_billing(tx, customer_id, due_time=min(looks, default=None), billed_through_time=now)
+                await store.save_billing(
+                    tx,
+                    customer_id,
+                    due_time=min(looks, default=None),
+                    billed_through_time=now,
+                    credit_since=min(waiting, default=None),
+                )
             crashpoint(DRAFTED)
         if is_all:
             return
@@ -70,10 +79,13 @@ async def bill_customer(desk: Desk, customer_id: str, *, grace: timedelta) -> No
 
 
 def corrections_since(billing: store.Billing | None) -> datetime | None:
-    """From when on to ask for periods: also those that are billed, as long as late usage may change them."""
+    """From when on to ask for periods: also those that are billed, as long as late usage may change them, and credits
+    that wait.
+    """
     if billing is None or billing.billed_through_time is None:
         return None
-    return billing.billed_through_time - CORRECTION_WINDOW
+    since = billing.billed_through_time - CORRECTION_WINDOW
+    return since if billing.credit_since is None else min(since, billing.credit_since)
 
 
 async def _write(tx: Tx, bill: Bill, *, customer: Customer, seller: Seller, grace: timedelta) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import compress
 from typing import Final
 
 from common.crash import crashpoint, register
@@ -109,7 +108,7 @@ async def _recomputed(tx: Tx, draft: Invoice, facts: Facts) -> Invoice:
 
     lines = [anew(line) for line in draft.lines]
     # A correction that fitted when it was drafted may by now take off more than there is: then it waits again.
-    return draft.with_lines(list(compress(lines, payable(lines))))
+    return draft.with_lines([line for line in payable(lines) if line is not None])
 
 
 def _usage_key(line: Line, price: Price) -> UsageKey:

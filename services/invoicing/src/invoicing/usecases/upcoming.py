@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from itertools import compress
 
 from common.rpc import Desk
 from invoicing import clients, store
@@ -31,11 +30,12 @@ async def upcoming_invoice(desk: Desk, customer_id: str) -> Invoice:
     due = lines_due(found.periods, found.prices, found.usage, billed, as_of=now, next_bill_time=found.next_bill_time)
     currency = found.customer.currency
     in_currency = [each for each in due if each.line.amount.currency == currency]
-    coming = list(compress(in_currency, payable([each.line for each in in_currency])))
+    fitted = payable([each.line for each in in_currency])
+    coming = [(each.bill_time, line) for each, line in zip(in_currency, fitted, strict=True) if line is not None]
     bill = Bill(
         currency=currency,
-        bill_time=max((each.bill_time for each in coming), default=now),
-        lines=tuple(each.line for each in coming),
+        bill_time=max((bill_time for bill_time, _ in coming), default=now),
+        lines=tuple(line for _, line in coming),
     )
     draft = Invoice.draft(id=InvoiceId(""), customer=found.customer, bill=bill, at=now, grace=timedelta())
     return draft.looked_ahead()

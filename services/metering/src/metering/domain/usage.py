@@ -12,11 +12,18 @@ from common.period import Period
 class UsageQuery:
     customer_id: str
     external_id: str
-    """Empty when the customer has none; senders may name a customer by either."""
+    """Empty when the customer has none."""
     meter: str
     period: Period
+    names: tuple[str, ...] = ()
+    """What else the customer is called."""
     group_by: tuple[str, ...] = ()
     with_values: bool = False
+
+    @property
+    def customers(self) -> list[str]:
+        """All that senders may name the customer by."""
+        return sorted({self.customer_id, self.external_id, *self.names} - {""})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,7 +68,7 @@ async def list_events(tx: Tx, query: UsageQuery, *, after: EventPlace, limit: in
         .where(
             columns.seller_id == tx.seller_id,
             columns.meter == query.meter,
-            columns.customer.in_([query.customer_id, query.external_id]),
+            columns.customer.in_(query.customers),
             columns.time >= max(query.period.start, after.time),
             columns.time < query.period.end,
             tuple_(columns.time, columns.source, columns.event_id) > (after.time, *after.identity),

@@ -16,6 +16,8 @@ from metering.domain.usage import Usage, UsageGroup, UsageQuery
 TRACEPARENTS_MAX: Final = 4
 GROUPS_MAX: Final = 10_000
 VALUES_MAX: Final = 10_000
+SEPARATOR: Final = "\x1f"
+"""No key contains it: control characters are refused."""
 
 
 async def usages(tx: Tx, queries: Sequence[UsageQuery], *, meters: Mapping[str, Meter]) -> list[Usage]:
@@ -23,8 +25,7 @@ async def usages(tx: Tx, queries: Sequence[UsageQuery], *, meters: Mapping[str, 
     asked = [
         tx.seller_id,
         TRACEPARENTS_MAX,
-        [query.customer_id for query in queries],
-        [query.external_id for query in queries],
+        [SEPARATOR.join(query.customers) for query in queries],
         [query.meter for query in queries],
         [query.period.start for query in queries],
         [query.period.end for query in queries],
@@ -80,20 +81,21 @@ def _groups(row: asyncpg.Record, query: UsageQuery) -> tuple[UsageGroup, ...]:
 _COUNTED_WITH_THE_PROOF: Final = frozenset({Aggregation.SUM, Aggregation.COUNT})
 
 _PLAIN_QUERIES: Final = """
-unnest($3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[], $8::text[]) WITH ORDINALITY
-    AS q (customer_id, external_id, meter, start_time, end_time, aggregation, nth)
+unnest($3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::text[]) WITH ORDINALITY
+    AS q (customers, meter, start_time, end_time, aggregation, nth)
 """
 
 _QUERIES: Final = """
-unnest($3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[], $8::text[],
-       $9::text[], $10::text[], $11::text[], $12::boolean[]) WITH ORDINALITY
-    AS q (customer_id, external_id, meter, start_time, end_time, aggregation,
+unnest($3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::text[],
+       $8::text[], $9::text[], $10::text[], $11::boolean[]) WITH ORDINALITY
+    AS q (customers, meter, start_time, end_time, aggregation,
           unique_dimension, first_dimension, second_dimension, with_values, nth)
 """
 
-_COUNTED: Final = """
+# Arrays of different lengths do not pass through `unnest`: each is split where it is used.
+_COUNTED: Final = r"""
     FROM usage_events e
-    WHERE e.seller_id = $1 AND e.meter = q.meter AND e.customer = ANY (ARRAY[q.customer_id, q.external_id])
+    WHERE e.seller_id = $1 AND e.meter = q.meter AND e.customer = ANY (string_to_array(q.customers, E'\x1f'))
       AND e.time >= q.start_time AND e.time < q.end_time
 """
 
@@ -133,7 +135,7 @@ CROSS JOIN LATERAL (
                WHEN 'UNIQUE_COUNT' THEN (
                    SELECT count(DISTINCT (c.dimensions ->> q.unique_dimension) COLLATE "C") FROM counted c)
            END AS quantity,
-           CASE WHEN q.with_values AND u.event_count <= $14 THEN
+           CASE WHEN q.with_values AND u.event_count <= $13 THEN
                ARRAY(SELECT c.value FROM counted c ORDER BY c.time, c.source, c.event_id)
            END AS values
 ) a
@@ -166,7 +168,7 @@ CROSS JOIN LATERAL (
         ) e
         GROUP BY e.first, e.second
         ORDER BY e.first, e.second
-        LIMIT $13::bigint + 1
+        LIMIT $12::bigint + 1
     ) d
 ) g
 """
