@@ -24,7 +24,13 @@ from saldo.invoicing.v1.rating_service_pb2_grpc import MoneyServiceStub, RatingS
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
 from saldo.operations.v1.operations_service_pb2_grpc import OperationsServiceStub
 from saldo.payments.v1.payments_service_pb2_grpc import PaymentsServiceStub
+from saldo.subscriptions.v1.customers_service_pb2_grpc import CustomersServiceStub
+from saldo.subscriptions.v1.entitlement_service_pb2_grpc import EntitlementServiceStub
+from saldo.subscriptions.v1.personal_data_service_pb2_grpc import PersonalDataServiceStub
+from saldo.subscriptions.v1.plan_migration_service_pb2_grpc import PlanMigrationServiceStub
+from saldo.subscriptions.v1.seat_service_pb2_grpc import SeatServiceStub
 from saldo.subscriptions.v1.subscriptions_service_pb2_grpc import SubscriptionsServiceStub
+from saldo.subscriptions.v1.tax_id_service_pb2_grpc import TaxIdServiceStub
 
 DEADLINE_SECONDS: Final = 15.0
 PATIENCE_SECONDS: Final = 90.0
@@ -74,6 +80,12 @@ class Client:
         self.catalog = CatalogServiceStub(self._channels["catalog"])
         self.coupons = CouponServiceStub(self._channels["catalog"])
         self.subscriptions = SubscriptionsServiceStub(self._channels["subscriptions"])
+        self.customers = CustomersServiceStub(self._channels["subscriptions"])
+        self.tax_ids = TaxIdServiceStub(self._channels["subscriptions"])
+        self.personal_data = PersonalDataServiceStub(self._channels["subscriptions"])
+        self.entitlements = EntitlementServiceStub(self._channels["subscriptions"])
+        self.seats = SeatServiceStub(self._channels["subscriptions"])
+        self.plan_migrations = PlanMigrationServiceStub(self._channels["subscriptions"])
         self.metering = MeteringServiceStub(self._channels["metering"])
         self.invoicing = InvoicingServiceStub(self._channels["invoicing"])
         self.rating = RatingServiceStub(self._channels["invoicing"])

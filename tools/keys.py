@@ -1,4 +1,4 @@
-"""Knows the keys of a suite on one machine: who may sign tokens, and how to sign one for oneself."""
+"""Knows the keys of a suite on one machine: of tokens, with a way to sign one for oneself, and of personal data."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from common.auth import jwk, sign
 from common.caller import Role, service_actor
 from common.ids import SellerId
+from common.vault import new_master_key
 from tools.accounts import write_private
 from tools.databases import SERVICES
 
@@ -24,7 +25,7 @@ TOKEN_LIFETIME: Final = timedelta(hours=12)
 
 
 class Keys:
-    """A folder with a key pair for the issuer and for every service, and the key set that all of them believe."""
+    """A folder with a key pair for the issuer and every service, the key set that all of them believe, a master key."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -32,6 +33,11 @@ class Keys:
     @property
     def jwks(self) -> Path:
         return self.folder / "jwks.json"
+
+    @property
+    def master_keys(self) -> Path:
+        """Under which subscriptions keeps the keys of its customers' personal data."""
+        return self.folder / "subscriptions-master-keys"
 
     def private(self, name: str) -> Path:
         return self.folder / f"{name}.pem"
@@ -45,6 +51,8 @@ class Keys:
         wanted = json.dumps({"keys": entries}, indent=2)
         if not self.jwks.exists() or self.jwks.read_text() != wanted:
             write_private(self.jwks, wanted)
+        if not self.master_keys.exists():
+            write_private(self.master_keys, new_master_key("k1"))
 
     def token(
         self,

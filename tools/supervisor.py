@@ -237,6 +237,8 @@ class Supervisor:
             "SALDO_READY_FILE": str(_ready_file(self._folder, name)),
             "SALDO_OTLP_ENDPOINT": self._otlp_endpoint,
         }
+        if name == "subscriptions":
+            told["SALDO_MASTER_KEYS"] = str(keys / "subscriptions-master-keys")
         if name == "payments":
             told["SALDO_SIMULATED_GATEWAY_URL"] = self._urls["simulated_gateway"]
         return told

@@ -11,49 +11,100 @@ from itertools import pairwise
 from typing import Any, Final
 
 from tools.check import rater
+from tools.check.agreement import agreement_of
 from tools.check.calendar import Span
 from tools.check.counting import Counting
+from tools.check.covers import without
 from tools.check.rater import Capacity, Dynamic, Matrix, Percentage, Tariff, Used
 from tools.check.records import Records, Row
 from tools.check.report import Invariant, Tally
-from tools.check.schedule import Agreement, Billable, BilledKey, Terms, billables
+from tools.check.schedule import Billable, BilledKey, billables
 from tools.check.tariff import tariff_of
 
 OF_EVENTS: Final = (Percentage, Matrix, Dynamic, Capacity)
 """The models for which one quantity says too little."""
 
+OWED: Final = "OWED"
+
 
 def every_period_once(records: Records, tally: Tally) -> None:
-    """What subscriptions agreed to, computed anew, is what stands on invoices: nothing missing, nothing twice."""
+    """What subscriptions agreed to, computed anew, is what stands on invoices: nothing missing, nothing twice.
+
+    A credit may wait for an invoice that it can be taken off: whether it waits too long, another invariant says.
+    """
     firsts: dict[BilledKey, list[Row]] = defaultdict(list)
     for line in _standing_lines(records):
         if line["correction"] == 0:
             firsts[key_of(line)].append(line)
     for billable in expected(records):
         lines = firsts.pop(billable.key, [])
-        where = f"{billable.terms.item_id} {billable.period}"
-        tally.check(len(lines) == 1, f"{where} is on {len(lines)} invoices")
+        where = f"{billable.item_id} {billable.period}"
+        can_wait = billable.kind != OWED
+        tally.check(len(lines) == 1 or (can_wait and not lines), f"{where} is on {len(lines)} invoices")
         for line in lines[:1]:
             same = (line["period_end"], line["full_period_start"], line["full_period_end"], line["subscription_id"])
-            due = (billable.period.end, billable.full.start, billable.full.end, billable.agreement.id)
+            due = (billable.period.end, billable.full.start, billable.full.end, billable.subscription_id)
             tally.check(same == due, f"{line['id']} covers another period than {where}")
     for key, lines in firsts.items():
         tally.check(False, f"{lines[0]['id']} bills {key.item_id} from {key.period_start} for no reason")
 
 
 def no_overlap(records: Records, tally: Tally) -> None:
-    """Two lines of one item and price never cover the same instant, unless one corrects the other."""
+    """Two lines of one item and price cover the same instant only when one corrects the other, or when a change made
+    one of them due: what it was due instead of was credited, or kept at somebody's wish.
+    """
     periods: dict[tuple[str, str], dict[datetime, Row]] = defaultdict(dict)
     for line in _standing_lines(records):
-        periods[line["item_id"], line["price_id"]].setdefault(line["period_start"], line)
-    for lines in periods.values():
+        if line["kind"] == OWED and not line["change_id"]:
+            periods[line["item_id"], line["price_id"]].setdefault(line["period_start"], line)
+    credited: dict[tuple[str, str], list[Span]] = defaultdict(list)
+    for billable in expected(records):
+        if billable.kind != OWED:
+            credited[billable.item_id, billable.terms.price.id].append(billable.period)
+    for key, lines in periods.items():
         ordered = [lines[start] for start in sorted(lines)]
         for before, after in pairwise(ordered):
-            tally.check(before["period_end"] <= after["period_start"], f"{before['id']} and {after['id']}")
+            holds = before["period_end"] <= after["period_start"] or not list(
+                without(Span(after["period_start"], min(before["period_end"], after["period_end"])), credited[key])
+            )
+            tally.check(holds, f"{before['id']} and {after['id']}")
+
+
+def credits_taken_off(records: Records, tally: Tally) -> None:
+    """Every credit is taken off, never more than it is, as soon as an invoice leaves anything to take it off."""
+    prices = tariffs(records)
+    lines = lines_by_key(records)
+    invoices: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in records.rows("invoicing", "invoices"):
+        if row["state"] not in ("DRAFT", "VOID"):
+            invoices[row["customer_id"], row["currency"]].append(row)
+    for billable in expected(records):
+        if billable.kind == OWED:
+            continue
+        where = f"{billable.kind} {billable.item_id} {billable.period}"
+        with tally.checking(where):
+            currency, _ = prices[billable.terms.price.id]
+            taken = -sum(line["amount_minor"] for line in lines.get(billable.key, ()))
+            due = -_licensed(billable, prices)
+            tally.check(0 <= taken <= due, f"{where}: {taken} of {due} {currency} taken off")
+            for row in invoices.get((billable.terms.customer_id, currency), ()) if taken < due else ():
+                # As much is taken off as there is: what waits has left nothing to be paid by those who knew of it.
+                free = row["total_minor"] > 0 and _knew_of(row, billable, records)
+                tally.check(not free, f"{where}: {due - taken} {currency} could be taken off {row['id']}")
+
+
+def _knew_of(invoice: Row, credit: Billable, records: Records) -> bool:
+    """Whether an invoice was made after a credit was due, or bills what the same change made due."""
+    own = records.by("invoicing", "invoice_lines", "invoice_id").get(invoice["id"], ())
+    told = credit.change_id != "" and any(line["change_id"] == credit.change_id for line in own)
+    return bool(invoice["bill_time"] > credit.bill_time) or (told and bool(invoice["bill_time"] == credit.bill_time))
 
 
 def amounts_rated_anew(records: Records, tally: Tally) -> None:
-    """Every line costs what the price says for its quantity and share; corrections are the difference, to the cent."""
+    """Every line costs what the price says for its quantity and share; corrections are the difference, to the cent.
+
+    A credit is the same the other way round, all of it or as much as an invoice had room for.
+    """
     prices = tariffs(records)
     counting = Counting(records)
     shares = {billable.key: billable for billable in expected(records)}
@@ -65,14 +116,17 @@ def amounts_rated_anew(records: Records, tally: Tally) -> None:
                 currency, tariff = prices[line["price_id"]]
                 used = _used(line, billable, tariff, counting)
                 share = billable.share if billable is not None else Fraction(1)
-                due = rater.minor(rater.cost(tariff, used) * share, currency) - billed
+                whole = rater.minor(rater.cost(tariff, used) * share, currency)
+                due = (whole if key.kind == OWED else -whole) - billed
+                amount = line["amount_minor"]
+                holds = amount == due if key.kind == OWED else due <= amount < 0
                 tally.check(
-                    line["amount_minor"] == due and line["currency"] == currency,
-                    f"{line['id']} is {line['amount_minor']} {line['currency']}, rated anew {due} {currency}",
+                    holds and line["currency"] == currency,
+                    f"{line['id']} is {amount} {line['currency']}, rated anew {due} {currency}",
                 )
                 told = Fraction(line["proration_numerator"], line["proration_denominator"])
                 tally.check(told == share, f"{line['id']} says {told} of the period, not {share}")
-                billed += line["amount_minor"]
+                billed += amount
 
 
 def corrections_add_up(records: Records, tally: Tally) -> None:
@@ -95,11 +149,12 @@ def steps_explain_amounts(records: Records, tally: Tally) -> None:
             exact = Fraction(line["exact_amount"])
             rounded = rater.minor(exact, line["currency"])
             # What was billed before is taken off after rounding, which at half a cent below zero is another rounding.
-            near = abs(rounded - line["amount_minor"]) <= (1 if line["correction"] else 0)
+            near = abs(rounded - line["amount_minor"]) <= (1 if line["correction"] or line["kind"] != OWED else 0)
             tally.check(told == exact and near, f"{line['id']}: its steps add up to {told}")
             for number, step in enumerate(steps):
                 if step.get("kind"):
-                    explained = Fraction(step["amount"]) == _explained(step)
+                    sign = 1 if line["kind"] == OWED else -1
+                    explained = Fraction(step["amount"]) == _explained(step, sign)
                     tally.check(explained, f"{line['id']}: step {number} is not {step['amount']}")
 
 
@@ -150,13 +205,10 @@ def numbers_gapless(records: Records, tally: Tally) -> None:
 
 def expected(records: Records) -> Iterator[Billable]:
     """Everything that has to be billed by now, computed anew."""
-    pauses = records.by("subscriptions", "pauses", "subscription_id")
-    items = records.by("subscriptions", "subscription_items", "subscription_id")
+    changes = records.by("subscriptions", "subscription_changes", "subscription_id")
     for row in records.rows("subscriptions", "subscriptions"):
-        agreement = _agreement(row, pauses.get(row["id"], ()))
-        now = records.now("invoicing", row["seller_id"])
-        for item in items.get(row["id"], ()):
-            yield from billables(agreement, _terms(item), through=now)
+        agreement = agreement_of(row, changes.get(row["id"], ()))
+        yield from billables(agreement, through=records.now("invoicing", row["seller_id"]))
 
 
 def lines_by_key(records: Records) -> dict[BilledKey, list[Row]]:
@@ -168,7 +220,7 @@ def lines_by_key(records: Records) -> dict[BilledKey, list[Row]]:
 
 
 def key_of(line: Row) -> BilledKey:
-    return BilledKey(line["item_id"], line["price_id"], line["period_start"])
+    return BilledKey(line["item_id"], line["price_id"], line["period_start"], line["kind"], line["change_id"])
 
 
 def span_of(line: Row) -> Span:
@@ -187,50 +239,29 @@ def _used(line: Row, billable: Billable | None, tariff: Tariff, counting: Counti
         return counting.used(line, counting.considered(line, span_of(line), tariff.model), tariff.model)
     if line["usage_quantity"] is not None:
         return Used(quantity=Fraction(line["usage_quantity"]))
-    if billable is not None and billable.terms.quantity is not None:
-        return Used(quantity=billable.terms.quantity)
+    if billable is not None and billable.terms.price.quantity is not None:
+        return Used(quantity=billable.terms.price.quantity)
     return Used(quantity=Fraction(line["quantity"]))
 
 
-def _explained(step: Mapping[str, Any]) -> Fraction:  # Any: JSON as invoicing stores a step
+def _explained(step: Mapping[str, Any], sign: int) -> Fraction:  # Any: JSON as invoicing stores a step
     """What a step comes to by its own numbers; of a kind that has none to multiply it is taken at its word."""
     match step["kind"]:
         case "UNITS" | "PACKAGES" | "FIXED_FEE":
-            return Fraction(step["quantity"]) * Fraction(step["unit_price"])
+            return sign * Fraction(step["quantity"]) * Fraction(step["unit_price"])
         case "PERCENT":
-            return Fraction(step["quantity"]) * Fraction(step["percent"]) / 100
+            return sign * Fraction(step["quantity"]) * Fraction(step["percent"]) / 100
         case "CONVERSION" | "FREE" | "REMARK":
             return Fraction(0)
     return Fraction(step["amount"])
 
 
-def _agreement(row: Row, pauses: Any) -> Agreement:  # Any: rows of `pauses`
-    return Agreement(
-        id=row["id"],
-        customer_id=row["customer_id"],
-        zone=row["time_zone"],
-        anchor=row["billing_anchor"],
-        start=row["start_time"],
-        # Databases that are older than trials have no such column.
-        trial_end=row.get("trial_end_time"),
-        pauses=tuple(sorted((pause["start_time"], pause["end_time"]) for pause in pauses)),
-        end=row["end_time"] or row["cancel_time"],
-        # A notice only tells the end while it is the end: a cancellation before it comes unforeseen.
-        notice_given=row["notice_time"],
-        cancel_time=row["cancel_time"],
-    )
-
-
-def _terms(row: Row) -> Terms:
-    return Terms(
-        item_id=row["id"],
-        price_id=row["price_id"],
-        unit=row["interval_unit"],
-        count=row["interval_count"],
-        in_advance=row["billing_timing"] == "IN_ADVANCE",
-        meter=row["meter"],
-        quantity=None if row["quantity"] is None else Fraction(row["quantity"]),
-    )
+def _licensed(billable: Billable, prices: Mapping[str, tuple[str, Tariff]]) -> int:
+    """What a billable comes to that has a quantity, below zero for a credit."""
+    currency, tariff = prices[billable.terms.price.id]
+    assert billable.terms.price.quantity is not None, "only what is licensed is billed in advance"
+    whole = rater.minor(rater.cost(tariff, Used(quantity=billable.terms.price.quantity)) * billable.share, currency)
+    return whole if billable.kind == OWED else -whole
 
 
 def tariffs(records: Records) -> Mapping[str, tuple[str, Tariff]]:
@@ -255,7 +286,10 @@ _BILLING: Final = ("subscriptions", "invoicing")
 
 INVARIANTS: Final = (
     Invariant(name="every period of every item is invoiced exactly once", needs=_BILLING, verify=every_period_once),
-    Invariant(name="no two lines of an item overlap", needs=("invoicing",), verify=no_overlap),
+    Invariant(name="no two lines of an item overlap", needs=_BILLING, verify=no_overlap),
+    Invariant(
+        name="every credit is taken off as soon as it can be", needs=("catalog", *_BILLING), verify=credits_taken_off
+    ),
     Invariant(
         name="every amount agrees with the independent rater",
         needs=("catalog", "metering", *_BILLING),

@@ -47,6 +47,10 @@ class Rhythm:
             moved = _add_months(civil, steps * (12 if self.unit == "YEAR" else 1))
         return moved.replace(tzinfo=zone, fold=0).astimezone(UTC)
 
+    def span_at(self, instant: datetime) -> Span:
+        """The period that an instant lies in."""
+        return next(self.spans(instant, instant + MICROSECOND))
+
     def spans(self, start: datetime, end: datetime) -> Iterator[Span]:
         """The whole periods that have an instant in common with `[start, end)`."""
         n = 0
@@ -72,9 +76,12 @@ def days_later(instant: datetime, days: int, zone: str) -> datetime:
 def share(part: Span, whole: Span, zone: str) -> Fraction:
     """Civil days of the part over civil days of the whole; by duration when the whole lies in one day."""
     days = _days(whole, zone)
-    if days == 0:
-        return Fraction((part.end - part.start) // MICROSECOND, (whole.end - whole.start) // MICROSECOND)
-    return Fraction(_days(part, zone), days)
+    return exact_share(part, whole) if days == 0 else Fraction(_days(part, zone), days)
+
+
+def exact_share(part: Span, whole: Span) -> Fraction:
+    """Time over time, to the microsecond."""
+    return Fraction((part.end - part.start) // MICROSECOND, (whole.end - whole.start) // MICROSECOND)
 
 
 def _days(span: Span, zone: str) -> int:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
-from itertools import chain
+from typing import Final
 
 from tools.check.calendar import Span
+from tools.check.naming import Naming
 from tools.check.rater import Capacity, Group, Matrix, Model, Percentage, Used
 from tools.check.records import Records, Row
+
+COUNTED_BEFORE: Final = timedelta(minutes=10)
+"""How long before an invoice is written its usage may have been asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +41,14 @@ class Counting:
 
     def __init__(self, records: Records) -> None:
         ingests = {(row["seller_id"], row["id"]): row for row in records.rows("metering", "ingests")}
-        customers: dict[tuple[str, str], str] = {
-            (row["seller_id"], row["external_id"]): row["id"]
-            for row in records.rows("subscriptions", "customers")
-            if row["external_id"]
-        }
         self._meters = {(row["seller_id"], row["code"]): row for row in records.rows("metering", "meters")}
-        self._customers = {row["id"]: row["customer_id"] for row in records.rows("subscriptions", "subscriptions")}
+        self._invoices = {row["id"]: row for row in records.rows("invoicing", "invoices")}
+        self._naming = Naming(records)
         self._found: dict[tuple[str, str, str], list[Counted]] = defaultdict(list)
+        """By seller, by whatever name they call the customer, and by meter."""
         for row in records.rows("metering", "usage_events"):
             ingest = ingests.get((row["seller_id"], row["ingest_id"]))
-            named = (row["seller_id"], row["customer"])
-            customer = customers[named] if named in customers else row["customer"]
-            self._found[row["seller_id"], customer, row["meter"]].append(
+            self._found[row["seller_id"], row["customer"], row["meter"]].append(
                 Counted(
                     row["meter"],
                     row["time"],
@@ -66,13 +66,28 @@ class Counting:
             events.sort(key=_order)
 
     def inside(self, line: Row, span: Span, model: Model | None = None) -> Sequence[Counted]:
-        """Those in a span, whenever they were ingested: of the line's meter, and of others that the model looks at."""
-        return list(chain.from_iterable(self._inside(line, meter, span) for meter in meters_of(line, model)))
+        """Those in a span, whenever they were ingested: of the line's meter, and of others that the model looks at.
+
+        By the names that the customer had for all that was known when the line was made, and still has.
+        """
+        *_, names = self._names(line)
+        invoice = self._invoices[line["invoice_id"]]
+        lost = self._naming.lost(invoice["seller_id"], invoice["customer_id"])
+        return self._inside(line, names - lost, span, model)
 
     def considered(self, line: Row, span: Span, model: Model) -> Sequence[Counted]:
-        """Those of them that were ingested when the line was made."""
+        """Those of them that were ingested when the line was made, by what was known of the customer's names then.
+
+        When a line was counted is not told to the second: if an alias came or went about that time, what the line
+        proves says which it is, and by neither it proves nothing.
+        """
         through = line["usage_through_position"]
-        return [event for event in self.inside(line, span, model) if event.position <= through]
+        *before, last = self._names(line)
+        for names in before:
+            found = [event for event in self._inside(line, names, span, model) if event.position <= through]
+            if proof(line, found, model) == line["usage_digest"]:
+                return found
+        return [event for event in self._inside(line, last, span, model) if event.position <= through]
 
     def quantity(self, line: Row, events: Sequence[Counted], meter: str = "") -> Fraction:
         """Of the events of a meter, the line's own unless another is named, in order of time.
@@ -107,11 +122,26 @@ class Counting:
             return Used(meters={meter: self.quantity(line, events, meter) for meter in meters_of(line, model)})
         return Used(quantity=self.quantity(line, events))
 
-    def _inside(self, line: Row, meter: str, span: Span) -> Sequence[Counted]:
-        customer = self._customers.get(line["subscription_id"], "")
-        events = self._found.get((line["seller_id"], customer, meter), ())
-        first = bisect_left(events, span.start, key=_time)
-        return events[first : bisect_left(events, span.end, key=_time)]
+    def _names(self, line: Row) -> list[frozenset[str]]:
+        invoice = self._invoices[line["invoice_id"]]
+        return self._naming.names(
+            invoice["seller_id"],
+            invoice["customer_id"],
+            start=line["period_start"],
+            known=Span(invoice["create_time"] - COUNTED_BEFORE, max(invoice["create_time"], invoice["finalize_time"])),
+        )
+
+    def _inside(self, line: Row, names: Iterable[str], span: Span, model: Model | None) -> Sequence[Counted]:
+        """In order of meter, then of time."""
+        found: list[Counted] = []
+        for meter in meters_of(line, model):
+            of_meter: list[Counted] = []
+            for name in names:
+                events = self._found.get((line["seller_id"], name, meter), ())
+                first = bisect_left(events, span.start, key=_time)
+                of_meter += events[first : bisect_left(events, span.end, key=_time)]
+            found += sorted(of_meter, key=_order)
+        return found
 
     def _groups(self, line: Row, events: Sequence[Counted], dimensions: Sequence[str]) -> list[Group]:
         found: dict[tuple[str, ...], list[Counted]] = defaultdict(list)
@@ -127,6 +157,26 @@ def meters_of(line: Row, model: Model | None) -> list[str]:
     """In order of their codes: the line's own, and those of a capacity."""
     sizes = model.sizes if isinstance(model, Capacity) else ()
     return sorted({line["meter"], *(meter for size in sizes for meter in size.limits)})
+
+
+def proof(line: Row, events: Sequence[Counted], model: Model | None) -> str:
+    """The digest of the events of one meter; of several, SHA-256 over code and digest of each, in order of code."""
+    found = {meter: digest(event for event in events if event.meter == meter) for meter in meters_of(line, model)}
+    if len(found) == 1:
+        return found[line["meter"]]
+    return hashlib.sha256("\n".join(f"{meter}\x1f{each}" for meter, each in found.items()).encode()).hexdigest()
+
+
+def digest(events: Iterable[Counted]) -> str:
+    """SHA-256 over source, id and value of the events in order of source and id."""
+    ordered = sorted(events, key=lambda event: (event.source, event.id))
+    text = "\n".join(f"{event.source}\x1f{event.id}\x1f{_plain(event.value)}" for event in ordered)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: Decimal) -> str:
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _order(event: Counted) -> tuple[datetime, str, str]:

@@ -31,22 +31,10 @@ DUE: Final = (
     Due(
         service="subscriptions",
         table="subscriptions",
-        column="start_time",
-        applies=lambda row: bool(row["state"] == "PENDING"),
-    ),
-    Due(
-        service="subscriptions",
-        table="subscriptions",
-        column="trial_end_time",
-        applies=lambda row: bool(row["state"] == "TRIALING"),
-    ),
-    Due(
-        service="subscriptions",
-        table="subscriptions",
         column="cancel_time",
         applies=lambda row: bool(row["state"] != "CANCELLED"),
     ),
-    Due(service="subscriptions", table="subscriptions", column="next_period_end_time"),
+    Due(service="subscriptions", table="subscriptions", column="next_moment_time"),
     Due(
         service="invoicing",
         table="invoices",

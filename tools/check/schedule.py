@@ -1,21 +1,20 @@
-"""Knows what is to be billed when, computed anew from what was agreed and what happened, by rules of its own.
+"""Knows what is to be billed when: the log read again from the beginning, by rules of its own.
 
-in advance   every full period in which service was begun, from there to its end, when service begins in it
-in arrears   every part of a full period that was served, when the full period or the subscription ends
-once         the civil day that begins when billing does, if it came to that
-
-Service during a trial is not billed: here it has not begun before the trial is over.
+Each decision, and each revocation, makes another view of all of time. By each view, what begins or falls due up to the
+next decision is settled against what was billed before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from fractions import Fraction
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from tools.check.calendar import Rhythm, Span, days_later, share
+from tools.check.agreement import Agreement, Change, Knowledge
+from tools.check.calendar import Span, days_later, exact_share, share
+from tools.check.covers import Cover, joined, without
+from tools.check.terms import Run, Terms, View
 
 
 class BilledKey(NamedTuple):
@@ -24,139 +23,272 @@ class BilledKey(NamedTuple):
     item_id: str
     price_id: str
     period_start: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Agreement:
-    """A subscription, as far as the time of its bills depends on it."""
-
-    id: str
-    customer_id: str
-    zone: str
-    anchor: datetime
-    start: datetime
-    trial_end: datetime | None
-    pauses: tuple[tuple[datetime, datetime | None], ...]
-    end: datetime | None
-    """When it ended, or will."""
-    notice_given: datetime | None
-    """When it was decided that it ends at `cancel_time`; it may have ended before that all the same."""
-    cancel_time: datetime | None
-
-    @property
-    def billed_from(self) -> datetime:
-        return self.start if self.trial_end is None else self.trial_end
-
-    @property
-    def stretches(self) -> list[_Stretch]:
-        """Service without a break, in order."""
-        starts = [self.billed_from, *(end for _, end in self.pauses if end is not None)]
-        stops: list[datetime | None] = [*(start for start, _ in self.pauses), self.end]
-        foreseen = self.cancel_time is not None and self.end == self.cancel_time
-        return [
-            _Stretch(start, stop, foreseen=foreseen and n == len(self.pauses))
-            for n, (start, stop) in enumerate(zip(starts, stops, strict=False))
-            if stop is None or start <= stop
-        ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """An item of a subscription, as far as the time of its bills depends on it."""
-
-    item_id: str
-    price_id: str
-    unit: str
-    count: int
-    in_advance: bool
-    meter: str
-    quantity: Fraction | None
+    kind: str
+    change_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Billable:
     """Something that is to be billed once."""
 
-    agreement: Agreement
+    subscription_id: str
+    item_id: str
     terms: Terms
     period: Span
     full: Span
+    part: Fraction
+    """How much of the full period it is."""
     bill_time: datetime
+    kind: str
+    change_id: str
 
     @property
     def key(self) -> BilledKey:
-        return BilledKey(self.terms.item_id, self.terms.price_id, self.period.start)
+        return BilledKey(self.item_id, self.terms.price.id, self.period.start, self.kind, self.change_id)
 
     @property
     def share(self) -> Fraction:
         """What part of the price is owed. The usage of a part of a period is itself only a part."""
-        return Fraction(1) if self.terms.meter else share(self.period, self.full, self.agreement.zone)
+        return Fraction(1) if self.terms.price.meter else self.part
 
 
-def billables(agreement: Agreement, terms: Terms, *, through: datetime) -> Iterator[Billable]:
-    """Everything of an item with a bill time up to `through`."""
-    for full, period, bill_time in _parts(agreement, terms, through):
-        if bill_time <= through:
-            yield Billable(agreement=agreement, terms=terms, period=period, full=full, bill_time=bill_time)
+def billables(agreement: Agreement, *, through: datetime) -> list[Billable]:
+    """Everything of a subscription with a bill time up to `through`, in order of bill time."""
+    books: dict[str, _Book] = {}
+    for knowledge in agreement.knowledge():
+        until = through if knowledge.until is None else min(through, knowledge.until)
+        view = View(agreement, knowledge.changes)
+        for item_id in view.item_ids:
+            book = books.setdefault(item_id, _Book(agreement, item_id))
+            book.settle(view, knowledge, until=until)
+    found = [each for book in books.values() for each in book.billed]
+    return sorted((each for each in found if each.bill_time <= through), key=lambda each: each.bill_time)
+
+
+@dataclass(slots=True)
+class _Book:
+    """What was billed of an item."""
+
+    agreement: Agreement
+    item_id: str
+    billed: list[Billable] = field(default_factory=list)
+    covers: list[Cover] = field(default_factory=list)
+    settled: list[Span] = field(default_factory=list)
+    """What was billed in arrears."""
+    is_once_billed: bool = False
+    bills: int = 0
+
+    def settle(self, view: View, knowledge: Knowledge, *, until: datetime) -> None:
+        """What begins or falls due up to `until` by what is known."""
+        turn = _Turn(self, view, knowledge, until)
+        turn.compare()
+        for run in view.runs(self.item_id):
+            if run.start > until:
+                break
+            if run.terms is None:
+                continue
+            if run.terms.price.is_once:
+                turn.bill_once(run, run.terms)
+            elif run.terms.price.in_advance:
+                turn.bill_in_advance(run, run.terms)
+            else:
+                turn.bill_in_arrears(run, run.terms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Loss:
+    """What is taken back of a piece, by what."""
+
+    piece: Cover
+    terms: Terms
+    kind: str
+    cause: Change | None
+    bill_time: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class _Stretch:
-    start: datetime
-    end: datetime | None
-    foreseen: bool
-    """Whether the end was known before it came. One that was not comes after all else of its instant."""
+class _Turn:
+    """What is billed of an item by one view of all of time."""
 
-    def lasts_at(self, instant: datetime) -> bool:
-        return self.end is None or instant < self.end or (instant == self.end and not self.foreseen)
+    book: _Book
+    view: View
+    knowledge: Knowledge
+    until: datetime
+
+    def compare(self) -> None:
+        """What was billed in advance with what is wanted of it."""
+        losses: list[_Loss] = []
+        for run in self.view.stretches(self.book.item_id):
+            pieces = [piece for cover in self.book.covers for piece in cover.cut(run)]
+            kept: list[Cover] = []
+            for piece in pieces:
+                inside = run.start <= piece.span.start and (run.end is None or piece.span.start < run.end)
+                if inside and piece.span.start <= self.until and piece.wanted != run.terms:
+                    left = self._left_covered(piece, run.terms, losses)
+                    kept += [left] if left else []
+                else:
+                    kept.append(piece)
+            self.book.covers = joined(kept)
+        self._credit(losses)
+
+    def _left_covered(self, piece: Cover, wanted: Terms | None, losses: list[_Loss]) -> Cover | None:
+        """What stays of a piece of which something else is wanted now; what does not is credited, or forfeit."""
+        setter = self.view.setter(self.book.item_id, piece.span.start)
+        unused = "KEEP" if setter is None else setter.unused
+        if wanted is None:
+            if unused == "KEEP" or piece.wanted is None:
+                return replace(piece, wanted=None)
+            losses.append(self._loss(piece, piece.wanted, unused))
+            return None
+        is_same_price = wanted.price.id == piece.paid.price.id
+        counts = unused == "KEEP" or wanted == piece.paid or piece.wanted is None
+        if piece.wanted is not None and is_same_price and wanted.customer_id == piece.wanted.customer_id:
+            counts = counts or _quantity(wanted) > _quantity(piece.wanted)
+        if not counts:
+            losses.append(self._loss(piece, piece.wanted or piece.paid, unused))
+        elif is_same_price and _quantity(wanted) <= _quantity(piece.paid):
+            return replace(piece, wanted=wanted)
+        elif is_same_price:
+            losses.append(self._loss(piece, piece.paid, unused))
+        return None
+
+    def _loss(self, piece: Cover, terms: Terms, unused: str) -> _Loss:
+        return _Loss(
+            piece=piece,
+            terms=replace(terms, customer_id=piece.paid.customer_id),
+            kind="REFUND" if unused == "REFUND" else "CREDIT",
+            cause=self.view.cause(self.book.item_id, piece.span.start),
+            bill_time=self._not_before(piece.span.start),
+        )
+
+    def _credit(self, losses: list[_Loss]) -> None:
+        """What one change takes back of one bill at once is one credit, whatever else lies in it."""
+        whole: list[_Loss] = []
+        for loss in sorted(losses, key=lambda each: each.piece.span):
+            span = loss.piece.span
+            if whole and whole[-1].piece.span.end == span.start:
+                longer = Span(whole[-1].piece.span.start, span.end)
+                if replace(whole[-1], piece=replace(whole[-1].piece, span=span)) == loss:
+                    whole[-1] = replace(loss, piece=replace(loss.piece, span=longer))
+                    continue
+            whole.append(loss)
+        for loss in whole:
+            span, full = loss.piece.span, loss.piece.full
+            part = self._part(span, full, loss.piece.proration or self._measure(loss.cause))
+            if part:
+                self._bill(loss.terms, span, full, part, span.start, kind=loss.kind, change_id=_id(loss.cause))
+
+    def bill_once(self, run: Run, terms: Terms) -> None:
+        if not self.book.is_once_billed:
+            self.book.is_once_billed = True
+            day = Span(run.start, days_later(run.start, 1, self.agreement.zone))
+            self._bill(terms, day, day, Fraction(1), run.start, change_id=self._made_due_by(run, run.start))
+
+    def bill_in_advance(self, run: Run, terms: Terms) -> None:
+        at = run.start
+        while at <= self.until and (run.end is None or at < run.end):
+            covering = next((each for each in self.book.covers if each.span.start <= at < each.span.end), None)
+            if covering is not None:
+                at = covering.span.end
+                continue
+            full = self.view.period(run, at)
+            following = [each.span.start for each in self.book.covers if each.span.start > at]
+            end = min([full.end, *following, *([run.end] if run.end else [])])
+            self._cover(run, terms, Span(at, end), full)
+            at = end
+
+    def _cover(self, run: Run, terms: Terms, span: Span, full: Span) -> None:
+        measured = None if span == full else self._measure(self.view.cause(self.book.item_id, span.start))
+        self.book.bills += 1
+        self.book.covers.append(
+            Cover(
+                bill=self.book.bills,
+                span=span,
+                full=full,
+                paid=terms,
+                wanted=terms,
+                proration=measured,
+            )
+        )
+        part = self._part(span, full, measured)
+        change_id = self._made_due_by(run, span.start)
+        if part or not change_id:
+            self._bill(terms, span, full, part, span.start, change_id=change_id)
+
+    def bill_in_arrears(self, run: Run, terms: Terms) -> None:
+        settlements = self.view.settlements(self.book.item_id)
+        at = run.start
+        while at <= self.until and (run.end is None or at < run.end):
+            full = self.view.period(run, at)
+            end = min([full.end, *([run.end] if run.end else [])])
+            # The periods may go on elsewhere, but what was used up to there is settled there.
+            end = min([end, *(each for each in settlements if at < each)])
+            bill_time = min([full.end, *(each for each in settlements if end <= each)])
+            if self._not_before(bill_time) <= self.until:
+                for rest in without(Span(at, end), self.book.settled):
+                    measured = self._measure(self.view.cause(self.book.item_id, rest.start))
+                    part = self._part(rest, full, measured)
+                    begun_by = self.view.cause(self.book.item_id, run.start) if rest.start == run.start else None
+                    self._bill(terms, rest, full, part, bill_time, change_id=_id(begun_by))
+                self.book.settled.append(Span(at, end))
+            at = end
+
+    @property
+    def agreement(self) -> Agreement:
+        return self.book.agreement
+
+    def _measure(self, cause: Change | None) -> str:
+        told = self.agreement.opening.proration if cause is None or cause.proration == "NONE" else cause.proration
+        return "BY_SECOND" if told == "BY_SECOND" else "BY_DAY"
+
+    def _part(self, span: Span, full: Span, measured: str | None) -> Fraction:
+        if span == full:
+            return Fraction(1)
+        return exact_share(span, full) if measured == "BY_SECOND" else share(span, full, self.agreement.zone)
+
+    def _made_due_by(self, run: Run, start: datetime) -> str:
+        """The change that makes a part due, if that is not the ordinary course of time."""
+        item_id = self.book.item_id
+        if start == run.start:
+            return _id(self.view.cause(item_id, start))
+        decided = self.knowledge.since is not None and start <= self.knowledge.since
+        return _id(self.view.cause(item_id, start)) if decided and start in self.view.causes(item_id) else ""
+
+    def _not_before(self, time: datetime) -> datetime:
+        """What was decided later is billed when it was decided."""
+        return time if self.knowledge.since is None else max(time, self.knowledge.since)
+
+    def _bill(
+        self,
+        terms: Terms,
+        span: Span,
+        full: Span,
+        part: Fraction,
+        bill_time: datetime,
+        *,
+        kind: str = "OWED",
+        change_id: str,
+    ) -> None:
+        billable = Billable(
+            subscription_id=self.agreement.id,
+            item_id=self.book.item_id,
+            terms=terms,
+            period=span,
+            full=full,
+            part=part,
+            bill_time=self._not_before(bill_time),
+            kind=kind,
+            change_id=change_id,
+        )
+        # What is billed again from the very moment from which it was billed before is told apart by the decision.
+        if any(each.key == billable.key for each in self.book.billed):
+            billable = replace(billable, change_id=self.knowledge.change_id)
+        self.book.billed.append(billable)
 
 
-def _parts(agreement: Agreement, terms: Terms, through: datetime) -> Iterator[tuple[Span, Span, datetime]]:
-    """A full period, a part of it, and when that is billed."""
-    if terms.unit == "ONCE":
-        yield from _once(agreement)
-        return
-    rhythm = Rhythm(agreement.anchor, agreement.zone, terms.unit, terms.count)
-    for full in rhythm.spans(agreement.billed_from, _after(through)):
-        found = _in_advance(agreement, full) if terms.in_advance else _in_arrears(agreement, full)
-        yield from ((full, period, bill_time) for period, bill_time in found)
+def _id(change: Change | None) -> str:
+    return "" if change is None else change.id
 
 
-def _once(agreement: Agreement) -> list[tuple[Span, Span, datetime]]:
-    start = agreement.billed_from
-    # Billing never began if the subscription ended before, or by an end that was known.
-    if not any(stretch.start == start and stretch.lasts_at(start) for stretch in agreement.stretches):
-        return []
-    day = Span(start, days_later(start, 1, agreement.zone))
-    return [(day, day, start)]
-
-
-def _in_advance(agreement: Agreement, full: Span) -> list[tuple[Span, datetime]]:
-    for stretch in agreement.stretches:
-        start = max(full.start, stretch.start)
-        if start < full.end and stretch.lasts_at(start):
-            end = full.end
-            if agreement.notice_given is not None and agreement.notice_given < start:
-                assert agreement.cancel_time is not None, "a notice says when"
-                end = min(end, agreement.cancel_time)
-            return [(Span(start, end), start)]
-    return []
-
-
-def _in_arrears(agreement: Agreement, full: Span) -> list[tuple[Span, datetime]]:
-    bill_time = full.end if agreement.end is None else min(full.end, agreement.end)
-    parts: list[Span] = []
-    for stretch in agreement.stretches:
-        start = max(full.start, stretch.start)
-        end = full.end if stretch.end is None else min(full.end, stretch.end)
-        if start < end:
-            parts.append(Span(start, end))
-    return [(part, bill_time) for part in parts]
-
-
-def _after(instant: datetime) -> datetime:
-    """Periods that begin at the instant itself count."""
-    return instant.replace(microsecond=0) + _SECOND
-
-
-_SECOND: Final = timedelta(seconds=1)
+def _quantity(terms: Terms) -> Fraction:
+    return terms.price.quantity or Fraction(0)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from fractions import Fraction
 from typing import Final
 
 from tools.check import rater
 from tools.check.billing import lines_by_key, span_of, tariffs
 from tools.check.calendar import Span
-from tools.check.counting import Counted, Counting, meters_of
-from tools.check.rater import Model
+from tools.check.counting import Counting, proof
+from tools.check.naming import each_name_is_one_customers
 from tools.check.records import Records, Row
 from tools.check.report import Invariant, Tally
 
@@ -131,21 +129,6 @@ def each_event_in_one_period(records: Records, tally: Tally) -> None:
             tally.check(times == 1, f"{source} {event_id} is counted {times} times")
 
 
-def proof(line: Row, events: Sequence[Counted], model: Model) -> str:
-    """The digest of the events of one meter; of several, SHA-256 over code and digest of each, in order of code."""
-    found = {meter: digest(event for event in events if event.meter == meter) for meter in meters_of(line, model)}
-    if len(found) == 1:
-        return found[line["meter"]]
-    return hashlib.sha256("\n".join(f"{meter}\x1f{each}" for meter, each in found.items()).encode()).hexdigest()
-
-
-def digest(events: Iterable[Counted]) -> str:
-    """SHA-256 over source, id and value of the events in order of source and id."""
-    ordered = sorted(events, key=lambda event: (event.source, event.id))
-    text = "\n".join(f"{event.source}\x1f{event.id}\x1f{_plain(event.value)}" for event in ordered)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _bill_times(records: Records) -> Mapping[tuple[str, str], list[datetime]]:
     """When each customer was billed in each currency for good."""
     found: dict[tuple[str, str], list[datetime]] = defaultdict(list)
@@ -153,11 +136,6 @@ def _bill_times(records: Records) -> Mapping[tuple[str, str], list[datetime]]:
         if row["state"] not in ("DRAFT", "VOID"):
             found[row["customer_id"], row["currency"]].append(row["bill_time"])
     return found
-
-
-def _plain(value: Decimal) -> str:
-    text = f"{value:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 _COUNTING: Final = ("subscriptions", "metering", "invoicing")
@@ -180,4 +158,7 @@ INVARIANTS: Final = (
         verify=events_of_billed_periods_billed,
     ),
     Invariant(name="every usage event is in one period of an item", needs=_COUNTING, verify=each_event_in_one_period),
+    Invariant(
+        name="every name is one customer's at a time", needs=("subscriptions",), verify=each_name_is_one_customers
+    ),
 )

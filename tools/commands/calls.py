@@ -54,7 +54,17 @@ async def _call(client: Client, stub: str, name: str, request: Message) -> None:
     print(json_format.MessageToJson(answer, preserving_proto_field_name=True, ensure_ascii=False))
 
 
-STUBS: Final = {"CouponService": "coupons", "RatingService": "rating", "MoneyService": "money"}
+STUBS: Final = {
+    "CouponService": "coupons",
+    "RatingService": "rating",
+    "MoneyService": "money",
+    "CustomersService": "customers",
+    "EntitlementService": "entitlements",
+    "PersonalDataService": "personal_data",
+    "PlanMigrationService": "plan_migrations",
+    "SeatService": "seats",
+    "TaxIdService": "tax_ids",
+}
 """What the client calls a contract that is not named like its service."""
 
 
