@@ -21,6 +21,7 @@ import psutil
 from pydantic import SecretStr
 
 from common.ids import SellerId
+from common.settings import ServiceSettings
 from common.testing import Databases, Keys
 from libs.common.tests.notebook.main import PACKAGE
 from libs.common.tests.notebook.settings import Settings
@@ -82,7 +83,7 @@ class Stage:
             log_level="warning",
         )
 
-    def environment(self, settings: Settings) -> dict[str, str]:
+    def environment(self, settings: ServiceSettings) -> dict[str, str]:
         """The same for a process of its own."""
         told = settings.model_dump(exclude_none=True) | {"database_url": settings.database_url.get_secret_value()}
         return {f"SALDO_{key.upper()}": str(value) for key, value in told.items()}
