@@ -5,11 +5,20 @@ from __future__ import annotations
 import pytest
 
 SEEDS = 3
+CUSTOMERS = 4
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seeds", type=int, default=SEEDS, help=f"how many histories to simulate (default: {SEEDS})")
     parser.addoption("--first-seed", type=int, default=1, help="which of them to begin with")
+    parser.addoption("--customers", type=int, default=CUSTOMERS, help=f"of a simulated year (default: {CUSTOMERS})")
+
+
+@pytest.fixture
+def customers(request: pytest.FixtureRequest) -> int:
+    """How many customers a simulated year has."""
+    count: int = request.config.getoption("--customers")
+    return count
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

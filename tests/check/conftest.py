@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,15 +18,18 @@ from common.bus import MemoryBus
 from common.caller import Role
 from common.ids import SellerId
 from common.testing import SANDBOX_START, SERVICES, Databases, Keys, Suite
+from common.travel import travel
 from saldo.catalog.v1 import coupon_pb2, coupon_service_pb2
 from saldo.catalog.v1.coupon_service_pb2_grpc import CouponServiceStub
+from saldo.subscriptions.v1 import subscriptions_service_pb2 as pb
+from saldo.subscriptions.v1.subscription_pb2 import SubscriptionAction, SubscriptionChange
 from tools.check.journal import Journal
 from tools.check.records import Sources
 from tools.client import Client
 from tools.demo import requests
 from tools.demo.folder import read_folder
 from tools.demo.loading import load
-from tools.demo.timeline import play
+from tools.demo.timeline import end_of, play
 
 CHECKS = "SELECT conrelid::regclass::text, conname FROM pg_constraint WHERE contype = 'c' AND conrelid <> 0"
 STORY = Path(__file__).parent / "story"
@@ -93,6 +97,21 @@ async def redeem_coupons(suite: Suite, seller_id: SellerId) -> None:
     await api.ReleaseRedemption(coupon_service_pb2.ReleaseRedemptionRequest(id=mistake.id))
 
 
+async def take_more_seats(client: Client, at: datetime) -> None:
+    """In the middle of a period: what was billed for fewer is credited."""
+    await travel(client.operations, at + timedelta(days=9))
+    listed = await client.subscriptions.ListSubscriptions(pb.ListSubscriptionsRequest())
+    seats = [(each.id, item.id) for each in listed.subscriptions for item in each.items if item.HasField("quantity")]
+    (subscription_id, item_id), *_ = seats
+    more = SubscriptionAction.SetQuantity(item_id=item_id, quantity=decimal_pb2.Decimal(value="3"))
+    await client.subscriptions.ChangeSubscription(
+        pb.ChangeSubscriptionRequest(
+            id=subscription_id, actions=[SubscriptionAction(set_quantity=more)], unused=SubscriptionChange.CREDIT
+        )
+    )
+    await travel(client.operations, at + timedelta(days=11))
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def world(databases: Databases, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     """Played once: what tests corrupt are copies."""
@@ -113,6 +132,7 @@ async def world(databases: Databases, keys: Keys, tmp_path_factory: pytest.TempP
             async with Client(addresses, token, record=journal.record) as client:
                 loaded = await load(client, example, lambda _: None)
                 await play(client, example, loaded, lambda _time, _sent: None)
+                await take_more_seats(client, end_of(example.story))
         await suite.stop(*SERVICES)
         yield World(dict(suite.urls), os.environ["SALDO_POSTGRES_URL"], journal_path, seller.id)
     finally:

@@ -20,6 +20,10 @@ NEGOTIATED = "a negotiated price is only on lines of its customer"
 REDEEMED = "redemption counts equal redemptions and respect limits"
 ONE_VERSION = "one version of a plan is sold at a time"
 AS_PUBLISHED = "what is sold is what was published"
+CREDITS = "every credit is taken off as soon as it can be"
+TERMS = "the terms of every item follow from the log"
+DECISIONS = "every decision about a subscription is announced"
+ENDS = "the end of every billing period is announced once"
 CORRECTIONS = "corrections of a period add up"
 STEPS = "rating steps explain every amount"
 TOTALS = "lines sum to totals"
@@ -36,6 +40,7 @@ RECORD = "the gateway's record agrees one to one"
 CAPTURES = "captures never exceed what is due"
 FOLLOWED = "every overdue invoice is followed up"
 CANCELLED = "what dunning gave up on was cancelled"
+NAMED = "every name is one customer's at a time"
 ANNOUNCED = "every change of a resource is announced"
 GAPLESS = "events of a resource are numbered without a gap"
 TAKEN_IN = "every event is taken in once by all who listen"
@@ -66,18 +71,63 @@ CORRUPTIONS = {
     "a period was never billed": Corruption(
         "subscriptions",
         (
-            "UPDATE subscriptions SET start_time = start_time - interval '1 month'"
+            "UPDATE subscriptions SET opening = jsonb_set(opening, '{start_time}', '\"2025-12-01T00:00:00+00:00\"')"
             " WHERE customer_id = (SELECT id FROM customers WHERE external_id = 'unpaid')",
         ),
-        (PERIODS,),
+        (PERIODS, TERMS, ENDS),
     ),
     "a period was billed that nobody agreed to": Corruption(
         "subscriptions",
         (
-            "DELETE FROM subscription_items WHERE subscription_id = (SELECT s.id FROM subscriptions s"
-            " JOIN customers c ON c.id = s.customer_id WHERE c.external_id = 'unpaid')",
+            "UPDATE subscriptions SET opening = jsonb_set(opening, '{items}', '[]')"
+            " WHERE customer_id = (SELECT id FROM customers WHERE external_id = 'unpaid')",
         ),
-        (PERIODS,),
+        (PERIODS, TERMS),
+    ),
+    "a change was forgotten": Corruption(
+        "subscriptions",
+        ("DELETE FROM subscription_changes WHERE actions->0->>'action' = 'SET_QUANTITY'",),
+        (PERIODS, AMOUNTS, TERMS),
+    ),
+    "a change took effect a day later": Corruption(
+        "subscriptions",
+        (
+            "UPDATE subscription_changes SET effective_time = effective_time + interval '1 day'"
+            " WHERE actions->0->>'action' = 'SET_QUANTITY'",
+        ),
+        (PERIODS, AMOUNTS, TERMS, DECISIONS),
+    ),
+    "a credit was lost": Corruption(
+        "invoicing", ("DELETE FROM invoice_lines WHERE kind = 'CREDIT'",), (CREDITS, TOTALS)
+    ),
+    "a credit was given twice": Corruption(
+        "invoicing",
+        (
+            "CREATE TEMPORARY TABLE again AS SELECT * FROM invoice_lines WHERE kind = 'CREDIT'",
+            "UPDATE again SET id = 'again', position = 99, correction = 1",
+            "INSERT INTO invoice_lines SELECT * FROM again",
+        ),
+        (CREDITS, AMOUNTS, TOTALS),
+    ),
+    "a credit is another share than was unused": Corruption(
+        "invoicing", (one("invoice_lines", "proration_numerator = 1", "kind = 'CREDIT'"),), (AMOUNTS,)
+    ),
+    "a part was billed twice": Corruption(
+        "invoicing",
+        (
+            "CREATE TEMPORARY TABLE again AS SELECT * FROM invoice_lines WHERE kind = 'OWED' AND change_id <> ''",
+            "UPDATE again SET id = 'again', position = 99, change_id = ''",
+            "INSERT INTO invoice_lines SELECT * FROM again",
+        ),
+        (PERIODS, AMOUNTS, TOTALS),
+    ),
+    "the terms of an item are others than were agreed": Corruption(
+        "subscriptions", (one("subscription_terms", "quantity = quantity + 1", "quantity > 0"),), (TERMS,)
+    ),
+    "a decision was not announced": Corruption(
+        "subscriptions",
+        ("DELETE FROM outbox WHERE subject LIKE '%.SubscriptionChanged'",),
+        (GAPLESS, TAKEN_IN, DECISIONS),
     ),
     "two lines overlap": Corruption(
         "invoicing",
@@ -209,6 +259,14 @@ CORRUPTIONS = {
     "a change was not announced": Corruption(
         "subscriptions", (one("customers", "revision = revision + 1"),), (ANNOUNCED,)
     ),
+    "a name is two customers'": Corruption(
+        "subscriptions",
+        (
+            "INSERT INTO customer_names (seller_id, customer_id, key, add_time)"
+            " SELECT seller_id, 'cus_x', key, add_time FROM customer_names LIMIT 1",
+        ),
+        (NAMED,),
+    ),
     "a state was not announced": Corruption("catalog", (one("plans", "state = 'ARCHIVED'"),), (ANNOUNCED,)),
     "an event was lost": Corruption(
         "subscriptions",
@@ -216,7 +274,7 @@ CORRUPTIONS = {
             "DELETE FROM outbox WHERE position = (SELECT max(position) FROM outbox"
             " WHERE subject LIKE '%BillingPeriodEnded')",
         ),
-        (GAPLESS, TAKEN_IN),
+        (GAPLESS, TAKEN_IN, ENDS),
     ),
     "a count of events is wrong": Corruption("invoicing", (one("aggregate_sequences", "last = last + 1"),), (GAPLESS,)),
     "an event was never taken in": Corruption(

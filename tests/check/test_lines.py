@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 
 from tools.check import billing, usage
 from tools.check.billing import span_of
-from tools.check.counting import Counting
+from tools.check.counting import Counting, proof
 from tools.check.records import Records
 from tools.check.report import Finding, examine
 
@@ -30,6 +30,16 @@ Table = list[dict[str, Any]]  # Any: as above
 SELLER = {"seller_id": "sel_1"}
 CUSTOMER = "cus_1"
 PERIOD = (datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC))
+
+OPENING = {
+    "customer_id": CUSTOMER,
+    "items": [],
+    "billing_day": 0,
+    "trial_days": 0,
+    "proration": "BY_DAY",
+    "activation": "ON_START",
+    "trial_end": "CONTINUE",
+}
 
 MATRIX = {
     "model": "MATRIX",
@@ -118,6 +128,8 @@ class Told:
             "currency": "EUR",
             "state": "OPEN",
             "bill_time": PERIOD[1],
+            "create_time": PERIOD[1],
+            "finalize_time": PERIOD[1] + timedelta(hours=1),
         }
         self.line: dict[str, Any] = {  # Any: columns
             **SELLER,
@@ -137,6 +149,8 @@ class Told:
             "proration_numerator": 1,
             "proration_denominator": 1,
             "correction": 0,
+            "kind": "OWED",
+            "change_id": "",
             "usage_quantity": Decimal(quantity),
             "usage_through_position": 5,
         }
@@ -151,7 +165,7 @@ class Told:
         """Of the usage events there are."""
         _, tariff = billing.tariffs(self.records())["price_1"]
         found = Counting(self.records()).considered(self.line, span_of(self.line), tariff.model)
-        digest = usage.proof(self.line, found, tariff.model)
+        digest = proof(self.line, found, tariff.model)
         self.line |= {"usage_event_count": len(found), "usage_digest": digest}
 
     def records(self) -> Records:
@@ -161,9 +175,7 @@ class Told:
             "id": "sub_1",
             "customer_id": CUSTOMER,
             "time_zone": "UTC",
-            "billing_anchor": start,
-            "start_time": start,
-            **dict.fromkeys(("end_time", "cancel_time", "notice_time")),
+            "opening": json.dumps({**OPENING, "start_time": start.isoformat()}),
         }
         ingests = [
             {**SELLER, "id": 1, "position": 5, "create_time": start},

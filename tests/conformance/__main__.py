@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -13,8 +14,8 @@ from common.caller import Role
 from common.ids import SellerId
 from tests.conformance.case import CASES, Verdict
 from tests.conformance.report import FILES, Report, put_to
+from tests.conformance.rooms import Rooms
 from tests.conformance.system import System
-from tests.support.sandbox import Sandbox
 from tools.suite import Suite, running_suite
 
 NOW: Final = datetime(2200, 1, 1, tzinfo=UTC)
@@ -42,9 +43,11 @@ async def _put_to(suite: Suite, folder: Path) -> list[Report]:
         return suite.keys.token(role=role, seller_id=seller_id)
 
     with tempfile.TemporaryDirectory(prefix="saldo-conformance-") as journals:
-        async with await Sandbox.open(suite.addresses(), token, journals=Path(journals), start=NOW) as sandbox:
-            client = sandbox.client
-            return await put_to(System(rating=client.rating, money=client.money, metering=client.metering), folder)
+        async with AsyncExitStack() as stack:
+            rooms = Rooms(suite.addresses(), token, Path(journals), stack)
+            client = (await stack.enter_async_context(rooms.at(NOW))).client
+            saldo = System(rating=client.rating, money=client.money, metering=client.metering, rooms=rooms)
+            return await put_to(saldo, folder)
 
 
 if __name__ == "__main__":

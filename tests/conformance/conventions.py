@@ -5,12 +5,46 @@ Where a case lists the figure of the convention that Saldo does follow, nothing 
 
 from __future__ import annotations
 
+import calendar
+from dataclasses import dataclass
+from datetime import date
 from typing import Final
 
+from tests.conformance.case import Case
+
+ANCHOR: Final = "anchor:day_of_start_month_then_whole_periods"
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """A convention that is not followed."""
+
+    why: str
+    ours: str
+    """The code of the one that is."""
+
+
 NOT_FOLLOWED: Final = {
-    "round:up": "money is rounded in one way, to the nearest, halves away from zero; never always up",
-    "round:down": "nor always down",
-    "round:half_even": "nor halves to the even neighbour, which no invoice expects",
-    "round:half_down": "nor halves towards zero",
+    "round:up": Other("money is rounded to the nearest, halves away from zero; never always up", "round:half_up"),
+    "round:down": Other("nor always down", "round:half_up"),
+    "round:half_even": Other("nor halves to the even neighbour, which no invoice expects", "round:half_up"),
+    "round:half_down": Other("nor halves towards zero", "round:half_up"),
+    ANCHOR: Other(
+        "a billing day begins periods of several months when it comes for the first time, not up to a period later",
+        "anchor:first_day_on_or_after_start",
+    ),
 }
-"""By the convention's code, why not. docs/pricing.md says what is done instead."""
+"""By the convention's code, what is done instead. docs/pricing.md and docs/subscriptions.md define it."""
+
+
+def others(case: Case) -> list[str]:
+    """Those that the figures of a case depend on."""
+    return [code for code in case.conventions if code in NOT_FOLLOWED and (code != ANCHOR or _anchor_matters(case))]
+
+
+def _anchor_matters(case: Case) -> bool:
+    """Both agree on where periods begin if the month of the start still has the day to come, or a period is a month."""
+    if case.given["period"] == "P1M":
+        return False
+    start, day = date.fromisoformat(case.given["start"]), int(case.given["billing_day"])
+    return not start.day <= day <= calendar.monthrange(start.year, start.month)[1]

@@ -1,4 +1,4 @@
-"""Answers the cases of invoice.jsonl that are about discounts; the rest is for invoices to answer."""
+"""Answers the cases of invoice.jsonl that are about discounts and credits; the rest has nothing to answer it yet."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from google.type.decimal_pb2 import Decimal as DecimalPb
 
 from saldo.catalog.v1 import coupon_pb2
 from saldo.invoicing.v1 import rating_service_pb2 as pb
+from tests.conformance import credit_answers
 from tests.conformance.case import Answer, Case, Json, Unsupported, check_fields
 from tests.conformance.money_answers import decimal_of, money
 from tests.conformance.system import System
 
 COUPONS_FIELDS: Final = frozenset(["kind", "currency", "base", "coupons"])
+CREDITS_FIELDS: Final = frozenset(["kind", "currency", "lines", "credits"])
 SPLIT_FIELDS: Final = frozenset(["kind", "currency", "lines", "discount"])
 COUPON_FIELDS: Final = frozenset(["type", "value", "already_used"])
 
@@ -39,6 +41,9 @@ async def answer(case: Case, saldo: System) -> Answer:
                 "line_discounts": [decimal_of(each) for each in discount.line_amounts],
                 "discount": decimal_of(discount.amount),
             }
+        case "apply_credits":
+            check_fields(given, CREDITS_FIELDS)
+            return await credit_answers.applied(given, saldo.rooms)
     raise Unsupported(given["kind"])
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import grpc.aio
 
-from tests.conformance import discount_answers, money_answers, rating_answers, usage_answers
+from tests.conformance import discount_answers, money_answers, proration_answers, rating_answers, usage_answers
 from tests.conformance.case import Answer, Case, Unsupported, Verdict, judge, load
-from tests.conformance.conventions import NOT_FOLLOWED
+from tests.conformance.conventions import NOT_FOLLOWED, others
 from tests.conformance.system import System
 
 Answering = Callable[[Case, System], Awaitable[Answer]]
@@ -23,6 +23,8 @@ FILES: Final[Mapping[str, Answering]] = {
     "money.jsonl": money_answers.answer,
     "aggregation.jsonl": usage_answers.answer,
     "invoice.jsonl": discount_answers.answer,
+    "proration.jsonl": proration_answers.answer,
+    "own-proration.jsonl": proration_answers.answer,
 }
 
 
@@ -48,26 +50,28 @@ class Report:
         return json.dumps({"file": self.file, "cases": len(self.findings), **counts})
 
 
-async def put_to(saldo: System, folder: Path) -> list[Report]:
-    """Every file of the folder that has a name we know."""
+async def put_to(saldo: System, folder: Path, *, names: Collection[str] = FILES) -> list[Report]:
+    """Every file of the folder that has one of these names."""
     return [
         Report(name, tuple([await _find(case, answering, saldo) for case in load(folder / name)]))
         for name, answering in FILES.items()
-        if (folder / name).exists()
+        if name in names and (folder / name).exists()
     ]
 
 
 async def _find(case: Case, answering: Answering, saldo: System) -> Finding:
-    others = [convention for convention in case.conventions if convention in NOT_FOLLOWED]
-    if others and not case.alternatives:
-        return Finding(case, Verdict.OTHER_CONVENTION, f"{others[0]}: {NOT_FOLLOWED[others[0]]}")
+    other = others(case)
+    if other and not any(NOT_FOLLOWED[code].ours in case.alternatives for code in other):
+        return Finding(case, Verdict.OTHER_CONVENTION, f"{other[0]}: {NOT_FOLLOWED[other[0]].why}")
     try:
         found = await answering(case, saldo)
     except Unsupported as missing:
         return Finding(case, Verdict.UNSUPPORTED, str(missing))
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         return Finding(case, Verdict.UNSUPPORTED, f"a form that is not known here: {error!r}")
+    except AssertionError as error:
+        return Finding(case, Verdict.WRONG, f"not what it must be: {error!r}")
     except grpc.aio.AioRpcError as error:
         return Finding(case, Verdict.WRONG, f"answered {error.code().name}: {error.details()}")
-    verdict = judge(case, found, any_convention=bool(others))
+    verdict = judge(case, found, any_convention=bool(other))
     return Finding(case, verdict, f"answered {dict(found)}, published {dict(case.expected)}")

@@ -1,4 +1,4 @@
-"""Knows how a case asks Saldo: by the public calls of three services, as the owner of a sandbox."""
+"""Knows how a case asks Saldo: by the public calls of the services, as the owner of a sandbox."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from common.neighbours import error_info
+from tests.conformance.rooms import Rooms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +20,8 @@ class System:
     rating: Any
     money: Any
     metering: Any
+    rooms: Rooms
+    """For what takes time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,11 @@
-"""Figures that others published, put to the public calls of catalog, metering and invoicing."""
+"""Figures that others published, and some of our own, put to the public calls of the services."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -11,31 +13,42 @@ from typing import Final
 
 import pytest_asyncio
 
-from common.testing import Suite
+from common.caller import Role
+from common.ids import SellerId
+from common.testing import SERVICES, Suite
 from saldo.invoicing.v1.rating_service_pb2_grpc import MoneyServiceStub, RatingServiceStub
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
-from tests.conformance.case import CASES, Amount, Case, Verdict, judge
-from tests.conformance.conventions import NOT_FOLLOWED
+from tests.conformance.case import CASES, Amount, Case, Verdict, judge, load
+from tests.conformance.conventions import ANCHOR, NOT_FOLLOWED, others
 from tests.conformance.report import Report, put_to
+from tests.conformance.rooms import Rooms
 from tests.conformance.system import System
 
 COUNTS: Final = {
     "rating.jsonl": {Verdict.PASSED: 113, Verdict.OTHER_CONVENTION: 1},
     "money.jsonl": {Verdict.PASSED: 42, Verdict.OTHER_CONVENTION: 7},
     "aggregation.jsonl": {Verdict.PASSED: 15, Verdict.OTHER_CONVENTION: 1, Verdict.UNSUPPORTED: 30},
-    "invoice.jsonl": {Verdict.PASSED: 11, Verdict.OTHER_CONVENTION: 1, Verdict.UNSUPPORTED: 36},
+    "invoice.jsonl": {Verdict.PASSED: 12, Verdict.OTHER_CONVENTION: 1, Verdict.UNSUPPORTED: 35},
+    "proration.jsonl": {Verdict.PASSED: 130, Verdict.OTHER_CONVENTION: 7, Verdict.UNSUPPORTED: 7},
+    "own-proration.jsonl": {Verdict.PASSED: 59},
 }
 """What becomes of the cases that are in the repository; anything else is a change that somebody should notice."""
 
 
 @pytest_asyncio.fixture
-async def saldo(suite: Suite) -> System:
-    await suite.start("catalog", "subscriptions", "metering", "invoicing")
-    return System(
-        rating=suite.stub(RatingServiceStub, "invoicing"),
-        money=suite.stub(MoneyServiceStub, "invoicing"),
-        metering=suite.stub(MeteringServiceStub, "metering"),
-    )
+async def saldo(suite: Suite, tmp_path: Path) -> AsyncIterator[System]:
+    await suite.start(*SERVICES)
+
+    def token(role: Role, seller_id: SellerId | None) -> str:
+        return suite.keys.token(role=role, seller_id=seller_id)
+
+    async with AsyncExitStack() as stack:
+        yield System(
+            rating=suite.stub(RatingServiceStub, "invoicing"),
+            money=suite.stub(MoneyServiceStub, "invoicing"),
+            metering=suite.stub(MeteringServiceStub, "metering"),
+            rooms=Rooms(suite.addresses, token, tmp_path, stack),
+        )
 
 
 async def test_the_published_figures(saldo: System) -> None:
@@ -48,7 +61,7 @@ async def test_the_published_figures(saldo: System) -> None:
 
 async def test_only_a_convention_sets_a_case_aside(saldo: System) -> None:
     """A case that is inconvenient is not left out: what is not compared names one of the listed conventions."""
-    [report] = [report for report in await put_to(saldo, CASES) if report.file == "money.jsonl"]
+    [report] = await put_to(saldo, CASES, names=["money.jsonl"])
     aside = [each.case for each in report.findings if each.verdict is Verdict.OTHER_CONVENTION]
     without_alternative = [case for case in aside if not case.alternatives]
     assert without_alternative
@@ -72,6 +85,19 @@ def test_the_judge_can_say_no() -> None:
     for figure in ("n/a", "NaN", None):
         other = replace(strict, expected={"amount": figure}, alternatives={})
         assert judge(other, {"amount": Amount(Decimal(1), Decimal(1), 2)}) is Verdict.WRONG
+
+
+def test_a_convention_sets_only_those_aside_that_depend_on_it() -> None:
+    """Periods begin on the same days by both rules of the anchor, unless the day is over or missing when it starts."""
+    cases = [case for case in load(CASES / "proration.jsonl") if ANCHOR in case.conventions]
+    aside = [case.id for case in cases if others(case)]
+    assert len(cases) == 35
+    assert aside == [
+        "prorate-kb-cycles-051",
+        "prorate-kb-cycles-063",
+        "prorate-kb-cycles-087",
+        "prorate-kb-first-P1Y-2012-01-31-30",
+    ]
 
 
 async def test_a_convention_of_others_is_compared_where_our_figure_is_listed(saldo: System, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ import yaml
 
 from common.auth import Verifier
 from common.caller import EVERY_SELLER, Role
+from common.settings import ServiceSettings
 from deploy import keys, requirements
 from tests.architecture.sources import ROOT, SERVICES
 from tests.architecture.whiteboard import CALLS
@@ -66,6 +68,14 @@ def test_compose_runs_each_service_after_its_migration(service: str) -> None:
     assert runs["read_only"] is True
     assert runs["user"] == "65532:65532"
     assert runs["cap_drop"] == ["ALL"]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_compose_tells_each_service_what_it_must_be_told(service: str) -> None:
+    """A setting without a default that nobody gives would be found out by the first start."""
+    settings: type[ServiceSettings] = importlib.import_module(f"{service}.settings").Settings
+    required = {f"SALDO_{name.upper()}" for name, each in settings.model_fields.items() if each.is_required()}
+    assert required <= set(_composition()["services"][service]["environment"])
 
 
 def test_whatever_a_service_calls_answers_by_its_name() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib
 import json
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import kubernetes_validate  # type: ignore[import-untyped] # it has no annotatio
 import pytest
 import yaml
 
+from common.settings import ServiceSettings
 from tests.architecture.sources import ROOT, SERVICES
 from tests.architecture.whiteboard import CALLS, declared_callers, declared_neighbours
 from tests.deploy import kustomize
@@ -23,6 +25,7 @@ K8S = ROOT / "deploy/k8s"
 OVERLAYS = ("local", "production")
 KUBERNETES_VERSION = "1.34"
 GRPC_PORT = 50051
+CALLS_OUT = {"payments", "subscriptions"}  # gateways, and the authority on VAT numbers
 
 
 @functools.cache
@@ -94,12 +97,25 @@ def test_policies_restate_the_graph_of_calls(service: str) -> None:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_only_the_servers_and_the_gateway_are_reached_besides(service: str) -> None:
+def test_only_the_servers_gateways_and_authorities_are_reached_besides(service: str) -> None:
     """An egress rule without a peer, or to everywhere, would undo all the others."""
     rules = _policy(service)["egress"]
     assert all(rule["to"] and rule["ports"] for rule in rules)
     others = {port["port"] for rule in rules for port in rule["ports"]} - {GRPC_PORT}
-    assert others == {5432, 4222, 4317, 53} | ({443} if service == "payments" else set())
+    assert others == {5432, 4222, 4317, 53} | ({443} if service in CALLS_OUT else set())
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_each_service_is_told_what_it_must_be_told(service: str) -> None:
+    """By both of its containers: the migration reads the same settings."""
+    settings: type[ServiceSettings] = importlib.import_module(f"{service}.settings").Settings
+    required = {f"SALDO_{name.upper()}" for name, each in settings.model_fields.items() if each.is_required()}
+    [deployment] = [
+        each for each in _rendered("local") if each["kind"] == "Deployment" and each["metadata"]["name"] == service
+    ]
+    pod = deployment["spec"]["template"]["spec"]
+    for container in (*pod["initContainers"], *pod["containers"]):
+        assert required <= {each["name"] for each in container["env"]}, container["name"]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

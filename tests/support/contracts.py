@@ -29,10 +29,9 @@ from saldo.metering.v1 import metering_service_pb2 as metering
 from saldo.metering.v1.meter_pb2 import Meter
 from saldo.operations.v1 import operations_service_pb2 as operations
 from saldo.payments.v1 import payments_service_pb2 as payments
-from saldo.subscriptions.v1 import subscriptions_service_pb2 as subscriptions
-from saldo.subscriptions.v1.customer_pb2 import BillingProfile, Contact
 from tests.contracts.descriptors import files, package_of
 from tests.support.sandbox import ADDRESS, Sandbox, flat, graduated, per_unit, usage
+from tests.support.subscription_requests import subscription_requests
 
 SERVICES: Final = ("catalog", "subscriptions", "metering", "invoicing", "payments", "dunning")
 JANUARY: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -59,6 +58,16 @@ NAME_NOTHING: Final = ("CreateCoupon", "PreviewDiscounts")
 """The coupon is told in full: its id is not looked at."""
 
 
+CLIENT_NAMES: Final = {
+    "coupon": "coupons",
+    "entitlement": "entitlements",
+    "personaldata": "personal_data",
+    "planmigration": "plan_migrations",
+    "seat": "seats",
+    "taxid": "tax_ids",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Rpc:
     """One method of a service: `catalog`, `CreatePlan`, and what it takes."""
@@ -76,7 +85,7 @@ class Rpc:
     def stub(self) -> str:
         """What a client calls the contract."""
         name = self.contract.rpartition(".")[2].removesuffix("Service").lower()
-        return {"coupon": "coupons"}.get(name, name)
+        return CLIENT_NAMES.get(name, name)
 
     def __str__(self) -> str:
         return f"{self.service}.{self.name}"
@@ -114,8 +123,6 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
         coupons.RedeemCouponRequest(coupon_id=coupon.id, customer_id=payer.id)
     )
     exported = await sandbox.client.catalog.ExportCatalog(catalog.ExportCatalogRequest())
-    profile = BillingProfile(currency="EUR", time_zone="Europe/Berlin", language_code="de", net_terms_days=14)
-    contact = Contact(display_name="Somebody", email="somebody@example.com", address=ADDRESS)
     period = Interval(start_time=wire.timestamp(JANUARY), end_time=wire.timestamp(FEBRUARY))
     query = metering.UsageQuery(customer_id=payer.id, external_id="payer", meter="water", period=period)
     used = rating_pb2.UsageToRate(quantity=Decimal(value="12"))
@@ -166,28 +173,7 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
         coupons.RedeemCouponRequest(coupon_id=coupon.id, customer_id=payer.id),
         coupons.ReleaseRedemptionRequest(id=redemption.id),
         coupons.ListRedemptionsRequest(customer_id=payer.id, coupon_id=coupon.id, page_size=10),
-        subscriptions.CreateCustomerRequest(external_id="fuzzed", contact=contact, billing_profile=profile),
-        subscriptions.GetCustomerRequest(id=payer.id),
-        subscriptions.UpdateCustomerRequest(id=payer.id, contact=contact, billing_profile=profile),
-        subscriptions.BatchGetCustomersRequest(ids=[payer.id]),
-        subscriptions.ListCustomersRequest(page_size=10),
-        subscriptions.CreateSubscriptionRequest(
-            customer_id=payer.id,
-            plan_id=plan.id,
-            items=[subscriptions.ItemSpec(price_id=plan.prices[0].id, quantity=Decimal(value="2"))],
-            start_time=wire.timestamp(JANUARY),
-            billing_day=1,
-        ),
-        subscriptions.GetSubscriptionRequest(id=subscription.id),
-        subscriptions.ListSubscriptionsRequest(customer_id=payer.id, page_size=10),
-        subscriptions.CancelSubscriptionRequest(
-            id=subscription.id, timing=subscriptions.CancelSubscriptionRequest.PERIOD_END
-        ),
-        subscriptions.PauseSubscriptionRequest(id=subscription.id),
-        subscriptions.ResumeSubscriptionRequest(id=subscription.id),
-        subscriptions.ListBillablePeriodsRequest(
-            customer_ids=[payer.id], after_time=wire.timestamp(JANUARY), through_time=wire.timestamp(FEBRUARY)
-        ),
+        *await subscription_requests(sandbox, payer=payer, plan=plan, subscription=subscription),
         metering.CreateMeterRequest(code="fuzzed", display_name="Fuzzed", aggregation=Meter.COUNT, unit_label="x"),
         metering.GetMeterRequest(id=meter_id),
         metering.ListMetersRequest(page_size=10),

@@ -33,7 +33,7 @@ from saldo.payments.v1 import payments_service_pb2 as payments
 from saldo.payments.v1.payment_pb2 import Payment
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as subscriptions
 from saldo.subscriptions.v1.customer_pb2 import BillingProfile, Contact, Customer
-from saldo.subscriptions.v1.subscription_pb2 import Subscription
+from saldo.subscriptions.v1.subscription_pb2 import ItemSpec, Subscription
 from tests.support.prices import with_numbers
 from tools.check.journal import Journal
 from tools.check.records import Sources
@@ -125,12 +125,14 @@ class Sandbox:
         )
         return meter.id
 
-    async def plan(self, code: str, *prices: Price) -> Plan:
+    async def plan(self, code: str, *prices: Price, is_add_on: bool = False) -> Plan:
         """Published; a price without a product gets one that is named like it."""
         for price in prices:
             price.product_id = price.product_id or await self.product(f"{code}-{price.code}")
         draft = await self.client.catalog.CreatePlan(
-            catalog.CreatePlanRequest(code=code, display_name=code.title(), prices=prices)
+            catalog.CreatePlanRequest(
+                code=code, display_name=code.title(), prices=prices, kind=Plan.ADD_ON if is_add_on else Plan.BASE
+            )
         )
         return await self.client.catalog.PublishPlan(catalog.PublishPlanRequest(id=draft.id))
 
@@ -180,7 +182,7 @@ class Sandbox:
         """To all prices of the plan, or to those named with how many of each (`""` for a metered one)."""
         prices = {price.code: price.id for price in plan.prices}
         items = [
-            subscriptions.ItemSpec(price_id=prices[code], quantity=Decimal(value=quantity) if quantity else None)
+            ItemSpec(price_id=prices[code], quantity=Decimal(value=quantity) if quantity else None)
             for code, quantity in (quantities or {}).items()
         ]
         return await self.client.subscriptions.CreateSubscription(
