@@ -53,8 +53,8 @@ test-fast: install  ## The pure rules only: no servers, a few seconds
 	$(PYTEST) --pure $(wildcard services/*/tests/domain libs/common/tests/pure)
 e2e: install  ## The six processes, driven from outside
 	$(PYTEST) tests/e2e
-simulate: install  ## Seeded histories with faults on the bus: make simulate SEEDS=100
-	$(PYTEST) tests/simulation $(if $(SEEDS),--seeds $(SEEDS))
+simulate: install  ## Seeded histories with faults on the bus, and a year lived twice: make simulate SEEDS=100 CUSTOMERS=200
+	$(PYTEST) tests/simulation $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CUSTOMERS),--customers $(CUSTOMERS))
 conformance: install  ## Published figures of others by the public calls: make conformance, or CASES=folder of other cases
 	$(PY) -m tests.conformance $(CASES)
 bench: install  ## Measure one thing and its ceiling: make bench T=rpc

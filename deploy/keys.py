@@ -73,6 +73,8 @@ def manifest(folder: Path) -> Manifest:
             "auth-key.pem": keys.private(name).read_text(),
             "database-url": f"postgresql+asyncpg://{name}:{passwords[name]}@postgres:5432/{name}",
         }
+        if name == "subscriptions":
+            values["master-keys"] = keys.master_keys.read_text()
         if name == "payments":
             gateway = "simulated_gateway"
             values["simulated-gateway-url"] = f"postgresql://{gateway}:{passwords[gateway]}@postgres:5432/{gateway}"
