@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from google.type import decimal_pb2
 
 from common import wire
@@ -76,8 +77,8 @@ class Names:
                 assert found.holds, found.offenders
 
 
-@pytest.fixture
-def names(suite: Suite, business: Business) -> Names:
+@pytest_asyncio.fixture
+async def names(suite: Suite, business: Business) -> Names:
     return Names(suite, business)
 
 
