@@ -155,9 +155,11 @@ def run_env(metadata: MetaData) -> None:
         context.run_migrations()
 
 
-async def migrate(url: str, package: str) -> None:
-    """Bring the database at `url` to the newest version of `package`, for example `invoicing`. Repeatable."""
-    await _with_connection(url, lambda connection: _upgrade(connection, package))
+async def migrate(url: str, package: str, *, revision: str = "head") -> None:
+    """Bring the database at `url` to the newest version of `package`, for example `invoicing`, or to an older one on
+    the way there. Repeatable.
+    """
+    await _with_connection(url, lambda connection: _upgrade(connection, package, revision))
 
 
 async def differences(url: str, metadata: MetaData) -> list[Any]:  # Any: alembic describes differences as loose tuples
@@ -167,14 +169,14 @@ async def differences(url: str, metadata: MetaData) -> list[Any]:  # Any: alembi
     return found
 
 
-def _upgrade(connection: Connection, package: str) -> None:
+def _upgrade(connection: Connection, package: str, revision: str) -> None:
     connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": LOCK_KEY})
     connection.commit()
     config = Config()
     config.set_main_option("script_location", f"{package}:migrations")
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
     connection.commit()
 
 

@@ -6,10 +6,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import asyncpg
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, pool
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from catalog import store
 from catalog.domain.plan import Kind, PlanId, State
@@ -41,27 +37,10 @@ UPDATE plans SET state = 'ACTIVE', revision = 2, publish_time = '{PUBLISHED}' WH
 """
 
 
-async def upgraded_to(url: str, revision: str) -> None:
-    def upgrade(connection: Connection) -> None:
-        config = Config()
-        config.set_main_option("script_location", "catalog:migrations")
-        config.set_main_option("path_separator", "os")
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
-        connection.commit()
-
-    engine = create_async_engine(url, poolclass=pool.NullPool)
-    try:
-        async with engine.connect() as connection:
-            await connection.run_sync(upgrade)
-    finally:
-        await engine.dispose()
-
-
 async def test_plans_of_the_first_release_are_first_versions(databases: Databases) -> None:
     """They go on being sold as before, at the same prices, and were so from their publication on."""
     url = await databases.create("catalog_first_release")
-    await upgraded_to(url, "0001")
+    await migrate(url, "catalog", revision="0001")
     connection = await asyncpg.connect(url.replace("+asyncpg", ""))
     try:
         await connection.execute("SELECT set_config('saldo.seller', '*', false)")

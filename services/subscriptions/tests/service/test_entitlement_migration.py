@@ -5,11 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, pool
-from sqlalchemy.ext.asyncio import create_async_engine
 
+from common.migrate import migrate
 from common.testing import Databases
 
 CREATED = datetime(2025, 3, 1, tzinfo=UTC)
@@ -46,12 +43,12 @@ INSERT INTO subscription_changes (
 async def test_every_plan_is_to_be_asked_about_once(databases: Databases) -> None:
     """The first one, the present one and add-ons, of each seller: due by a time that every clock has reached."""
     url = await databases.create("subscriptions_before_entitlements")
-    await _upgraded_to(url, "0005")
+    await migrate(url, "subscriptions", revision="0005")
     connection = await asyncpg.connect(url.replace("+asyncpg", ""))
     try:
         await connection.execute("SELECT set_config('saldo.seller', '*', false)")
         await connection.execute(BEFORE)
-        await _upgraded_to(url, "0006")
+        await migrate(url, "subscriptions", revision="0006")
         rows = await connection.fetch(
             "SELECT seller_id, plan_id, entitlements, create_time FROM plan_entitlements ORDER BY seller_id, plan_id"
         )
@@ -64,20 +61,3 @@ async def test_every_plan_is_to_be_asked_about_once(databases: Databases) -> Non
         ("sel_1", "plan_c", None, LATER),
         ("sel_2", "plan_a", None, LATER),
     ]
-
-
-async def _upgraded_to(url: str, revision: str) -> None:
-    def upgrade(connection: Connection) -> None:
-        config = Config()
-        config.set_main_option("script_location", "subscriptions:migrations")
-        config.set_main_option("path_separator", "os")
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
-        connection.commit()
-
-    engine = create_async_engine(url, poolclass=pool.NullPool)
-    try:
-        async with engine.connect() as connection:
-            await connection.run_sync(upgrade)
-    finally:
-        await engine.dispose()

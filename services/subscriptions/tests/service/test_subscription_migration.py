@@ -7,12 +7,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import asyncpg
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, pool
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from common import ids, wire
+from common.migrate import migrate
 from common.testing import Suite
 from saldo.subscriptions.v1 import customer_pb2, events_pb2, subscription_pb2
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as pb
@@ -27,23 +24,6 @@ SETUP: Final = ("ONCE", "IN_ADVANCE", "", 1)
 def day(month: int, number: int = 1, *, hour: int = 0, year: int = 2025) -> datetime:
     """The sandbox begins with 2026: what is there was written in the year before."""
     return datetime(year, month, number, hour, tzinfo=UTC)
-
-
-async def upgraded_to(url: str, revision: str) -> None:
-    def upgrade(connection: Connection) -> None:
-        config = Config()
-        config.set_main_option("script_location", "subscriptions:migrations")
-        config.set_main_option("path_separator", "os")
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
-        connection.commit()
-
-    engine = create_async_engine(url, poolclass=pool.NullPool)
-    try:
-        async with engine.connect() as connection:
-            await connection.run_sync(upgrade)
-    finally:
-        await engine.dispose()
 
 
 def told(suite: Suite, kind: type[Any]) -> list[tuple[str, int]]:  # Any: one of the events
@@ -140,7 +120,7 @@ async def test_what_was_agreed_before_is_billed_as_before(suite: Suite) -> None:
     plan = await shop.plan(shop.price("seats"))
     url = await suite.databases.create("subscriptions_before_the_log")
     suite.urls["subscriptions"] = url
-    await upgraded_to(url, "0004")
+    await migrate(url, "subscriptions", revision="0004")
     connection = await asyncpg.connect(url.replace("+asyncpg", ""))
     try:
         await connection.execute("SELECT set_config('saldo.seller', '*', false)")
@@ -207,7 +187,7 @@ async def test_what_was_agreed_before_is_billed_as_before(suite: Suite) -> None:
         )
     finally:
         await connection.close()
-    await upgraded_to(url, "head")
+    await migrate(url, "subscriptions")
     await suite.start("subscriptions")
 
     async def bills(subscription: Any, item: int | None = None) -> list[str]:  # Any: a Subscription
