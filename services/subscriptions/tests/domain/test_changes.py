@@ -423,6 +423,16 @@ def test_what_begins_with_the_next_period_comes_with_a_change_that_is_not_put_of
     ]
 
 
+def test_what_was_put_off_and_comes_earlier_settles_nothing_when_it_would_have_come() -> None:
+    """Years instead of months are put off to 1 April, and come with a change on 20 March: a year from then on."""
+    calls = agree(terms("calls", 1, timing=ARREARS), start="03-01")
+    yearly = SetPrice(SEATS, terms("calls by the year", 1, timing=ARREARS, interval=YEARLY))
+    sooner = change(change(calls, yearly, on="03-11", decision=UNPRORATED), quantity(2), on="03-20")
+    assert ledger(sooner, through="12-31") == [
+        ("03-20", "OWED", "calls", 1, "03-01", "03-20", Fraction(19, 31)),
+    ]
+
+
 def test_a_transfer_credits_the_one_and_bills_the_other() -> None:
     """On 15 March 17/31 each; usage before it stays with whom it was."""
     both = agree(terms("seats", 5), terms("calls", None, timing=ARREARS), start="03-01")
@@ -470,6 +480,16 @@ def test_a_reactivation_uses_up_what_was_kept() -> None:
     assert ledger(again, through="04-20")[1:] == [
         ("04-01", "OWED", "seats", 5, "04-01", "04-20", Fraction(19, 31)),
         ("04-20", "OWED", "seats", 5, "04-20", "05-20", WHOLE),
+    ]
+
+
+def test_what_ends_and_is_taken_up_again_at_one_moment_is_settled_there() -> None:
+    """In arrears, from the 1st to the 1st: what was used up to 11 March is billed then, the rest of March with March."""
+    calls = agree(terms("calls", None, timing=ARREARS), start="03-01", day=1)
+    again = reactivated(cancelled(calls, on="03-11"), on="03-11")
+    assert ledger(again, through="04-30") == [
+        ("03-11", "OWED", "calls", None, "03-01", "03-11", Fraction(10, 31)),
+        ("04-01", "OWED", "calls", None, "03-11", "04-01", Fraction(21, 31)),
     ]
 
 

@@ -233,10 +233,11 @@ class _Item:
                     break
                 start = max(full.start, segment.start)
                 end = full.end if segment.end is None else min(full.end, segment.end)
-                bill_time = max(settled(track.settlements, start=start, end=end, full=full), known)
-                if bill_time >= after:
-                    by_then = self._known_at(bill_time)
-                    yield self._billable(terms, _part(full, start, end), full, bill_time, track, segment, by_then)
+                for part in divided(full, start, end, track.settlements):
+                    bill_time = max(settled(track.settlements, start=part.start, end=part.end, full=full), known)
+                    if bill_time >= after:
+                        by_then = self._known_at(bill_time)
+                        yield self._billable(terms, part, full, bill_time, track, segment, by_then)
 
     def _known_at(self, time: datetime) -> Belief:
         """What was known when something was billed, of which nothing changes later."""
@@ -411,6 +412,15 @@ def _payer(known: Timeline, bill_time: datetime) -> CustomerId | None:
         if since <= bill_time:
             return payer_id
     return known.payers[0][1]
+
+
+def divided(full: Period, start: datetime, end: datetime, settlements: Sequence[Settlement]) -> Iterator[Period]:
+    """A part of a full period, up to where it was settled and on from there, though the same is billed before and after:
+    what ended and went on at one moment."""
+    for at in sorted({each.time for each in settlements if start < each.time < end}):
+        yield Period(start, at)
+        start = at
+    yield _part(full, start, end)
 
 
 def settled(settlements: Sequence[Settlement], *, start: datetime, end: datetime, full: Period) -> datetime:

@@ -88,6 +88,8 @@ class WantedTrack:
         if kept:
             kept[-1] = replace(kept[-1], end=at)
         self.segments = [*kept, segment]
+        # Where that would have been settled, it is not.
+        self.settlements = [each for each in self.settlements if each.time <= at]
 
     def alter(self, at: datetime, alteration: Callable[[Segment], Segment]) -> None:
         """What is now and what is to come, both in another way."""
