@@ -23,7 +23,19 @@ AS_PUBLISHED = "what is sold is what was published"
 CREDITS = "every credit is taken off as soon as it can be"
 TERMS = "the terms of every item follow from the log"
 DECISIONS = "every decision about a subscription is announced"
+LOGGED = (
+    "INSERT INTO subscription_changes (seller_id, id, subscription_id, position, recorded_time, effective_time,"
+    " revoked_time, decided_with, proration, unused, actions, after_months)"
+    " SELECT seller_id, 'chg_logged', id, 99, create_time, create_time + interval '10 years', {revoked}, '', 'BY_DAY',"
+    """ 'KEEP', '[{{"action": "SET_TERM", "term": null}}]'::jsonb, {after_months} FROM subscriptions LIMIT 1"""
+)
+"""A change that was agreed with a subscription and says nothing about what is billed."""
+REVOCATIONS = "every revocation of a scheduled change is announced once"
+RAMPS = "steps of ramps are counted from the beginning of billing"
 ENDS = "the end of every billing period is announced once"
+PAYER_SAID = "the payer of every customer is the last that was said"
+PAYER_NAMED = "whom every subscription names follows from the log"
+PAYER_THERE = "whoever pays for a living subscription can be billed"
 CORRECTIONS = "corrections of a period add up"
 STEPS = "rating steps explain every amount"
 TOTALS = "lines sum to totals"
@@ -128,6 +140,12 @@ CORRUPTIONS = {
         "subscriptions",
         ("DELETE FROM outbox WHERE subject LIKE '%.SubscriptionChanged'",),
         (GAPLESS, TAKEN_IN, DECISIONS),
+    ),
+    "a scheduled change was revoked in silence": Corruption(
+        "subscriptions", (LOGGED.format(revoked="create_time", after_months="NULL"),), (REVOCATIONS,)
+    ),
+    "a step of a ramp is not where it belongs": Corruption(
+        "subscriptions", (LOGGED.format(revoked="NULL", after_months="1"),), (RAMPS,)
     ),
     "two lines overlap": Corruption(
         "invoicing",
@@ -333,6 +351,30 @@ CORRUPTIONS = {
     ),
     "a card number was stored in bytes": Corruption(
         "payments", (one("requests", "response = 'token 378282246310005'::bytea", of="request_id"),), (CARDS,)
+    ),
+    "a customer is paid for by somebody of whom nobody said so": Corruption(
+        "subscriptions",
+        (
+            "UPDATE customers c SET payer_id = (SELECT max(id) FROM customers o WHERE o.seller_id = c.seller_id)"
+            " WHERE id = (SELECT min(id) FROM customers)",
+        ),
+        (PAYER_SAID,),
+    ),
+    "a subscription names somebody of whom its log knows nothing": Corruption(
+        "subscriptions",
+        (
+            "INSERT INTO subscription_payers (seller_id, subscription_id, start_time, payer_id)"
+            " SELECT seller_id, id, create_time, customer_id FROM subscriptions LIMIT 1",
+        ),
+        (PAYER_NAMED,),
+    ),
+    "who pays was erased": Corruption(
+        "subscriptions",
+        (
+            "UPDATE customers SET erase_time = update_time, sealed_personal_data = NULL WHERE id IN"
+            " (SELECT customer_id FROM subscriptions WHERE state <> 'CANCELLED')",
+        ),
+        (PAYER_THERE,),
     ),
     "a seller is gone": Corruption("catalog", ("DELETE FROM sellers",), (SELLERS,)),
     "an answer was forgotten": Corruption(

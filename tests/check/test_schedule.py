@@ -66,6 +66,7 @@ def opening(item: Json, **changed: object) -> Json:
         "trial_days": 0,
         "proration": "BY_DAY",
         "activation": "ON_START",
+        "activation_deadline": None,
         "trial_end": "CONTINUE",
         **changed,
     }
@@ -78,6 +79,7 @@ def change(recorded: str, *actions: Json, **changed: object) -> Json:
         "effective_time": day(str(changed.pop("effective", recorded))),
         "revoked_time": None,
         "decided_with": None,
+        "after_months": None,
         "proration": "BY_DAY",
         "unused": "CREDIT",
         "actions": json.dumps(actions),

@@ -21,6 +21,7 @@ from subscriptions.domain.billable_periods import schedule
 from subscriptions.domain.change import Action, EndReason, Proration, Timing, Unused
 from subscriptions.domain.customer import CustomerId
 from subscriptions.domain.moments import ActivationMissed, TrialInDoubt, announced, next_moment
+from subscriptions.domain.ramp import step_time, with_ramp
 from subscriptions.domain.subscription import Decision, Subscription
 from subscriptions.domain.terms import (
     NO_CHANGE,
@@ -83,14 +84,19 @@ class Life:
         item = self.subscription.opening.items[0]
         if item.terms.quantity is None:
             return
+        months = self.chance.choice([None, 1, 2])
+        days = timedelta(days=self.chance.choice([10, 31, 45]))
         change = does.Change(
             id=self.change_id(),
             recorded_time=self.now,
-            effective_time=self.subscription.opening.start_time + timedelta(days=self.chance.choice([10, 31, 45])),
+            effective_time=self.subscription.opening.start_time + days
+            if months is None
+            else step_time(self.subscription, months),
             actions=(does.SetQuantity(item.id, self.quantity()),),
             proration=self.proration(),
             unused=self.unused(),
             decided_with=NO_CHANGE,
+            after_months=months,
         )
         self.subscription = self.subscription.with_change(change, at=self.now)
 
@@ -172,7 +178,10 @@ class Life:
         return verbs.resume_at(paused, until, change_id=self.change_id(), at=self.now)
 
     def resume(self) -> Subscription:
-        return verbs.resume(self.subscription, change_id=self.change_id(), at=self.now)
+        service, billing = self.chance.choice([(None, None), (None, None), (True, False), (False, True), (True, True)])
+        return verbs.resume(
+            self.subscription, change_id=self.change_id(), at=self.now, service=service, billing=billing
+        )
 
     def cancel(self) -> Subscription:
         return verbs.cancel(self.subscription, change_id=self.change_id(), at=self.now, decision=self.decision())
@@ -195,10 +204,13 @@ class Life:
 
     def move_trial_end(self) -> Subscription:
         to = self.now + timedelta(days=self.chance.choice([0, 0, 5, 40]))
-        return verbs.move_trial_end(self.subscription, to, change_id=self.change_id(), at=self.now)
+        return self.with_ramp(verbs.move_trial_end(self.subscription, to, change_id=self.change_id(), at=self.now))
 
     def activate(self) -> Subscription:
-        return verbs.activate(self.subscription, change_id=self.change_id(), at=self.now)
+        return self.with_ramp(verbs.activate(self.subscription, change_id=self.change_id(), at=self.now))
+
+    def with_ramp(self, begun: Subscription) -> Subscription:
+        return with_ramp(begun, decided_with=begun.changes[-1].id, new_id=self.change_id, at=self.now)
 
     # What is drawn
 
@@ -282,6 +294,7 @@ def agreement(subscription: Subscription) -> Agreement:
             "effective_time": change.effective_time,
             "revoked_time": change.revoked_time,
             "decided_with": change.decided_with,
+            "after_months": change.after_months,
             "proration": change.proration.name,
             "unused": change.unused.name,
             "actions": json.dumps([action_to_json(action) for action in change.actions]),

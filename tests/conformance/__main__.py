@@ -45,7 +45,7 @@ async def _put_to(suite: Suite, folder: Path) -> list[Report]:
     with tempfile.TemporaryDirectory(prefix="saldo-conformance-") as journals:
         async with AsyncExitStack() as stack:
             rooms = Rooms(suite.addresses(), token, Path(journals), stack)
-            client = (await stack.enter_async_context(rooms.at(NOW))).client
+            client = (await stack.enter_async_context(await rooms.alone(NOW))).client
             saldo = System(rating=client.rating, money=client.money, metering=client.metering, rooms=rooms)
             return await put_to(saldo, folder)
 

@@ -118,6 +118,11 @@ class Agreement:
         return upcoming.line_items
 
 
+def plan_code() -> str:
+    """That no other plan has."""
+    return f"plan-{next(_number)}"
+
+
 async def customer_in(sandbox: Sandbox, *, zone: str, currency: str) -> Customer:
     number = next(_number)
     return await sandbox.customer(
@@ -140,7 +145,7 @@ async def agree(
     for price in prices:
         price.currency = price.currency or "USD"
         price.code = price.code or "price"
-    plan = await sandbox.plan(f"plan-{next(_number)}", *prices)
+    plan = await sandbox.plan(plan_code(), *prices)
     customer = customer or await customer_in(sandbox, zone=zone, currency=prices[0].currency)
     ids = {price.code: price.id for price in plan.prices}
     subscription = await sandbox.client.subscriptions.CreateSubscription(

@@ -29,6 +29,7 @@ from tests.conformance.agreements import (
     interval_between,
     interval_of,
     period_of,
+    plan_code,
     unit_price,
     whole_amount,
 )
@@ -67,7 +68,7 @@ async def _plan_change(case: Case, rooms: Rooms) -> Answer:
         new_interval = interval_of(given["new_period"]) if "new_period" in given else times.interval
         new = flat_price(given["new_amount"], new_interval, discount_percent=_percent(given.get("new_discount")))
         new.currency, new.code, new.product_id = currency, old.code, old.product_id
-        plan = await sandbox.plan("the-other-plan", new)
+        plan = await sandbox.plan(plan_code(), new)
         switch = SubscriptionAction(change_plan=SubscriptionAction.ChangePlan(plan_id=plan.id))
         return await _changed(agreement, switch, times, case)
 

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -51,12 +52,12 @@ class Report:
 
 
 async def put_to(saldo: System, folder: Path, *, names: Collection[str] = FILES) -> list[Report]:
-    """Every file of the folder that has one of these names."""
-    return [
-        Report(name, tuple([await _find(case, answering, saldo) for case in load(folder / name)]))
-        for name, answering in FILES.items()
-        if name in names and (folder / name).exists()
-    ]
+    """Every file of the folder that has one of these names, all of them side by side."""
+    cases = {name: load(folder / name) for name in FILES if name in names and (folder / name).exists()}
+    findings = iter(
+        await saldo.rooms.side_by_side([_find(case, FILES[name], saldo) for name in cases for case in cases[name]])
+    )
+    return [Report(name, tuple(islice(findings, len(cases[name])))) for name in cases]
 
 
 async def _find(case: Case, answering: Answering, saldo: System) -> Finding:

@@ -27,6 +27,7 @@ PLACES: Final = {
     "job.before_commit": ("invoicing",),
     "job.committed": ("subscriptions", "invoicing", "payments", "dunning"),
     "errand.started": ("invoicing", "payments", "dunning"),
+    "subscriptions.advanced": ("subscriptions",),
     "invoicing.asked": ("invoicing",),
     "invoicing.drafted": ("invoicing",),
     "invoicing.recounted": ("invoicing",),

@@ -54,7 +54,7 @@ class Sandbox:
     def __init__(self, client: Client, seller_id: SellerId, journal: Path, stack: AsyncExitStack) -> None:
         self.client = client
         self.seller_id = seller_id
-        self._journal = journal
+        self.journal = journal
         self._stack = stack
 
     @classmethod
@@ -105,7 +105,7 @@ class Sandbox:
     async def verify(self, databases: Mapping[str, str]) -> None:
         """Come to rest; then everything that must hold has to hold in the data of all services."""
         await self.quiet()
-        sources = Sources(databases=databases, journals=[self._journal], seller_id=self.seller_id)
+        sources = Sources(databases=databases, journals=[self.journal], seller_id=self.seller_id)
         report = await verify(sources, patience_seconds=PATIENCE_SECONDS)
         assert report.content, str(report)
 

@@ -44,6 +44,8 @@ class Opening:
     trial_days: int
     proration: str
     activation: str
+    deadline: datetime | None
+    """By when it must be activated."""
     trial_end: str
 
 
@@ -60,6 +62,8 @@ class Change:
     proration: str
     unused: str
     actions: Sequence[Json]
+    after_months: int | None
+    """How long after the beginning of billing it is to take effect, if it is counted from there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +143,9 @@ def opening_of(written: Json) -> Opening:
         trial_days=written["trial_days"],
         proration=written["proration"],
         activation=written["activation"],
+        deadline=None
+        if written.get("activation_deadline") is None
+        else datetime.fromisoformat(written["activation_deadline"]),
         trial_end=written["trial_end"],
     )
 
@@ -165,4 +172,5 @@ def _change(row: Row) -> Change:
         proration=row["proration"],
         unused=row["unused"],
         actions=json.loads(row["actions"]),
+        after_months=row["after_months"],
     )

@@ -9,15 +9,18 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Final
 
-from tools.check.agreement import Agreement, Change, agreement_of
+from saldo.subscriptions.v1 import events_pb2
+from saldo.subscriptions.v1.subscription_pb2 import SubscriptionChange
+from tools.check.agreement import Agreement, Change, Knowledge, agreement_of
 from tools.check.announcements import pruned
-from tools.check.calendar import Span
+from tools.check.calendar import Rhythm, Span
 from tools.check.records import Records, Row
 from tools.check.report import Invariant, Tally
 from tools.check.terms import View
 
 CREATED: Final = "SubscriptionCreated"
 CHANGED: Final = "SubscriptionChanged"
+ENDS_REVOKED: Final = "SubscriptionCancellationRevoked"
 DECIDED: Final = {
     "PAUSE": "SubscriptionPaused",
     "RESUME": "SubscriptionResumed",
@@ -71,11 +74,49 @@ def every_decision_told(records: Records, tally: Tally) -> None:
         if (row["seller_id"], row["id"]) in unknown:
             continue
         now = records.now("subscriptions", row["seller_id"])
-        due = Counter(event for change in agreement.changes for event in _events(change, now))
+        due = Counter(event for change in agreement.changes for event in _events(change, now, agreement.changes))
         for event, times in {**due, CREATED: 1}.items():
             found = told[row["seller_id"], row["id"], event]
             # What is taken back by another decision, and what time does by itself, is told by the same events.
             tally.check(found >= times, f"{row['id']}: {found} of {event}, not {times}")
+
+
+def every_revocation_told(records: Records, tally: Tally) -> None:
+    """Of each change that was taken back an event told that has it; of an end, one may have told without it."""
+    outbox = records.by("subscriptions", "outbox", "aggregate_id")
+    unknown = pruned(records, "subscriptions")
+    for row, agreement in agreements(records):
+        if (row["seller_id"], row["id"]) in unknown:
+            continue
+        told: Counter[str] = Counter()
+        ends_told = 0
+        for each in outbox.get(row["id"], ()):
+            event = each["subject"].rpartition(".")[2]
+            ends_told += event == ENDS_REVOKED
+            if event == CHANGED and each["seller_id"] == row["seller_id"]:
+                announced = events_pb2.SubscriptionChanged.FromString(each["payload"]).change
+                told[announced.id] += announced.state == SubscriptionChange.REVOKED
+        untold: set[datetime] = set()
+        for change in agreement.changes:
+            due = int(change.revoked is not None)
+            if change.revoked is not None and _is_end(change) and not told[change.id]:
+                untold.add(change.revoked)
+                continue
+            found = told[change.id]
+            tally.check(found == due, f"{row['id']}: {found} of {CHANGED} tell that {change.id} is revoked, not {due}")
+        tally.check(len(untold) <= ends_told, f"{row['id']}: {ends_told} of {ENDS_REVOKED}, not {len(untold)}")
+
+
+def steps_follow_the_beginning(records: Records, tally: Tally) -> None:
+    """A step of a ramp comes as many months after billing begins as was agreed, going by what is known of that."""
+    for row, agreement in agreements(records):
+        with tally.checking(row["id"]):
+            elsewhere = [
+                change.id for knowledge in agreement.knowledge() for change in _elsewhere(agreement, knowledge)
+            ]
+            tally.check(
+                not elsewhere, f"{row['id']}: {', '.join(sorted(elsewhere))} not counted from the beginning of billing"
+            )
 
 
 def every_period_end_told(records: Records, tally: Tally) -> None:
@@ -126,14 +167,44 @@ def _ended(view: View, item_id: str, until: datetime) -> Iterator[Span]:
             at = full.end
 
 
-def _events(change: Change, now: datetime) -> Iterator[str]:
+def _events(change: Change, now: datetime, log: Sequence[Change]) -> Iterator[str]:
     actions = [action["action"] for action in change.actions]
     is_expiry = any(action.get("reason") == "EXPIRED" for action in change.actions)
+    is_step_moved = change.after_months is not None and change.decided_with != ""
     # What a term brings with it is not decided by itself, nor is what was agreed or decided with something else.
-    if change.decided_with is None and not is_expiry:
+    if is_step_moved or _comes_again(change, log):
+        yield CHANGED
+    elif change.decided_with is None and not is_expiry:
         yield next((DECIDED[action] for action in actions if action in DECIDED), CHANGED)
     if change.revoked is None and change.recorded < change.effective <= now:
         yield next((IN_EFFECT[action] for action in actions if action in IN_EFFECT), CHANGED)
+
+
+def _elsewhere(agreement: Agreement, knowledge: Knowledge) -> Iterator[Change]:
+    """The steps that do not come when they should; what was known for no time at all says nothing."""
+    if knowledge.until == knowledge.since:
+        return
+    begins = View(agreement, knowledge.changes).begins(waiting_until=agreement.opening.deadline)
+    for change in knowledge.changes:
+        if change.after_months is None:
+            continue
+        due = Rhythm(begins, agreement.zone, "MONTH", 1).boundary(change.after_months)
+        # What a cancellation had taken back comes at once if its time has passed.
+        if change.effective != (max(due, change.recorded) if change.decided_with is None else due):
+            yield change
+
+
+def _comes_again(change: Change, log: Sequence[Change]) -> bool:
+    """Whether a cancellation had taken it back, which was taken back itself."""
+    is_going_on = any(each.revoked == change.recorded and _is_end(each) for each in log)
+    was_there = any(
+        each.revoked is not None and each.position < change.position and each.actions == change.actions for each in log
+    )
+    return is_going_on and was_there and change.decided_with is None and not _is_end(change)
+
+
+def _is_end(change: Change) -> bool:
+    return any(action["action"] == "END" for action in change.actions)
 
 
 def _stretch(row: Row) -> Stretch:
@@ -171,6 +242,16 @@ INVARIANTS: Final = (
     ),
     Invariant(
         name="every decision about a subscription is announced", needs=("subscriptions",), verify=every_decision_told
+    ),
+    Invariant(
+        name="every revocation of a scheduled change is announced once",
+        needs=("subscriptions",),
+        verify=every_revocation_told,
+    ),
+    Invariant(
+        name="steps of ramps are counted from the beginning of billing",
+        needs=("subscriptions",),
+        verify=steps_follow_the_beginning,
     ),
     Invariant(
         name="the end of every billing period is announced once",

@@ -73,6 +73,8 @@ class _Truth:
     trial_end: datetime | None = None
     is_paused: bool = False
     is_over: bool = False
+    paused_by: str = ""
+    """The change that paused billing, while it is."""
     stopped: Change | None = None
     """What made billing stop, of all that did the first."""
     resumed: Change | None = None
@@ -99,6 +101,14 @@ class View:
     def item_ids(self) -> list[str]:
         """In the order in which they were agreed."""
         return list(self._truths[-1].items)
+
+    def begins(self, *, waiting_until: datetime | None) -> datetime:
+        """When billing begins, if it does; not before the time until which it waits to be activated by hand."""
+        truth = self._truths[-1]
+        if truth.is_activated or self._opening.activation != "BY_HAND" or waiting_until is None:
+            return truth.billed_from
+        days = self._opening.trial_days
+        return days_later(waiting_until, days, self._zone) if days else waiting_until
 
     def runs(self, item_id: str) -> list[Run]:
         """All of time, in order."""
@@ -229,14 +239,14 @@ class View:
             truth.items[item_id] = _Item(price, [Setting(BEGINNING, price, None)], [])
         self._anchor_anew(truth)
         for change in changes:
-            was_in_doubt = truth.is_in_doubt
+            was_in_doubt, was_paused = truth.is_in_doubt, truth.is_paused
             for action in change.actions:
                 self._apply(truth, change, action)
             if not (truth.is_over or truth.is_paused):
                 truth.stopped = None
             elif truth.stopped is None:
                 truth.stopped = change
-            if _has(change, "RESUME") and not was_in_doubt:
+            if was_paused and not truth.is_paused and not was_in_doubt:
                 truth.resumed = change
             if _has(change, "TRANSFER"):
                 truth.transferred = change
@@ -269,9 +279,12 @@ class View:
                 truth.billing_day = action["billing_day"]
                 self._anchor_at(truth, change.effective, truth.billing_day, units=UNITS[2:])
             case "PAUSE":
-                truth.is_paused = truth.is_paused or action["billing"]
-            case "RESUME":
-                truth.is_paused = truth.is_paused and not action["billing"]
+                if action["billing"] and not truth.is_paused:
+                    truth.is_paused, truth.paused_by = True, change.id
+            case "RESUME" if action["billing"]:
+                # One that was decided with a pause is the end of that pause only.
+                if change.decided_with in (None, truth.paused_by):
+                    truth.is_paused = False
                 truth.is_in_doubt = truth.is_in_doubt and change.effective < truth.billed_from
             case "END":
                 truth.is_over = True

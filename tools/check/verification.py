@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import Final
 
-from tools.check import announcements, billing, catalog, collection, coupons, decisions, hygiene, rest, usage
+from tools.check import announcements, billing, catalog, collection, coupons, decisions, hygiene, payers, rest, usage
 from tools.check.records import Sources, read_records
 from tools.check.report import Invariant, Report, examine
 
@@ -18,6 +18,7 @@ INVARIANTS: Final[tuple[Invariant, ...]] = (
     *collection.INVARIANTS,
     *announcements.INVARIANTS,
     *decisions.INVARIANTS,
+    *payers.INVARIANTS,
     *rest.INVARIANTS,
     *hygiene.INVARIANTS,
 )

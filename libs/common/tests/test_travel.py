@@ -207,6 +207,29 @@ async def test_two_readings_have_to_agree() -> None:
     assert restless.asked == 4
 
 
+async def test_who_is_quiet_is_asked_again_when_all_are() -> None:
+    """To wait for one service is no work for five others; what they did meanwhile shows in the last reading."""
+    busy = Script((False, 1), (False, 1), (True, 2))
+    still = Script((True, 7))
+    await quiet({"busy": busy, "still": still})
+    assert (busy.asked, still.asked) == (4, 2)
+    busy = Script((False, 1), (False, 1), (True, 2))
+    woken = Script((True, 7), (True, 8))
+    readings = await quiet({"busy": busy, "woken": woken})
+    assert (busy.asked, woken.asked, readings["woken"].progress) == (5, 3, 8)
+
+
+async def test_what_a_clock_said_when_it_was_moved_is_a_first_reading() -> None:
+    """It counts like any other: something has happened since, or not."""
+    said = {"notebook": operations.SandboxClock(quiet=True, progress=1)}
+    idle = Script((True, 1))
+    await quiet({"notebook": idle}, first=said)
+    assert idle.asked == 1
+    moved = Script((True, 2))
+    await quiet({"notebook": moved}, first=said)
+    assert moved.asked == 2
+
+
 async def test_quiet_is_more_than_a_quiet_moment(house: House) -> None:
     """Between a commit here and the message there nothing seems to happen: two readings have to agree."""
     await house.start("notebook", "archive")

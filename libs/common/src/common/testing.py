@@ -12,10 +12,11 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -30,11 +31,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+from sqlalchemy import Select
 
-from common import ids, migrate, outbox
+from common import ids, jobs, migrate, outbox
 from common.auth import jwk, sign
 from common.bus import MemoryBus, StreamSpec
 from common.caller import Role, service_actor
+from common.due import Scheduled, due_for_batches, due_moments, due_rows, forget_settled
 from common.ids import SellerId
 from common.relay import message_of, source_of
 from common.rpc import error_info
@@ -50,6 +53,7 @@ ISSUER: Final = "test"
 PORTS: Final = range(10_000, 15_000)
 PORT_TRIES_MAX: Final = 200
 PASSWORD: Final = "test"  # of roles in a server that lives as long as the test run
+DECLARATIONS_MAX: Final = 256
 OUTBOX_POLLS: Final = 1_000
 OUTBOX_POLL_SECONDS: Final = 0.01
 MessageT = TypeVar("MessageT", bound=Message)
@@ -316,6 +320,25 @@ def _violated_field(error: grpc.aio.AioRpcError) -> str:
     return ""
 
 
+def _asked_once(question: Callable[..., str]) -> Callable[..., str]:
+    """What a service asks about its jobs follows from what they declare to be due. To word it takes longer than many a
+    test, and hundreds of tests start the same service."""
+    worded: dict[object, str] = {}
+
+    def answer(jobs: Sequence[Scheduled], **named: int) -> str:
+        key = (tuple((type(job), job.name, _text(job.due), getattr(job, "size", 0)) for job in jobs), *named.items())
+        if key not in worded:
+            worded[key] = question(jobs, **named)
+        return worded[key]
+
+    return answer
+
+
+@lru_cache(maxsize=DECLARATIONS_MAX)
+def _text(due: Select[Any]) -> str:  # Any: as in Job
+    return str(due.compile(compile_kwargs={"literal_binds": True}))
+
+
 def _free_port() -> int:
     """One that outgoing connections are never given: such a one may be gone by the time its service wants it."""
     for _ in range(PORT_TRIES_MAX):
@@ -335,8 +358,11 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
 
 
 @pytest.fixture(scope="session")
-def databases() -> Databases:
-    return Databases(os.environ["SALDO_POSTGRES_URL"])
+def databases() -> Iterator[Databases]:
+    with pytest.MonkeyPatch.context() as patch:
+        for question in (due_rows, due_for_batches, due_moments, forget_settled):
+            patch.setattr(jobs, question.__name__, _asked_once(question))
+        yield Databases(os.environ["SALDO_POSTGRES_URL"])
 
 
 @pytest_asyncio.fixture

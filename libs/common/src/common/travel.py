@@ -22,7 +22,10 @@ from saldo.operations.v1 import operations_service_pb2 as pb
 STEPS_MAX: Final = 100_000
 QUIET_SECONDS: Final = 60.0
 UNREACHABLE_SECONDS: Final = 60.0
-POLL_SECONDS: Final = (0.002, 0.005, 0.01, 0.02, 0.05)
+POLL_SECONDS: Final = (0.002, 0.005, 0.01, 0.01, 0.02, 0.02, 0.02, 0.05)
+COUNTED_SECONDS: Final = 0.005
+"""How long a bus may take to count what it has already accepted."""
+
 AnswerT = TypeVar("AnswerT")
 
 
@@ -46,10 +49,10 @@ async def travel(
     quiet_seconds: float = QUIET_SECONDS,
 ) -> int:
     """Move to `to`; how many due moments were on the way. A service that is away for a while is waited for."""
-    await _catch_up(clocks, to.tzinfo)
+    readings = await _catch_up(clocks, to.tzinfo)
     for steps in range(STEPS_MAX):
         began = time.monotonic()
-        readings = await quiet(clocks, seconds=quiet_seconds)
+        readings = await quiet(clocks, seconds=quiet_seconds, first=readings)
         now = max(reading.time.ToDatetime(to.tzinfo) for reading in readings.values())
         if on_step is not None:
             await on_step(Step(now, time.monotonic() - began))
@@ -60,50 +63,72 @@ async def travel(
         ]
         if now >= to:
             return steps
-        await advance(clocks, min([to, *(moment for moment in upcoming if moment > now)]))
+        readings = await advance(clocks, min([to, *(moment for moment in upcoming if moment > now)]))
     raise NeverQuiet(f"more than {STEPS_MAX} due moments on the way")
 
 
-async def advance(clocks: Mapping[str, Any], to: datetime) -> None:  # Any: stubs, as for travel
-    """Move all clocks to one moment. None acts before every other has been told: what one of them does then, others
-    must not find in their past."""
-    for hold in (True, False):
-        request = pb.AdvanceClockRequest(time=wire.timestamp(to), hold=hold)
-        await asyncio.gather(*(_patiently(clock.AdvanceClock, request) for clock in clocks.values()))
+async def advance(  # Any: stubs, as for travel
+    clocks: Mapping[str, Any], to: datetime
+) -> dict[str, pb.SandboxClock]:
+    """Move all clocks to one moment, and return what each said when it was let go on. None acts before every other has
+    been told: what one of them does then, others must not find in their past."""
+    await _ask(clocks, "AdvanceClock", pb.AdvanceClockRequest(time=wire.timestamp(to), hold=True))
+    return await _ask(clocks, "AdvanceClock", pb.AdvanceClockRequest(time=wire.timestamp(to)))
 
 
-async def _catch_up(clocks: Mapping[str, Any], zone: tzinfo | None) -> None:  # Any: stubs, as for travel
+async def _catch_up(  # Any: stubs, as for travel
+    clocks: Mapping[str, Any], zone: tzinfo | None
+) -> dict[str, pb.SandboxClock]:
     """A traveller that was interrupted has left some clocks behind, or held."""
-    answers = await asyncio.gather(*(_patiently(clock.GetClock, pb.GetClockRequest()) for clock in clocks.values()))
-    await advance(clocks, max(answer.time.ToDatetime(zone) for answer in answers))
+    readings = await _ask(clocks, "GetClock", pb.GetClockRequest())
+    return await advance(clocks, max(reading.time.ToDatetime(zone) for reading in readings.values()))
 
 
 async def quiet(  # Any: stubs, as for travel
-    clocks: Mapping[str, Any], *, seconds: float = QUIET_SECONDS
+    clocks: Mapping[str, Any],
+    *,
+    seconds: float = QUIET_SECONDS,
+    first: Mapping[str, pb.SandboxClock] | None = None,
 ) -> dict[str, pb.SandboxClock]:
-    """Wait until nothing is under way in any service, and return what all clocks say then.
+    """Wait until nothing is under way in any service, and return what all clocks say then. `first` is what they have
+    already said.
 
-    Two readings in a row must be quiet and show the same progress: what one service sends while another is being asked
-    shows in the second.
+    Two readings in a row of every service must be quiet and show the same progress, and all the second ones are made
+    when the first ones are there: then there was a moment between them at which none of them was doing anything. What
+    one service sends while another is being asked shows in the second. Who was quiet is not asked again before all are.
     """
     deadline = time.monotonic() + seconds
-    before: dict[str, int] = {}
+    before = dict(first or await _ask(clocks, "GetClock", pb.GetClockRequest()))
     polls = 0
     while True:
-        answers = await asyncio.gather(*(_patiently(clock.GetClock, pb.GetClockRequest()) for clock in clocks.values()))
-        readings: dict[str, pb.SandboxClock] = dict(zip(clocks, answers, strict=True))
-        progress = {name: reading.progress for name, reading in readings.items()}
-        if all(reading.quiet for reading in readings.values()):
-            if progress == before:
-                return readings
-            before = progress
-            continue
-        before = {}
+        asked = {name: clock for name, clock in clocks.items() if not before[name].quiet}
+        if asked:
+            await asyncio.sleep(POLL_SECONDS[min(polls, len(POLL_SECONDS) - 1)])
+            polls += 1
+        elif polls:
+            await asyncio.sleep(COUNTED_SECONDS)
+        readings = await _ask(asked or clocks, "GetClock", pb.GetClockRequest())
+        restless = {
+            name: reading
+            for name, reading in readings.items()
+            if not (reading.quiet and reading.progress == before[name].progress)
+        }
+        if not asked and not restless:
+            return readings
         if time.monotonic() > deadline:
-            busy = {name: reading.failing_count for name, reading in readings.items() if not reading.quiet}
+            busy = {name: reading.failing_count for name, reading in restless.items()}
             raise NeverQuiet(f"still busy after {seconds:.0f} s (service: failing rows): {busy}")
-        await asyncio.sleep(POLL_SECONDS[min(polls, len(POLL_SECONDS) - 1)])
-        polls += 1
+        before |= readings
+
+
+async def _ask(  # Any: stubs, as for travel
+    clocks: Mapping[str, Any], method: str, request: object
+) -> dict[str, pb.SandboxClock]:
+    """All of them at once."""
+    answers: list[pb.SandboxClock] = await asyncio.gather(
+        *(_patiently(getattr(clock, method), request) for clock in clocks.values())
+    )
+    return dict(zip(clocks, answers, strict=True))
 
 
 async def _patiently(call: Callable[..., Awaitable[AnswerT]], request: object) -> AnswerT:

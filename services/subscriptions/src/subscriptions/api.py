@@ -25,16 +25,19 @@ from subscriptions.convert.requests import (
     order_from_proto,
     pause_decision,
     pause_scope,
+    resume_scope,
     transfer_unused,
     wishes_from_proto,
 )
-from subscriptions.convert.schedule import billable_periods_to_proto, schedule_to_proto
+from subscriptions.convert.schedule import billable_periods_to_proto, committed_periods_to_proto, schedule_to_proto
 from subscriptions.convert.subscription import change_to_proto, subscription_to_proto
 from subscriptions.domain.amendment import SwitchPlan, TakeAddOn, Wish, plans_asked
+from subscriptions.domain.change import ApplyDiscount
+from subscriptions.domain.coupon import Coupon
 from subscriptions.domain.customer import CustomerId
 from subscriptions.domain.order import Order
 from subscriptions.domain.plan import Plan
-from subscriptions.domain.terms import ITEMS_MAX, ChangeId, PlanId, SubscriptionId
+from subscriptions.domain.terms import ITEMS_MAX, ChangeId, CouponId, PlanId, SubscriptionId
 from subscriptions.usecases import amendments, customers, reads
 from subscriptions.usecases import subscriptions as usecases
 
@@ -112,7 +115,10 @@ class SubscriptionsApi(SubscriptionsServiceServicer):
             {each.plan_id: [spec.price_id for spec in each.specs] for each in order.add_ons},
             customer_id=order.customer_id,
         )
-        return await _Subscribing(self.database, plan, add_ons, order).CreateSubscription(request, context)
+        coupons = await clients.get_coupons(
+            desk, [each.coupon_id for each in order.discounts], customer_id=order.customer_id
+        )
+        return await _Subscribing(self.database, plan, add_ons, coupons, order).CreateSubscription(request, context)
 
     @transactional
     async def GetSubscription(self, request: pb.GetSubscriptionRequest, tx: Tx) -> subscription_pb2.Subscription:
@@ -123,7 +129,12 @@ class SubscriptionsApi(SubscriptionsServiceServicer):
             at = known
         if request.HasField("effective_time"):
             at = wire.parse_timestamp(request.effective_time, field="effective_time")
-        return subscription_to_proto(reads.as_of(subscription, at=at, known=known, now=tx.now), at=at)
+        answer = subscription_to_proto(reads.as_of(subscription, at=at, known=known, now=tx.now), at=at)
+        if known < tx.now:
+            # They count also what happened by itself, of which nothing says when it was noticed.
+            answer.ClearField("revision")
+            answer.ClearField("update_time")
+        return answer
 
     @transactional
     async def ListSubscriptions(self, request: pb.ListSubscriptionsRequest, tx: Tx) -> pb.ListSubscriptionsResponse:
@@ -142,12 +153,10 @@ class SubscriptionsApi(SubscriptionsServiceServicer):
     async def ChangeSubscription(
         self, request: pb.ChangeSubscriptionRequest, context: object
     ) -> subscription_pb2.Subscription:
-        wishes, plans = await self._plans_for(request)
-        return await _Changing(self.database, wishes, plans).ChangeSubscription(request, context)
+        return await (await self._changing(request)).ChangeSubscription(request, context)
 
     async def PreviewChange(self, request: pb.PreviewChangeRequest, context: object) -> pb.ChangePreview:
-        wishes, plans = await self._plans_for(request.change)
-        return await _Changing(self.database, wishes, plans).PreviewChange(request, context)
+        return await (await self._changing(request.change)).PreviewChange(request, context)
 
     @transactional
     async def ListSubscriptionChanges(
@@ -225,7 +234,9 @@ class SubscriptionsApi(SubscriptionsServiceServicer):
 
     @transactional
     async def ResumeSubscription(self, request: pb.ResumeSubscriptionRequest, tx: Tx) -> subscription_pb2.Subscription:
-        return subscription_to_proto(await usecases.resume(tx, _subscription_id(request.id)), at=tx.now)
+        service, billing = resume_scope(request)
+        resumed = await usecases.resume(tx, _subscription_id(request.id), service=service, billing=billing)
+        return subscription_to_proto(resumed, at=tx.now)
 
     @transactional
     async def TransferSubscription(
@@ -274,8 +285,8 @@ class SubscriptionsApi(SubscriptionsServiceServicer):
             ]
         )
 
-    async def _plans_for(self, request: pb.ChangeSubscriptionRequest) -> tuple[Sequence[Wish], Mapping[PlanId, Plan]]:
-        """What the catalog must say before the change can be decided, by what the subscription is now."""
+    async def _changing(self, request: pb.ChangeSubscriptionRequest) -> _Changing:
+        """With what the catalog must say before the change can be decided, by what the subscription is now."""
         wishes = wishes_from_proto(request.actions)
         subscription_id = _subscription_id(request.id)
         desk = self.desk()
@@ -286,7 +297,13 @@ class SubscriptionsApi(SubscriptionsServiceServicer):
             whole = [wish for wish in wishes if isinstance(wish, SwitchPlan | TakeAddOn) and not wish.specs]
             asked |= {wish.plan_id: [] for wish in whole}
             customer_id = subscription.as_of(tx.now).customer_id
-        return wishes, await clients.get_plans(desk, asked, customer_id=customer_id)
+        applied = [wish.coupon_id for wish in wishes if isinstance(wish, ApplyDiscount)]
+        return _Changing(
+            self.database,
+            wishes,
+            await clients.get_plans(desk, asked, customer_id=customer_id),
+            await clients.get_coupons(desk, applied, customer_id=customer_id),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,11 +313,14 @@ class _Subscribing:
     database: Database
     plan: Plan
     add_ons: Mapping[PlanId, Plan]
+    coupons: Mapping[CouponId, Coupon]
     order: Order
 
     @transactional
     async def CreateSubscription(self, request: pb.CreateSubscriptionRequest, tx: Tx) -> subscription_pb2.Subscription:
-        created = await usecases.create_subscription(tx, self.plan, self.order, add_ons=self.add_ons)
+        created = await usecases.create_subscription(
+            tx, self.plan, self.order, add_ons=self.add_ons, coupons=self.coupons
+        )
         return subscription_to_proto(created, at=tx.now)
 
 
@@ -311,6 +331,7 @@ class _Changing:
     database: Database
     wishes: Sequence[Wish]
     plans: Mapping[PlanId, Plan]
+    coupons: Mapping[CouponId, Coupon]
 
     @transactional
     async def ChangeSubscription(self, request: pb.ChangeSubscriptionRequest, tx: Tx) -> subscription_pb2.Subscription:
@@ -321,6 +342,7 @@ class _Changing:
             self.wishes,
             self.plans,
             change_decision(request),
+            coupons=self.coupons,
             what=_what(request),
             token=request.preview_token,
         )
@@ -335,6 +357,7 @@ class _Changing:
             self.wishes,
             self.plans,
             change_decision(request.change),
+            coupons=self.coupons,
             what=_what(request.change),
             through=(
                 wire.parse_timestamp(request.through_time, field="through_time")
@@ -349,6 +372,8 @@ class _Changing:
             change=change,
             added=billable_periods_to_proto(preview.added),
             removed=billable_periods_to_proto(preview.removed),
+            added_commitments=committed_periods_to_proto(preview.added_commitments),
+            removed_commitments=committed_periods_to_proto(preview.removed_commitments),
             token=preview.token,
         )
 

@@ -1,5 +1,5 @@
 """Knows what subscriptions asks of the catalog: what a plan consists of, what was negotiated about it, which features
-there are.
+and coupons there are.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from typing import Final
 from common.errors import InvalidArgument
 from common.period import Interval, Unit
 from common.rpc import Desk, NeighbourRefused
-from saldo.catalog.v1 import catalog_service_pb2, plan_pb2, price_pb2, product_pb2
+from saldo.catalog.v1 import catalog_service_pb2, coupon_pb2, coupon_service_pb2, plan_pb2, price_pb2, product_pb2
 from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
+from saldo.catalog.v1.coupon_service_pb2_grpc import CouponServiceStub
+from subscriptions.domain.coupon import Coupon
 from subscriptions.domain.customer import CustomerId
 from subscriptions.domain.entitlement import Enabled, FeatureKind, Grant, Limit, PlanEntitlement, Quota, Unlimited
-from subscriptions.domain.errors import FeatureNotFound, PlanNotFound
+from subscriptions.domain.errors import CouponNotFound, FeatureNotFound, PlanNotFound
 from subscriptions.domain.plan import ContractPrice, Plan, Price
-from subscriptions.domain.terms import BillingTiming, PlanId, PriceId, ProductId
+from subscriptions.domain.terms import BillingTiming, CouponId, PlanId, PriceId, ProductId
 
 PAGE_SIZE: Final = 1000
 PAGES_MAX: Final = 10
@@ -105,6 +107,47 @@ async def get_feature_kind(desk: Desk, code: str) -> FeatureKind:
             break
         request.page_token = page.next_page_token
     raise FeatureNotFound(f"there is no feature {code}", feature=code)
+
+
+async def get_coupons(
+    desk: Desk, coupon_ids: Collection[CouponId], *, customer_id: CustomerId
+) -> dict[CouponId, Coupon]:
+    """Several coupons, each with whether the customer has redeemed it."""
+    catalog = desk.ask(CouponServiceStub)
+    return {coupon_id: await _coupon(catalog, coupon_id, customer_id) for coupon_id in dict.fromkeys(coupon_ids)}
+
+
+async def _coupon(catalog: CouponServiceStub, coupon_id: CouponId, customer_id: CustomerId) -> Coupon:
+    try:
+        coupon = await catalog.GetCoupon(coupon_service_pb2.GetCouponRequest(id=coupon_id))
+    except NeighbourRefused as refusal:
+        if refusal.metadata.get("neighbour_reason") == "COUPON_NOT_FOUND":
+            raise CouponNotFound(f"there is no coupon {coupon_id}", coupon=coupon_id) from refusal
+        raise
+    return Coupon(
+        id=coupon_id,
+        is_active=coupon.state == coupon_pb2.Coupon.ACTIVE,
+        is_used_up=0 < coupon.redemptions_max <= coupon.redemption_count,
+        valid_from_time=coupon.valid_from_time.ToDatetime(UTC) if coupon.HasField("valid_from_time") else None,
+        valid_until_time=coupon.valid_until_time.ToDatetime(UTC) if coupon.HasField("valid_until_time") else None,
+        currencies=frozenset(amount.currency_code for amount in coupon.amount_off.amounts),
+        redeemed_by=customer_id if await _has_redeemed(catalog, coupon_id, customer_id) else None,
+    )
+
+
+async def _has_redeemed(catalog: CouponServiceStub, coupon_id: CouponId, customer_id: CustomerId) -> bool:
+    """Whether there is a redemption that was not taken back."""
+    request = coupon_service_pb2.ListRedemptionsRequest(
+        coupon_id=coupon_id, customer_id=customer_id, page_size=PAGE_SIZE
+    )
+    for _ in range(PAGES_MAX):
+        page = await catalog.ListRedemptions(request)
+        if any(not redemption.HasField("release_time") for redemption in page.redemptions):
+            return True
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    return False
 
 
 async def _plan(catalog: CatalogServiceStub, plan_id: PlanId) -> plan_pb2.Plan:

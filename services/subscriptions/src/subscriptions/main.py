@@ -7,6 +7,7 @@ from common.service import Service
 from common.service import main as run
 from common.vault import Vault
 from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
+from saldo.catalog.v1.coupon_service_pb2_grpc import CouponServiceStub
 from saldo.subscriptions.v1 import (
     customers_service_pb2,
     entitlement_service_pb2,
@@ -41,7 +42,7 @@ def build(settings: Settings, *, bus: Bus | None = None) -> Service:
         "subscriptions",
         settings,
         callers=("invoicing", "dunning"),
-        neighbours={CatalogServiceStub: settings.catalog_address},
+        neighbours={CatalogServiceStub: settings.catalog_address, CouponServiceStub: settings.catalog_address},
         bus=bus,
         vault=vault,
         answers=SealedAnswers(),

@@ -9,7 +9,7 @@ from common.due import Batch
 from common.jobs import Errand, Job
 from subscriptions import store
 from subscriptions.store.entitlements import CUSTOMERS_DUE, PLANS_UNKNOWN
-from subscriptions.store.personal_data import UNSEALED, wrapped_by_others
+from subscriptions.store.personal_data import CERTIFICATES_UNSEALED, UNSEALED, wrapped_by_others
 from subscriptions.store.plan_migrations import PLAN_MIGRATIONS_DUE
 from subscriptions.store.seats import SEATS_DUE
 from subscriptions.store.tax_ids import TAX_IDS_DUE
@@ -19,6 +19,7 @@ from subscriptions.usecases import advance, entitlements, personal_data, plan_mi
 JOBS: Sequence[Job | Errand | Batch] = [
     Batch(name="advance subscriptions", due=store.MOMENTS_DUE, run=advance.advance),
     Job(name="seal personal data", due=UNSEALED, run=personal_data.seal_personal_data),
+    Job(name="seal tax certificates", due=CERTIFICATES_UNSEALED, run=personal_data.seal_personal_data),
     Job(name="refresh entitlements", due=CUSTOMERS_DUE, run=entitlements.refresh_customer),
     Errand(name="ask what plans entitle to", due=PLANS_UNKNOWN, run=entitlements.learn_plan),
     Job(name="free seats that nobody claimed", due=SEATS_DUE, run=seats.free_expired),

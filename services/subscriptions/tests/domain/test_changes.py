@@ -484,7 +484,7 @@ def test_a_reactivation_uses_up_what_was_kept() -> None:
 
 
 def test_what_ends_and_is_taken_up_again_at_one_moment_is_settled_there() -> None:
-    """In arrears, from the 1st to the 1st: what was used up to 11 March is billed then, the rest of March with March."""
+    """In arrears, from the 1st to the 1st: what was used up to 11 March is billed then, the rest with March."""
     calls = agree(terms("calls", None, timing=ARREARS), start="03-01", day=1)
     again = reactivated(cancelled(calls, on="03-11"), on="03-11")
     assert ledger(again, through="04-30") == [
@@ -507,6 +507,19 @@ def test_a_change_of_the_past_is_billed_when_it_is_decided() -> None:
     assert ledger(late, through="03-31")[1:] == [
         ("03-20", "CREDIT", "seats", 5, "03-11", "04-01", Fraction(21, 31)),
         ("03-20", "OWED", "seats", 10, "03-11", "04-01", Fraction(21, 31)),
+    ]
+
+
+def test_whoever_asks_from_the_decision_on_gets_all_that_it_makes_due() -> None:
+    """By the month instead of the year since 1 January, said on 10 March: three months are due then, also the first."""
+    yearly = agree(terms("licence", interval=YEARLY))
+    monthly = change(yearly, SetPrice(SEATS, terms("by the month", 1)), on="03-10", decision=scheduled("01-01"))
+    found = [(each.terms.price_id, *brief(each)) for each in due(monthly, after="03-10", through="03-31").periods]
+    assert found == [
+        ("licence", "03-10", "01-01", "01-01", WHOLE),
+        ("by the month", "03-10", "01-01", "02-01", WHOLE),
+        ("by the month", "03-10", "02-01", "03-01", WHOLE),
+        ("by the month", "03-10", "03-01", "04-01", WHOLE),
     ]
 
 
@@ -594,3 +607,20 @@ def test_a_change_is_billed_the_same_whoever_asks_from_when() -> None:
         rest = due(busy, after=cut + MICROSECOND, through="06-01").periods
         assert len(first) + len(rest) == len(whole)
         assert [*first, *rest] == list(due(busy, through="06-01").periods)
+
+
+def test_up_and_down_again_in_one_moment_kept_is_what_was_most() -> None:
+    """Each is a decision: ten were billed, and under KEEP stay so; until that runs out ten again cost nothing."""
+    both = change(five_seats(), quantity(10), on="03-11", decision=KEEP)
+    both = change(both, quantity(5), on="03-11", decision=KEEP)
+    rest = Fraction(21, 31)
+    rows = [
+        ("03-01", "OWED", "seats", 5, "03-01", "04-01", WHOLE),
+        ("03-11", "CREDIT", "seats", 5, "03-11", "04-01", rest),
+        ("03-11", "OWED", "seats", 10, "03-11", "04-01", rest),
+        ("04-01", "OWED", "seats", 5, "04-01", "05-01", WHOLE),
+    ]
+    assert ledger(both, through="04-01") == rows
+    assert ledger(change(both, quantity(10), on="03-20", decision=KEEP), through="03-31") == rows[:3]
+    at_once = change(five_seats(), quantity(10), quantity(5), on="03-11", decision=KEEP)
+    assert ledger(at_once, through="04-01") == [rows[0], rows[3]]

@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 
 from services.subscriptions.tests.agreed import (
+    ADVANCE,
     ARREARS,
     CREDIT,
     DAILY,
@@ -19,6 +20,7 @@ from services.subscriptions.tests.agreed import (
     at,
     change,
     due,
+    paused,
     scheduled,
     terms,
 )
@@ -26,7 +28,7 @@ from subscriptions.domain.billable_periods import Kind
 from subscriptions.domain.change import ApplyDiscount, Change, Proration, RemoveDiscount, SetPrice, SetQuantity, Unused
 from subscriptions.domain.errors import DiscountNotApplied
 from subscriptions.domain.subscription import Subscription
-from subscriptions.domain.terms import NO_CHANGE, ChangeId, CouponId, Item, ItemId, PriceId
+from subscriptions.domain.terms import NO_CHANGE, BillingTiming, ChangeId, CouponId, Item, ItemId, PriceId
 
 X, Y = CouponId("x"), CouponId("y")
 SEATS = ItemId("item-0")
@@ -75,6 +77,56 @@ def test_what_is_agreed_from_the_start_counts_periods_that_are_billed(trial_days
 def test_a_first_part_counts_as_a_period() -> None:
     """It is the first that is billed: 10 January to 1 February, then February."""
     assert reduced(with_coupon(agree(start="01-10", day=1), 2), through="06-01") == ["01-10", "02-01"]
+
+
+@pytest.mark.parametrize(
+    ("on", "left"),
+    [
+        ("2025-11-15", 3),
+        ("2025-12-31", 3),
+        ("01-01", 2),
+        ("01-31", 2),
+        ("02-01", 1),
+        ("2026-02-28T23:59", 1),
+        ("03-01", 0),
+        ("2026-03-31T23:59", 0),
+        ("12-31", 0),
+    ],
+)
+def test_what_is_left_are_the_periods_that_have_not_begun(on: str, left: int) -> None:
+    """Three from January on: the one that begins at that very instant is used."""
+    agreed = with_coupon(agree(known="2025-11-01"), 3)
+    [discount] = agreed.timeline.discounts
+    assert agreed.discount_left(discount, at(on)) == left
+    assert reduced(agreed, through="12-31") == ["01-01", "02-01", "03-01"]
+
+
+@pytest.mark.parametrize(("timing", "left"), [(ADVANCE, [2, 2, 1, 0, 0]), (ARREARS, [1, 1, 0, 0, 0])])
+def test_what_is_left_begins_with_what_is_not_billed_yet(timing: BillingTiming, left: list[int]) -> None:
+    """Applied in the middle of January, in advance for February and March, in arrears for January and February."""
+    applied = apply(agree(terms(timing=timing)), 2, on="01-10")
+    [discount] = applied.timeline.discounts
+    days = ["01-10", "01-31", "02-01", "03-01", "04-01"]
+    assert [applied.discount_left(discount, at(day)) for day in days] == left
+    end = applied.discount_end(discount)
+    assert end is not None
+    assert applied.discount_left(discount, end - MICROSECOND) == 0
+
+
+def test_what_is_left_goes_by_pauses_and_parts() -> None:
+    """A first part is a period like any other, and one that is paused has begun all the same."""
+    agreed = with_coupon(agree(start="01-10", day=1), 3)
+    [discount] = agreed.timeline.discounts
+    assert [agreed.discount_left(discount, at(day)) for day in ("01-10", "02-01", "03-01")] == [2, 1, 0]
+    away = paused(agreed, on="01-15")
+    assert [away.discount_left(discount, at(day)) for day in ("01-10", "02-01", "03-01")] == [2, 1, 0]
+
+
+def test_nothing_is_left_of_what_has_no_number() -> None:
+    """For ever has none, nor is anything counted where nothing recurs."""
+    for agreed in (with_coupon(agree(), 0), with_coupon(agree(terms(interval=None)), 2)):
+        [discount] = agreed.timeline.discounts
+        assert agreed.discount_left(discount, at("06-01")) is None
 
 
 def test_no_number_of_periods_means_for_ever() -> None:

@@ -10,11 +10,21 @@ import pytest
 from subscriptions.domain.contact_person import ContactId, ContactPerson
 from subscriptions.domain.customer import BillingProfile, CollectionMethod, Contact, Customer, CustomerId, State
 from subscriptions.domain.errors import PersonalDataErased
+from subscriptions.domain.tax_exemption import TaxExemption, TaxExemptionId
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = START + timedelta(days=1)
 NOBODY = Contact(display_name="", email="", address=b"")
 PERSON = ContactPerson(id=ContactId("cont_1"), display_name="Eve", email="", phone="", roles=())
+RESALE = TaxExemption(
+    id=TaxExemptionId("txex_1"),
+    country="US",
+    region="CA",
+    reason_code="RESALE",
+    certificate_number="R-1",
+    start_date=None,
+    end_date=None,
+)
 ADA = Customer(
     id=CustomerId("cus_1"),
     external_id="ada-1",
@@ -32,6 +42,7 @@ ADA = Customer(
     aliases=("ada",),
     contacts=(PERSON,),
     custom_fields={"a": "b"},
+    tax_exemptions=(RESALE,),
 )
 
 
@@ -45,7 +56,7 @@ def test_what_billing_needs_is_left() -> None:
     assert (left.contact, left.contacts, left.custom_fields) == (NOBODY, (), {})
     assert (left.erase_time, left.update_time, left.revision) == (LATER, LATER, 4)
     kept = replace(ADA, contact=NOBODY, contacts=(), custom_fields={}, erase_time=LATER, revision=4, update_time=LATER)
-    assert left == kept
+    assert left == replace(kept, tax_exemptions=(replace(RESALE, certificate_number=""),))
 
 
 def test_it_happens_once() -> None:
@@ -70,6 +81,11 @@ def test_nothing_personal_comes_back() -> None:
     with pytest.raises(PersonalDataErased):
         left.with_custom_fields({"a": "b"}, at=LATER)
     assert left.with_custom_fields({}, at=LATER) is left
+    with pytest.raises(PersonalDataErased):
+        left.with_tax_exemption(RESALE, at=LATER)
+    fact = RESALE.without_certificate
+    assert left.with_tax_exemption(fact, at=LATER).tax_exemptions == (fact, fact)
+    assert left.without_tax_exemption(RESALE.id, at=LATER).tax_exemptions == ()
     profile = replace(ADA.billing_profile, net_terms_days=30)
     assert left.updated(contact=None, billing_profile=profile, at=LATER).billing_profile == profile
     assert left.with_alias("another", at=LATER).aliases == ("ada", "another")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
+
+import pytest
 
 from common.period import Interval, Period, Unit
 from services.subscriptions.tests.agreed import (
@@ -10,6 +13,7 @@ from services.subscriptions.tests.agreed import (
     AT_PERIOD_END,
     CREDIT,
     DAILY,
+    MICROSECOND,
     MONTHLY,
     QUARTERLY,
     agree,
@@ -18,6 +22,7 @@ from services.subscriptions.tests.agreed import (
     change,
     next_change,
     paused,
+    reactivated,
     resumed,
     scheduled,
     terms,
@@ -239,6 +244,29 @@ def test_a_term_is_near_its_end_and_then_renewed() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("start", "days", "expected"),
+    [
+        ("2026-01-01T10:00", 7, "2026-03-25T10:00"),  # winter time, the end is in summer
+        ("2026-07-30T10:00", 10, "2026-10-20T10:00"),  # summer time, the end is in winter
+        ("2026-01-01T02:30", 3, "2026-03-29T03:30"),  # half past two is skipped that day
+        ("2026-07-27T02:30", 2, "2026-10-25T02:30"),  # it comes twice: the first
+        ("2026-01-01T10:00", 365, "2026-01-01T10:00"),  # not before billing begins
+    ],
+)
+def test_notice_is_given_so_many_civil_days_before(start: str, days: int, expected: str) -> None:
+    """At the time of day of the end, whatever clocks do in between: a contract says days, not hours."""
+    zone = "Europe/Paris"
+    term = SetTerm(Term(months=3, renewal=Renewal.RENEW, notice_days=days))
+    agreed = change(agree(terms(timing=ARREARS), start=start, zone=zone), term, on=at(start, zone))
+    near = [
+        moment.time
+        for moment in tell(replace(agreed, announced_through=at(start, zone) - MICROSECOND), through="2026-12-01")
+        if RenewalNear() in moment.happenings
+    ]
+    assert near[0] == at(expected, zone)
+
+
 def test_a_term_that_ends_for_good_is_not_renewed() -> None:
     """There is notice of its end, and then it ends."""
     agreed = change(monthly(), SetTerm(Term(months=1, renewal=Renewal.EXPIRE, notice_days=10)), on="01-01")
@@ -276,3 +304,15 @@ def test_nothing_ends_after_the_calendar() -> None:
     last = agree(terms(timing=ARREARS), start=datetime(2299, 10, 15, tzinfo=UTC))
     assert len(ends(last, through=datetime(2300, 1, 1, tzinfo=UTC))) == 2
     assert isinstance(tell(monthly("02-01"), through="02-01")[0].happenings[0], Started)
+
+
+@pytest.mark.parametrize(("again", "deadline"), [("01-15", "01-24"), ("02-20", "03-01")])
+def test_a_deadline_that_passed_is_renewed_by_a_reactivation(again: str, deadline: str) -> None:
+    """As long again as there was at first; then it is missed once more, and what is activated before is not."""
+    waiting = agree(activation=Activation.BY_HAND, deadline="01-10")
+    missed = verbs.expire_unactivated(waiting, change_id=next_change(waiting), at=at("01-10"))
+    taken_up = replace(reactivated(missed, on=again), announced_through=at(again))
+    assert taken_up.activation_deadline == at(deadline)
+    assert next_moment(taken_up) == Moment(at(deadline), (ActivationMissed(),))
+    begun = verbs.activate(taken_up, change_id=next_change(taken_up), at=at(again))
+    assert ActivationMissed() not in [each for moment in tell(begun, through="12-31") for each in moment.happenings]

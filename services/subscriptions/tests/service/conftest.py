@@ -13,8 +13,9 @@ from google.type import decimal_pb2, postal_address_pb2
 
 from common import wire
 from common.testing import Suite
-from saldo.catalog.v1 import catalog_service_pb2, plan_pb2, price_pb2
+from saldo.catalog.v1 import catalog_service_pb2, coupon_pb2, coupon_service_pb2, plan_pb2, price_pb2
 from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
+from saldo.catalog.v1.coupon_service_pb2_grpc import CouponServiceStub
 from saldo.subscriptions.v1 import customer_pb2, subscription_pb2
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as pb
 from saldo.subscriptions.v1.customers_service_pb2_grpc import CustomersServiceStub
@@ -35,6 +36,8 @@ class Shop:
         self.api: Any = suite.stub(SubscriptionsServiceStub, "subscriptions")  # Any: grpc stubs are generated
         self.customers: Any = suite.stub(CustomersServiceStub, "subscriptions")  # Any: as above
         self.catalog: Any = suite.stub(CatalogServiceStub, "catalog")  # Any: as above
+        self.coupons: Any = suite.stub(CouponServiceStub, "catalog")  # Any: as above
+        self._coupons = 0
         self._plans = 0
         self._products = 0
         self._connection: asyncpg.Connection | None = None
@@ -56,7 +59,12 @@ class Shop:
         return str(product.id)
 
     async def plan(
-        self, *prices: price_pb2.Price, published: bool = True, trial_days: int = 0, add_on: bool = False
+        self,
+        *prices: price_pb2.Price,
+        published: bool = True,
+        trial_days: int = 0,
+        add_on: bool = False,
+        entitlements: Iterable[plan_pb2.PlanEntitlement] = (),
     ) -> plan_pb2.Plan:
         """Prices that name no product are all of one and the same."""
         self._plans += 1
@@ -69,12 +77,24 @@ class Shop:
                 display_name="Plan",
                 prices=prices,
                 trial_days=trial_days,
+                entitlements=entitlements,
                 kind=plan_pb2.Plan.ADD_ON if add_on else plan_pb2.Plan.KIND_UNSPECIFIED,
             )
         )
         if published:
             plan = await self.catalog.PublishPlan(catalog_service_pb2.PublishPlanRequest(id=plan.id))
         return plan
+
+    async def coupon(self, **terms: Any) -> str:  # Any: fields of the coupon
+        """The id of one that takes half off for ever unless said otherwise."""
+        self._coupons += 1
+        coupon = coupon_pb2.Coupon(
+            code=f"coupon-{self._coupons}", display_name="Coupon", **{"duration": coupon_pb2.Coupon.FOREVER, **terms}
+        )
+        if coupon.WhichOneof("benefit") is None:
+            coupon.percent_off.percent.value = "50"
+        made = await self.coupons.CreateCoupon(coupon_service_pb2.CreateCouponRequest(coupon=coupon))
+        return str(made.id)
 
     async def subscribe(
         self, customer: customer_pb2.Customer, plan: plan_pb2.Plan, **changes: Any

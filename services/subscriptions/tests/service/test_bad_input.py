@@ -159,6 +159,7 @@ async def test_every_refusal_of_what_is_done_to_a_subscription(
         ("PLAN_NOT_SUBSCRIBABLE", changed(Action(add_add_on=Action.AddAddOn(plan_id=plan.id)))),
         ("ADD_ON_NOT_FOUND", changed(Action(remove_add_on=Action.RemoveAddOn(plan_id=extra.id)))),
         ("DISCOUNT_NOT_APPLIED", changed(Action(remove_discount=Action.RemoveDiscount(coupon_id=COUPON)))),
+        ("COUPON_NOT_FOUND", changed(Action(apply_discount=Action.ApplyDiscount(coupon_id=COUPON)))),
         ("CUSTOMER_NOT_FOUND", changed(Action(set_payer=Action.SetPayer(payer_id=NOBODY)))),
         ("CUSTOMER_MERGED", changed(Action(set_payer=Action.SetPayer(payer_id=merged.id)))),
         ("CHANGE_TOO_EARLY", changed(set_quantity(item.id), at=day(1, 31))),
@@ -446,13 +447,16 @@ async def test_malformed_requests_are_refused_by_field(suite: Suite, shop: Any) 
 class Garbage:
     """Requests of every sort, sensible and not, the same for the same seed."""
 
-    def __init__(self, seed: int, *, subscriptions: list[Any], customers: list[Any], plans: list[Any]) -> None:
+    def __init__(
+        self, seed: int, *, subscriptions: list[Any], customers: list[Any], plans: list[Any], coupon_id: str
+    ) -> None:
         self._random = random.Random(seed)
         self._subscriptions = [each.id for each in subscriptions]
         self._items = [item.id for each in subscriptions for item in each.items]
         self._customers = [each.id for each in customers]
         self._plans = [each.id for each in plans]
         self._prices = [price.id for each in plans for price in each.prices]
+        self._coupon_id = coupon_id
         self.tokens = [""]
 
     def request(self) -> tuple[str, Any]:  # Any: whatever the RPC asks
@@ -522,8 +526,8 @@ class Garbage:
                 Action(add_add_on=Action.AddAddOn(plan_id=plan_id, items=specs)),
                 Action(remove_add_on=Action.RemoveAddOn(plan_id=plan_id)),
                 Action(set_billing_day=Action.SetBillingDay(billing_day=self._number(31))),
-                Action(apply_discount=Action.ApplyDiscount(coupon_id=COUPON, periods=self._number(5))),
-                Action(remove_discount=Action.RemoveDiscount(coupon_id=COUPON)),
+                Action(apply_discount=Action.ApplyDiscount(coupon_id=self._coupon_id, periods=self._number(5))),
+                Action(remove_discount=Action.RemoveDiscount(coupon_id=self._coupon_id)),
                 Action(
                     set_commitment=Action.SetCommitment(
                         commitment=subscription_pb2.Commitment(
@@ -604,7 +608,9 @@ async def test_garbage_is_never_our_error(suite: Suite, shop: Any, seed: int) ->
         await shop.subscribe(customers[0], plans[0], trial_days=20),
         await shop.subscribe(customers[1], plans[1], start_time=wire.timestamp(day(2))),
     ]
-    garbage = Garbage(seed, subscriptions=subscriptions, customers=customers, plans=plans)
+    garbage = Garbage(
+        seed, subscriptions=subscriptions, customers=customers, plans=plans, coupon_id=await shop.coupon()
+    )
     window = pb.BatchListBillablePeriodsRequest(
         customer_ids=[each.id for each in customers], through_time=wire.timestamp(day(6, year=2027))
     )

@@ -446,21 +446,24 @@ async def test_periods_that_begin_on_another_day(suite: Suite, shop: Any) -> Non
 async def test_coupons_are_applied_and_taken_off(suite: Suite, shop: Any) -> None:
     """To the periods that begin after it, as many as were given; what is billed already stays as it is."""
     ada, subscription, _ = await five_seats(shop)
+    coupon = await shop.coupon()
     await suite.travel(day(1, 11))
-    apply = Action(apply_discount=Action.ApplyDiscount(coupon_id=COUPON, periods=2))
+    apply = Action(apply_discount=Action.ApplyDiscount(coupon_id=coupon, periods=2))
     changed = await shop.change(subscription, apply)
     [discount] = changed.discounts
-    assert (discount.coupon_id, discount.periods) == (COUPON, 2)
+    assert (discount.coupon_id, discount.periods, discount.periods_left) == (coupon, 2, 2)
     assert (discount.start_time, discount.end_time) == (wire.timestamp(day(1, 11)), wire.timestamp(day(4)))
     schedule = await shop.due(ada, through=day(5))
-    assert [list(period.coupon_ids) for period in schedule.periods] == [[], [COUPON], [COUPON], [], []]
+    assert [list(period.coupon_ids) for period in schedule.periods] == [[], [coupon], [coupon], [], []]
     await suite.travel(day(2, 10))
-    off = await shop.change(subscription, Action(remove_discount=Action.RemoveDiscount(coupon_id=COUPON)))
+    [discount] = (await shop.find(subscription)).discounts
+    assert (discount.periods, discount.periods_left) == (2, 1)
+    off = await shop.change(subscription, Action(remove_discount=Action.RemoveDiscount(coupon_id=coupon)))
     assert not off.discounts
     schedule = await shop.due(ada, through=day(5))
-    assert [list(period.coupon_ids) for period in schedule.periods] == [[], [COUPON], [], [], []]
+    assert [list(period.coupon_ids) for period in schedule.periods] == [[], [coupon], [], [], []]
     with refused("DISCOUNT_NOT_APPLIED", grpc.StatusCode.FAILED_PRECONDITION):
-        await shop.change(subscription, Action(remove_discount=Action.RemoveDiscount(coupon_id=COUPON)))
+        await shop.change(subscription, Action(remove_discount=Action.RemoveDiscount(coupon_id=coupon)))
 
 
 async def test_terms_that_are_no_prices(suite: Suite, shop: Any) -> None:
@@ -518,6 +521,7 @@ async def test_an_amendment_is_whole_or_not_at_all(suite: Suite, shop: Any) -> N
         (remove_add_on(plan), "ADD_ON_NOT_FOUND"),
         (add_item(ids.mint("price", day(1))), "PRICE_NOT_IN_PLAN"),
         (Action(remove_discount=Action.RemoveDiscount(coupon_id=COUPON)), "DISCOUNT_NOT_APPLIED"),
+        (Action(apply_discount=Action.ApplyDiscount(coupon_id=COUPON)), "COUPON_NOT_FOUND"),
         (Action(), "INVALID_ARGUMENT"),
     ):
         with refused(reason):
@@ -530,6 +534,40 @@ async def test_an_amendment_is_whole_or_not_at_all(suite: Suite, shop: Any) -> N
     assert len(change.actions) == 5  # the add-on brings an item
     await suite.quiet()
     assert len(suite.announced(events_pb2.SubscriptionChanged)) == 1
+
+
+async def test_a_preview_shows_what_is_to_be_spent(suite: Suite, shop: Any) -> None:
+    """A commitment is no billed item: without a list of its own nobody would see what a change of it does."""
+    ada, subscription, seats = await five_seats(shop)
+    await suite.travel(day(1, 11))
+
+    def to_spend(minimum: int) -> Action:
+        commitment = subscription_pb2.Commitment(minimum=money_pb2.Money(currency_code="EUR", units=minimum), months=3)
+        return Action(set_commitment=Action.SetCommitment(commitment=commitment))
+
+    first = await shop.preview(subscription, to_spend(900))
+    assert (list(first.added), list(first.removed), list(first.removed_commitments)) == ([], [], [])
+    assert first.subscription.commitment.minimum.units == 900
+    [expected] = first.added_commitments
+    assert (expected.subscription_id, expected.customer_id, expected.minimum.units) == (subscription.id, ada.id, 900)
+    assert expected.full_period.start_time == wire.timestamp(day(1))
+    assert (expected.period.start_time, expected.period.end_time) == (
+        wire.timestamp(day(1, 11)),
+        wire.timestamp(day(4)),
+    )
+    assert (expected.proration.numerator, expected.proration.denominator) == (8, 9)
+    assert expected.bill_time == wire.timestamp(day(4))
+    await shop.change(subscription, to_spend(900), preview_token=first.token)
+    assert list((await shop.due(ada, through=day(4))).commitments) == [expected]
+
+    # Less from March on divides the quarter; what is no commitment leaves all as it is.
+    second = await shop.preview(subscription, to_spend(300), at=day(3))
+    assert [each.minimum.units for each in second.added_commitments] == [900, 300]
+    assert list(second.removed_commitments) == [expected]
+    assert not (await shop.preview(subscription, set_quantity(seats, 6))).added_commitments
+    none = await shop.preview(subscription, Action(set_commitment=Action.SetCommitment()))
+    assert list(none.removed_commitments) == [expected]
+    assert not none.added_commitments
 
 
 async def test_a_preview_is_what_is_then_applied(suite: Suite, shop: Any) -> None:
@@ -547,11 +585,14 @@ async def test_a_preview_is_what_is_then_applied(suite: Suite, shop: Any) -> Non
         "OWED 8 × 2026-02-01..2026-03-01 1/1 on 2026-02-01",
     ]
     assert shop.billed(preview.removed) == ["OWED 5 × 2026-02-01..2026-03-01 1/1 on 2026-02-01"]
-    with refused("PREVIEW_OUTDATED", grpc.StatusCode.FAILED_PRECONDITION):
+    with refused("PREVIEW_OUTDATED", grpc.StatusCode.FAILED_PRECONDITION) as other:
         await shop.change(subscription, set_quantity(seats, 9), preview_token=preview.token)
-    with refused("INVALID_ARGUMENT") as refusal:
-        await shop.change(subscription, set_quantity(seats, 8), preview_token="%")
-    assert refusal.field == "preview_token"
+    assert "another change was previewed" in other.message
+    for no_token in ("%", wire.encode_page_token(seats.id), wire.encode_page_token("2026-01-01", "1", "x")):
+        with refused("INVALID_ARGUMENT") as refusal:
+            await shop.change(subscription, set_quantity(seats, 8), preview_token=no_token)
+        assert refusal.field == "preview_token"
+        assert "as PreviewChange answered it" in refusal.message
     assert await shop.stored() == before
 
     changed = await shop.change(subscription, set_quantity(seats, 8), preview_token=preview.token, request_id="r1")
@@ -561,8 +602,9 @@ async def test_a_preview_is_what_is_then_applied(suite: Suite, shop: Any) -> Non
         {*shop.billed(without.periods), *shop.billed(preview.added)} - set(shop.billed(preview.removed))
     )
     # What was applied cannot be applied again, but the same request has the same answer.
-    with refused("PREVIEW_OUTDATED"):
+    with refused("PREVIEW_OUTDATED") as outdated:
         await shop.change(subscription, set_quantity(seats, 8), preview_token=preview.token)
+    assert "has changed since the preview: preview the change again" in outdated.message
     again = await shop.change(subscription, set_quantity(seats, 8), preview_token=preview.token, request_id="r1")
     assert again == changed
 

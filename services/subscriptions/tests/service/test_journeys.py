@@ -274,7 +274,7 @@ async def test_many_customers_are_asked_about_at_once(suite: Suite, shop: Any) -
     for_many, statements[:] = len(statements), []
     request = pb.ListBillablePeriodsRequest(customer_ids=[asked[1]], through_time=wire.timestamp(day(2)))
     await shop.api.ListBillablePeriods(request)
-    assert len(statements) == for_many == 3
+    assert len(statements) == for_many == 4
 
 
 async def test_the_question_is_checked(shop: Any) -> None:

@@ -40,7 +40,10 @@ PERSON = customer_pb2.ContactPerson(
     display_name="Bartholomew Ixtab", email="ixtab@qvist.example", phone="+45 6123 4567"
 )
 VAT = "DK13585628"
-PERSONAL = ("zwetlana", "qvist", "ærøskøbing", "vesterbrogade", "ixtab", "6123 4567", "left-handed", "13585628")
+RESALE = customer_pb2.TaxExemption(country="DK", reason_code="RESALE", certificate_number="R-240159")
+PERSONAL = (
+    *("zwetlana", "qvist", "ærøskøbing", "vesterbrogade", "ixtab", "6123 4567", "left-handed", "13585628", "240159"),
+)
 
 
 async def _ada(shop: Any, suite: Suite, **changes: Any) -> customer_pb2.Customer:  # Any: fields of the request
@@ -60,6 +63,9 @@ async def _ada(shop: Any, suite: Suite, **changes: Any) -> customer_pb2.Customer
         customers_service_pb2.SetCustomFieldsRequest(
             id=created.id, custom_fields={"note": "is left-handed"}, request_id="fields"
         )
+    )
+    await shop.customers.AddTaxExemption(
+        customers_service_pb2.AddTaxExemptionRequest(customer_id=created.id, tax_exemption=RESALE, request_id="exempt")
     )
     tax_ids: Any = suite.stub(TaxIdServiceStub, "subscriptions")  # Any: grpc stubs are generated
     await tax_ids.AddTaxId(
@@ -129,6 +135,7 @@ async def test_personal_data_is_never_stored_in_plain(suite: Suite, shop: Any) -
     assert customer.contact == CONTACT
     assert [each.display_name for each in customer.contacts] == [PERSON.display_name]
     assert dict(customer.custom_fields) == {"note": "is left-handed"}
+    assert [each.certificate_number for each in customer.tax_exemptions] == [RESALE.certificate_number]
     assert await _personal_strings(suite) == {}
 
 
@@ -140,6 +147,10 @@ async def test_erasing_leaves_nothing_but_what_billing_needs(suite: Suite, shop:
     assert (erased.external_id, erased.billing_profile) == ("c-1", customer.billing_profile)
     assert erased.contact == customer_pb2.Contact(address=postal_address_pb2.PostalAddress(region_code="DK"))
     assert (list(erased.contacts), dict(erased.custom_fields)) == ([], {})
+    # That no tax is due, where, why and when is for the books; the number that proves it is the person's.
+    [exempt] = customer.tax_exemptions
+    exempt.ClearField("certificate_number")
+    assert list(erased.tax_exemptions) == [exempt]
     assert await shop.api.GetCustomer(subscriptions_pb.GetCustomerRequest(id=customer.id)) == erased
     assert (await shop.api.ListCustomers(subscriptions_pb.ListCustomersRequest())).customers == [erased]
     tax_ids: Any = suite.stub(TaxIdServiceStub, "subscriptions")  # Any: grpc stubs are generated
@@ -248,6 +259,73 @@ async def test_what_the_release_before_wrote_over_is_what_counts(suite: Suite, s
     await shop.customer()
     await suite.quiet()
     assert await _personal_strings(suite) == {}
+
+
+async def _certificate_in_plain(suite: Suite, customer: customer_pb2.Customer) -> bytes:
+    """As the release before stored it, and the answer to AddTaxExemption."""
+    [exemption] = customer.tax_exemptions
+    async with _database(suite) as connection, connection.transaction():
+        await connection.execute(
+            "UPDATE customers SET sealed_certificates = NULL,"
+            " tax_exemptions = jsonb_set(tax_exemptions, '{0,certificate_number}', to_jsonb($1::text))",
+            RESALE.certificate_number,
+        )
+        answer = exemption.SerializeToString()
+        await connection.execute("UPDATE requests SET response = $1 WHERE method = 'AddTaxExemption'", answer)
+    return bytes(answer)
+
+
+async def test_a_certificate_that_was_stored_in_plain_is_read_and_sealed(suite: Suite, shop: Any) -> None:
+    """By the next write, or by a job that comes to it; nothing about the customer has changed by that."""
+    customer = await _ada(shop, suite)
+    await _certificate_in_plain(suite, customer)
+    assert (await _personal_strings(suite))["customers"] == ["240159"]
+    assert await shop.api.GetCustomer(subscriptions_pb.GetCustomerRequest(id=customer.id)) == customer
+    await shop.customer()
+    await suite.quiet()
+    assert "customers" not in await _personal_strings(suite)
+    assert await shop.api.GetCustomer(subscriptions_pb.GetCustomerRequest(id=customer.id)) == customer
+
+
+async def test_a_certificate_in_plain_does_not_outlive_its_customer(suite: Suite, shop: Any) -> None:
+    """Nor in the answer that was kept, which is not given again."""
+    customer = await _ada(shop, suite)
+    request = customers_service_pb2.AddTaxExemptionRequest(
+        customer_id=customer.id, tax_exemption=RESALE, request_id="exempt"
+    )
+    answer = await _certificate_in_plain(suite, customer)
+    assert (await shop.customers.AddTaxExemption(request)).SerializeToString() == answer
+    await _erase(suite, customer)
+    assert await _personal_strings(suite) == {}
+    with refused("PERSONAL_DATA_ERASED", grpc.StatusCode.FAILED_PRECONDITION):
+        await shop.customers.AddTaxExemption(request)
+
+
+async def test_what_the_release_before_left_of_an_erased_customer_is_not_told(suite: Suite, shop: Any) -> None:
+    """It knew of no certificate that it should erase: it is not read any more, and gone with the next job."""
+    customer = await _ada(shop, suite)
+    await _erase(suite, customer)
+    async with _database(suite) as connection:
+        await connection.execute(
+            "UPDATE customers SET tax_exemptions = jsonb_set(tax_exemptions, '{0,certificate_number}', '\"R-240159\"')"
+        )
+    read = await shop.api.GetCustomer(subscriptions_pb.GetCustomerRequest(id=customer.id))
+    assert [each.certificate_number for each in read.tax_exemptions] == [""]
+    await shop.customer()
+    await suite.quiet()
+    assert await _personal_strings(suite) == {}
+
+
+async def test_the_release_before_loses_no_certificate(suite: Suite, shop: Any) -> None:
+    """While both run, it writes everything else of a customer anew."""
+    customer = await _ada(shop, suite)
+    async with _database(suite) as connection:
+        [row] = await connection.fetch("SELECT sealed_personal_data, tax_exemptions FROM customers")
+        await connection.execute(
+            "UPDATE customers SET sealed_personal_data = $1, tax_exemptions = $2, revision = revision + 1", *row
+        )
+    read = await shop.api.GetCustomer(subscriptions_pb.GetCustomerRequest(id=customer.id))
+    assert read.tax_exemptions == customer.tax_exemptions
 
 
 async def _as_the_release_before_left_it(

@@ -409,16 +409,16 @@ async def test_one_that_cannot_be_stored_costs_only_itself(
     """Its outcome says so, the operators are told once, and everybody else is moved."""
     made = await migrating.subscribe(5)
     previewed = await migrating.preview()
-    change = subscriptions.change
+    carry_out = subscriptions.carry_out
 
     async def fails_for_one(
         tx: Tx, before: Subscription, actions: Sequence[Wanted], decision: Decision
     ) -> Subscription:
         if before.id == made[2].id:
             raise ZeroDivisionError("out of the blue")
-        return await change(tx, before, actions, decision)
+        return await carry_out(tx, before, actions, decision)
 
-    monkeypatch.setattr(subscriptions, "change", fails_for_one)
+    monkeypatch.setattr(subscriptions, "carry_out", fails_for_one)
     await migrating.start(previewed)
     await migrating.suite.quiet()
     done = await migrating.get(previewed)

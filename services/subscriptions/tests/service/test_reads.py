@@ -24,7 +24,6 @@ Cancel = pb.CancelSubscriptionRequest
 Change = subscription_pb2.SubscriptionChange
 Item = subscription_pb2.SubscriptionItem
 STATE = subscription_pb2.Subscription.State
-COUPONS = ["coup_" + digit * 26 for digit in "012"]
 
 
 def day(month: int, number: int = 1, *, year: int = 2026) -> datetime:
@@ -74,6 +73,22 @@ async def test_what_was_true_and_what_was_believed(suite: Suite, shop: Any) -> N
     until = await shop.find(subscription, effective_time=day(2) - timedelta(microseconds=1))
     assert (until.state, until.HasField("end_time")) == (STATE.ACTIVE, False)
     assert until.cancel_time == wire.timestamp(day(2))
+
+
+async def test_what_was_believed_does_not_say_how_often_it_was_changed(suite: Suite, shop: Any) -> None:
+    """The number and the time of now would be wrong of then, and nothing says what they were."""
+    subscription = await shop.subscribe(await shop.customer(), await shop.plan(shop.price("seats")))
+    await suite.travel(day(1, 10))
+    changed = await shop.change(subscription, set_quantity(subscription.items[0], 2))
+    await suite.travel(day(1, 20))
+    for then in (day(1, 5), day(1, 15)):
+        for times in ({"known_time": then}, {"known_time": then, "effective_time": day(1, 20)}):
+            believed = await shop.find(subscription, **times)
+            assert (believed.revision, believed.HasField("update_time")) == (0, False)
+            assert believed.create_time == subscription.create_time
+    for times in ({}, {"effective_time": day(1, 5)}, {"known_time": day(1, 20)}):
+        known = await shop.find(subscription, **times)
+        assert (known.revision, known.update_time) == (changed.revision, changed.update_time)
 
 
 async def test_what_was_believed_before_it_was_taken_back(suite: Suite, shop: Any) -> None:
@@ -166,9 +181,10 @@ async def test_windows_of_a_schedule_add_up(suite: Suite, shop: Any) -> None:
 async def test_a_schedule_knows_coupons_payers_and_commitments(suite: Suite, shop: Any) -> None:
     """Whatever invoicing needs beside prices, by when it is billed."""
     ada, payer = await shop.customer(), await shop.customer()
+    coupons = [await shop.coupon(), await shop.coupon()]
     discounts = [
-        Action.ApplyDiscount(coupon_id=COUPONS[0], periods=2),
-        Action.ApplyDiscount(coupon_id=COUPONS[1]),
+        Action.ApplyDiscount(coupon_id=coupons[0], periods=2),
+        Action.ApplyDiscount(coupon_id=coupons[1]),
     ]
     subscription = await shop.subscribe(
         ada,
@@ -178,13 +194,13 @@ async def test_a_schedule_knows_coupons_payers_and_commitments(suite: Suite, sho
         commitment=subscription_pb2.Commitment(minimum=money(1000), months=2),
         start_time=wire.timestamp(day(1)),
     )
-    assert [(each.coupon_id, each.periods) for each in subscription.discounts] == [(COUPONS[0], 2), (COUPONS[1], 0)]
+    assert [(each.coupon_id, each.periods) for each in subscription.discounts] == [(coupons[0], 2), (coupons[1], 0)]
     assert subscription.payer_id == payer.id
     schedule = await shop.due(ada, through=day(3))
     seats, setup = subscription.items
     of_seats = [period for period in schedule.periods if period.item_id == seats.id]
-    assert [list(period.coupon_ids) for period in of_seats] == [COUPONS[:2], COUPONS[:2], COUPONS[1:2]]
-    assert [list(each.coupon_ids) for each in schedule.periods if each.item_id == setup.id] == [COUPONS[:2]]
+    assert [list(period.coupon_ids) for period in of_seats] == [coupons[:2], coupons[:2], coupons[1:2]]
+    assert [list(each.coupon_ids) for each in schedule.periods if each.item_id == setup.id] == [coupons[:2]]
     assert {period.payer_id for period in schedule.periods} == {payer.id}
     assert {period.customer_id for period in schedule.periods} == {ada.id}
     [committed] = schedule.commitments
@@ -220,7 +236,7 @@ async def test_what_was_due_stays_due(suite: Suite, shop: Any) -> None:
     await remember(day(1, 11))
     await suite.travel(day(2, 3))
     await shop.change(subscription, set_quantity(seats, 3), at=day(2, 2))
-    await shop.change(subscription, Action(apply_discount=Action.ApplyDiscount(coupon_id=COUPONS[0])))
+    await shop.change(subscription, Action(apply_discount=Action.ApplyDiscount(coupon_id=await shop.coupon())))
     await remember(day(2, 3))
     await suite.travel(day(2, 10))
     await shop.change(subscription, Action(set_payer=Action.SetPayer(payer_id=bob.id)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import asyncpg
 import grpc
 import pytest
 
@@ -13,11 +14,15 @@ from common.period import Period
 from common.testing import Suite, refused
 from saldo.dunning.v1 import dunning_campaign_pb2
 from saldo.dunning.v1 import events_pb2 as dunning
+from saldo.payments.v1 import events_pb2 as payments
+from saldo.payments.v1 import payment_method_pb2
 from saldo.subscriptions.v1 import customer_pb2, events_pb2, subscription_pb2
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as pb
 
 # `shop` is the fixture of conftest.py, whose class cannot be imported here: Any.
-STATE = subscription_pb2.Subscription.State
+Pause = pb.PauseSubscriptionRequest
+Subscription = subscription_pb2.Subscription
+STATE = Subscription.State
 NOW, PERIOD_END = pb.CancelSubscriptionRequest.NOW, pb.CancelSubscriptionRequest.PERIOD_END
 LONDON = customer_pb2.BillingProfile(currency="EUR", time_zone="Europe/London")
 
@@ -198,3 +203,122 @@ async def test_once_is_billed_once(suite: Suite, shop: Any) -> None:
     assert {item_id for event in told for item_id in event.item_ids} == {both.items[1].id}
     alone_due = await shop.due(customer_pb2.Customer(id=alone.customer_id), through=day(6))
     assert (bill_times(alone_due), alone_due.HasField("next_bill_time")) == ([day(1)], False)
+
+
+# What is decided when the trial has ended, by a job that is late
+
+
+async def sleeps_until(suite: Suite, instant: datetime) -> None:
+    """Nothing is due in the meantime, as far as the job knows; whoever changes the subscription wakes it."""
+    connection = await asyncpg.connect(suite.urls["subscriptions"].replace("+asyncpg", ""))
+    try:
+        await connection.execute("SELECT set_config('saldo.seller', '*', false)")
+        await connection.execute("UPDATE subscriptions SET next_moment_time = now() + interval '99 years'")
+    finally:
+        await connection.close()
+    await suite.travel(instant)
+
+
+async def doubtful(suite: Suite, shop: Any, policy: Any, *, has_card: bool) -> tuple[Any, Any]:  # Any: and who has it
+    """A trial that ended two days ago, of which nothing has been decided yet."""
+    ada = await shop.customer()
+    subscription = await shop.subscribe(ada, await shop.plan(shop.price("seats")), trial_days=14, trial_end=policy)
+    if has_card:
+        method = payment_method_pb2.PaymentMethod(id="pm_1", customer_id=ada.id)
+        await suite.announce(payments.PaymentMethodAttached(payment_method=method), source="payments")
+        await suite.quiet()
+    await sleeps_until(suite, day(1, 17))
+    return ada, subscription
+
+
+def told_since(suite: Suite) -> list[str]:
+    """The names of all that was told of beginnings, pauses and ends."""
+    kinds = (events_pb2.SubscriptionActivated, events_pb2.SubscriptionPaused, events_pb2.SubscriptionCancelled)
+    return [kind.DESCRIPTOR.name.removeprefix("Subscription") for kind in kinds for _ in suite.announced(kind)]
+
+
+@pytest.mark.parametrize("policy", [Subscription.PAUSE, Subscription.CANCEL])
+@pytest.mark.parametrize("has_card", [True, False])
+async def test_what_was_cancelled_before_the_trial_was_decided_stays_cancelled(
+    suite: Suite, shop: Any, policy: Any, has_card: bool
+) -> None:
+    """Card or not: it is neither billed for the two days in between nor paused."""
+    ada, subscription = await doubtful(suite, shop, policy, has_card=has_card)
+    await shop.api.CancelSubscription(pb.CancelSubscriptionRequest(id=subscription.id, timing=NOW))
+    await suite.quiet()
+    gone = await state_of(shop, subscription)
+    assert (gone.state, gone.end_reason) == (STATE.CANCELLED, Subscription.REQUESTED)
+    assert told_since(suite) == ["Cancelled"]
+    assert len((await shop.due(ada, through=day(12))).periods) == 0
+
+
+@pytest.mark.parametrize("policy", [Subscription.PAUSE, Subscription.CANCEL])
+async def test_what_was_paused_before_the_trial_was_decided_is_billed_up_to_the_pause(
+    suite: Suite, shop: Any, policy: Any
+) -> None:
+    """There is a card; but it is not active, and nobody is told that it were."""
+    ada, subscription = await doubtful(suite, shop, policy, has_card=True)
+    await shop.api.PauseSubscription(pb.PauseSubscriptionRequest(id=subscription.id))
+    await suite.quiet()
+    assert (await state_of(shop, subscription)).state == STATE.PAUSED
+    assert told_since(suite) == ["Paused"]
+    assert shop.billed((await shop.due(ada, through=day(12))).periods) == [
+        "OWED 1 × 2026-01-15..2026-01-17 2/31 on 2026-01-17"
+    ]
+
+
+@pytest.mark.parametrize("policy", [Subscription.PAUSE, Subscription.CANCEL])
+@pytest.mark.parametrize(("scope", "pauses"), [(Pause.BOTH, 1), (Pause.SERVICE, 2)])
+async def test_what_is_paused_without_a_card_is_billed_from_its_resumption_on(
+    suite: Suite, shop: Any, policy: Any, scope: Any, pauses: int
+) -> None:
+    """Billing is paused with it, or there would be nothing to resume that would ever bill it."""
+    ada, subscription = await doubtful(suite, shop, policy, has_card=False)
+    await shop.api.PauseSubscription(pb.PauseSubscriptionRequest(id=subscription.id, scope=scope))
+    await suite.quiet()
+    paused = await state_of(shop, subscription)
+    assert (paused.state, paused.HasField("billing_pause_time")) == (STATE.PAUSED, True)
+    assert told_since(suite) == ["Paused"] * pauses
+    assert len((await shop.due(ada, through=day(12))).periods) == 0
+    await suite.travel(day(1, 20))
+    await shop.api.ResumeSubscription(pb.ResumeSubscriptionRequest(id=subscription.id))
+    assert shop.billed((await shop.due(ada, through=day(2))).periods) == [
+        "OWED 1 × 2026-01-20..2026-02-15 26/31 on 2026-01-20"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("policy", "has_card", "state", "told"),
+    [
+        (Subscription.PAUSE, True, STATE.ACTIVE, ["Activated", "Paused"]),
+        (Subscription.PAUSE, False, STATE.PAUSED, ["Paused", "Paused"]),
+        (Subscription.CANCEL, False, STATE.CANCELLED, ["Paused", "Cancelled"]),
+    ],
+)
+async def test_what_is_served_for_nothing_is_decided_all_the_same(
+    suite: Suite, shop: Any, policy: Any, has_card: bool, state: Any, told: list[str]
+) -> None:
+    """Its billing alone was paused before: with a card it goes on so, without one service stops too, or it ends."""
+    ada, subscription = await doubtful(suite, shop, policy, has_card=has_card)
+    await shop.api.PauseSubscription(pb.PauseSubscriptionRequest(id=subscription.id, scope=Pause.BILLING))
+    await suite.quiet()
+    assert (await state_of(shop, subscription)).state == state
+    assert told_since(suite) == told
+    billed = ["OWED 1 × 2026-01-15..2026-01-17 2/31 on 2026-01-17"] if has_card else []
+    assert shop.billed((await shop.due(ada, through=day(12))).periods) == billed
+
+
+async def test_who_pays_by_hand_needs_no_payment_method(suite: Suite, shop: Any) -> None:
+    """An invoice is sent; and it is the payer's way of paying that counts, not that of who is served."""
+    by_hand = customer_pb2.BillingProfile(
+        currency="EUR", time_zone="UTC", collection_method=customer_pb2.BillingProfile.SEND_INVOICE
+    )
+    pat, ada = await shop.customer(billing_profile=by_hand), await shop.customer()
+    plan = await shop.plan(shop.price("seats"))
+    tried = [
+        await shop.subscribe(who, plan, trial_days=14, trial_end=Subscription.CANCEL, payer_id=payer)
+        for who, payer in ((pat, ""), (ada, pat.id), (ada, ""))
+    ]
+    await suite.travel(day(1, 15))
+    states = [(await state_of(shop, each)).state for each in tried]
+    assert states == [STATE.ACTIVE, STATE.ACTIVE, STATE.CANCELLED]

@@ -148,6 +148,14 @@ def pause_scope(request: pb.PauseSubscriptionRequest) -> tuple[bool, bool]:
     return scope != "BILLING", scope != "SERVICE"
 
 
+def resume_scope(request: pb.ResumeSubscriptionRequest) -> tuple[bool | None, bool | None]:
+    """Whether service goes on, and whether billing does; None for each means as far as they are paused."""
+    if not request.scope:
+        return None, None
+    scope = wire.enum_name(pb.PauseSubscriptionRequest.Scope, request.scope, field="scope")
+    return scope != "BILLING", scope != "SERVICE"
+
+
 def transfer_unused(request: pb.TransferSubscriptionRequest) -> Unused:
     unused = unused_from_proto(request.unused, default=Unused.CREDIT)
     if unused is Unused.REFUND:
@@ -158,7 +166,11 @@ def transfer_unused(request: pb.TransferSubscriptionRequest) -> Unused:
 def _measured(value: subscription_pb2.SubscriptionChange.Proration.ValueType) -> Proration | None:
     proration = proration_from_proto(value)
     if proration is Proration.NONE:
-        raise InvalidArgument("must be BY_DAY or BY_SECOND: KEEP takes nothing back", field="proration")
+        message = (
+            "must be BY_DAY or BY_SECOND, or unspecified for what the subscription says: it measures the part that is "
+            "credited or refunded; to give nothing back, say KEEP as `unused`"
+        )
+        raise InvalidArgument(message, field="proration")
     return proration
 
 

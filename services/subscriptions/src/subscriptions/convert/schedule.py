@@ -25,12 +25,16 @@ def schedule_to_proto(
         customer_id=customer_id,
         periods=billable_periods_to_proto(schedule.periods),
         next_bill_time=wire.timestamp(schedule.next_bill_time) if schedule.next_bill_time else None,
-        commitments=[_committed_to_proto(each) for each in commitments],
+        commitments=committed_periods_to_proto(commitments),
     )
 
 
 def billable_periods_to_proto(periods: Sequence[BillablePeriod]) -> list[subscription_pb2.BillablePeriod]:
     return [_billable_to_proto(each) for each in periods]
+
+
+def committed_periods_to_proto(periods: Sequence[CommittedPeriod]) -> list[subscription_pb2.CommittedPeriod]:
+    return [_committed_to_proto(each) for each in periods]
 
 
 def _billable_to_proto(billable: BillablePeriod) -> subscription_pb2.BillablePeriod:

@@ -46,7 +46,16 @@ def subscription_to_proto(subscription: Subscription, *, at: datetime) -> subscr
     trial_end_time, state = then.trial_end_time, subscription.state_at(at)
     service_pause = then.service_breaks[-1] if then.service_breaks and then.service_breaks[-1].end is None else None
     billing_pause = then.billing_breaks[-1] if then.billing_breaks and then.billing_breaks[-1].end is None else None
-    resume = next((each for each in subscription.scheduled(at) if each.has(does.Resume)), None)
+    pauses = {pause.closed_by.change_id for pause in (service_pause, billing_pause) if pause}
+    resume = next(
+        (
+            each
+            for each in subscription.scheduled(at)
+            # What was decided with another pause ends that one.
+            if each.has(does.Resume) and (not pauses or each.decided_with is None or each.decided_with in pauses)
+        ),
+        None,
+    )
     proto = subscription_pb2.Subscription(
         id=subscription.id,
         customer_id=then.customer_id,
@@ -76,8 +85,9 @@ def subscription_to_proto(subscription: Subscription, *, at: datetime) -> subscr
             for plan_id, since in then.add_ons.items()
         ],
     )
-    if opening.activation_deadline is not None:
-        proto.activation_deadline.CopyFrom(wire.timestamp(opening.activation_deadline))
+    deadline = subscription.activation_deadline
+    if deadline is not None:
+        proto.activation_deadline.CopyFrom(wire.timestamp(deadline))
     last = whole.last_end
     if last is not None:
         proto.end_reason = _Subscription.EndReason.Value(last[1].name)
@@ -100,6 +110,7 @@ def subscription_to_proto(subscription: Subscription, *, at: datetime) -> subscr
                 start_time=wire.timestamp(discount.start),
                 periods=discount.periods,
                 end_time=wire.timestamp(ends) if ends else None,
+                periods_left=subscription.discount_left(discount, at),
             )
         )
     return proto
@@ -117,6 +128,7 @@ def change_to_proto(change: Change, subscription: Subscription, *, at: datetime)
         actions=[_action_to_proto(action) for action in change.actions],
         proration=_Change.Proration.Value(change.proration.name),
         unused=_Change.Unused.Value(change.unused.name),
+        after_months=change.after_months or 0,
     )
 
 

@@ -249,7 +249,11 @@ class _Item:
     def _begun(self, track: Track, covers: list[Cover], belief: Belief, after: datetime) -> Iterator[BillablePeriod]:
         """What begins to be billed under a belief and is not covered; it is covered from then on."""
         # A change at a boundary leaves the period before it the last of what was: that must be known to be billed.
-        look_back = min(each for each in (after, belief.until, belief.reaches_back_to) if each is not None) - INSTANT
+        # So must all the time that was decided upon afterwards: it is due when it was decided.
+        own = belief.concerns_since if belief.since is not None and belief.since >= after else None
+        look_back = (
+            min(each for each in (after, belief.until, belief.reaches_back_to, own) if each is not None) - INSTANT
+        )
         carried = list(covers)
         for segment in track.segments:
             terms = segment.terms
@@ -415,7 +419,7 @@ def _payer(known: Timeline, bill_time: datetime) -> CustomerId | None:
 
 
 def divided(full: Period, start: datetime, end: datetime, settlements: Sequence[Settlement]) -> Iterator[Period]:
-    """A part of a full period, up to where it was settled and on from there, though the same is billed before and after:
+    """A part of a full period up to where it was settled, and on from there though the same is billed before and after:
     what ended and went on at one moment."""
     for at in sorted({each.time for each in settlements if start < each.time < end}):
         yield Period(start, at)

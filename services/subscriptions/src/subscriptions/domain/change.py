@@ -222,6 +222,8 @@ class Change:
     """Another change that was decided in the same breath, so that nothing was ever billed by one without the other;
     NO_CHANGE for what was agreed together with the subscription.
     """
+    after_months: int | None = None
+    """For a step of a ramp: how many months after the beginning of billing it takes effect, wherever that moves."""
 
     @property
     def was_scheduled(self) -> bool:

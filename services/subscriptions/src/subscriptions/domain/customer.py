@@ -214,14 +214,16 @@ class Customer:
             contact=remaining,
             contacts=(),
             custom_fields={},
+            tax_exemptions=tuple(each.without_certificate for each in self.tax_exemptions),
             erase_time=at,
             revision=self.revision + 1,
             update_time=at,
         )
 
     @property
-    def _personal(self) -> tuple[Contact, tuple[ContactPerson, ...], Mapping[str, str]]:
-        return self.contact, self.contacts, self.custom_fields
+    def _personal(self) -> tuple[Contact, tuple[ContactPerson, ...], Mapping[str, str], tuple[str, ...]]:
+        certificates = tuple(each.certificate_number for each in self.tax_exemptions if each.certificate_number)
+        return self.contact, self.contacts, self.custom_fields, certificates
 
     def _become(self, changed: Customer, *, at: datetime) -> Customer:
         self.check_active()

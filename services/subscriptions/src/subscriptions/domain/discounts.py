@@ -29,6 +29,17 @@ def ends(
     return boundary(anchor, timeline.opening.time_zone, interval, first + discount.periods)
 
 
+def left(
+    discount: Discount, interval: Interval, timing: BillingTiming, at: datetime, *, anchor: datetime, timeline: Timeline
+) -> int | None:
+    """How many of its periods have not begun by a moment; None when it has no last one."""
+    if not discount.periods:
+        return None
+    now = index_at(anchor, timeline.opening.time_zone, interval, at)
+    begun = now - _first(discount, interval, timing, anchor, timeline) + 1
+    return discount.periods - min(max(begun, 0), discount.periods)
+
+
 def _applies(
     discount: Discount,
     interval: Interval | None,

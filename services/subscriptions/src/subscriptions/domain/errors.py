@@ -69,6 +69,10 @@ class CustomerHasSubscriptions(FailedPrecondition):
     """A subscription of the customer has not ended: what it still owes could not be billed to anybody."""
 
 
+class CustomerPaysForOthers(FailedPrecondition):
+    """A subscription of another customer that has not ended is paid for by this one: its invoices need a name."""
+
+
 class PersonalDataErased(FailedPrecondition):
     """The customer's personal data was erased; it gets none any more."""
 
@@ -114,7 +118,27 @@ class PriceNotInPlan(InvalidArgument):
 
 
 class CurrencyNotOffered(FailedPrecondition):
-    """The plan has no price in the customer's currency."""
+    """The plan has no price in the currency, or the coupon takes no amount off in it."""
+
+
+class CouponNotFound(NotFound):
+    """The catalog knows no such coupon of this seller."""
+
+
+class CouponNotActive(FailedPrecondition):
+    """The coupon was archived, and the customer has not redeemed it before."""
+
+
+class CouponNotYetValid(FailedPrecondition):
+    """The coupon can be applied later, not now."""
+
+
+class CouponExpired(FailedPrecondition):
+    """The time of the coupon is over, and the customer has not redeemed it in it."""
+
+
+class CouponUsedUp(FailedPrecondition):
+    """The coupon was redeemed as often as it can be, and not by this customer."""
 
 
 class ItemNotFound(NotFound):

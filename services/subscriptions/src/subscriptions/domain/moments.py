@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from common.period import Interval, Period, TimeOutOfRange, Unit, boundary, index_at, period_at
 from subscriptions.domain.billable_periods import INSTANT
@@ -101,7 +101,7 @@ def _of_the_beginning(subscription: Subscription) -> Iterator[tuple[datetime, Ha
     ends = subscription.end
     waits = timeline.activated_time is None
     if waits:
-        deadline = _activation_deadline(subscription)
+        deadline = subscription.activation_deadline
         if deadline is not None and (ends is None or ends > deadline):
             yield deadline, ActivationMissed()
         return
@@ -117,19 +117,12 @@ def _of_the_beginning(subscription: Subscription) -> Iterator[tuple[datetime, Ha
         yield trial_end, TrialInDoubt()
 
 
-def _activation_deadline(subscription: Subscription) -> datetime | None:
-    """By when it must be activated: what was reactivated without ever having been has as long again."""
-    deadline, known = subscription.opening.activation_deadline, subscription.opening.recorded_time
-    again = [gap.end for gap, _ in subscription.timeline.ends if gap.end is not None]
-    return deadline if deadline is None or not again else max(deadline, again[-1] + (deadline - known))
-
-
 def _of_the_term(subscription: Subscription) -> Iterator[tuple[datetime, Happening]]:
     term = subscription.timeline.term
     if term is None:
         return
     told, ends = subscription.announced_through, subscription.end
-    start, zone = subscription.timeline.billed_from, subscription.opening.time_zone
+    start, zone = subscription.timeline.term_start, subscription.opening.time_zone
     interval = Interval(Unit.MONTH, term.months)
     try:
         n = index_at(start, zone, interval, max(told, start))
@@ -140,9 +133,17 @@ def _of_the_term(subscription: Subscription) -> Iterator[tuple[datetime, Happeni
         if ends is not None and ends < end:
             return
         if term.notice_days:
-            yield max(end - timedelta(days=term.notice_days), start), RenewalNear()
+            yield _notice(end, term.notice_days, zone, not_before=start), RenewalNear()
         if ends is None or ends > end:
             yield end, Renewed()
+
+
+def _notice(end: datetime, days: int, zone: str, *, not_before: datetime) -> datetime:
+    """The same time of day so many civil days before the end: a clock change in between makes no difference."""
+    try:
+        return max(boundary(end, zone, Interval(Unit.DAY, days), -1), not_before)
+    except TimeOutOfRange:
+        return not_before
 
 
 def _period_ends(subscription: Subscription) -> list[tuple[datetime, PeriodEnded]]:

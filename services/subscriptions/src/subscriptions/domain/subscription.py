@@ -39,9 +39,9 @@ from subscriptions.domain.change import (
     Unused,
 )
 from subscriptions.domain.customer import CustomerId
-from subscriptions.domain.discounts import ends
+from subscriptions.domain.discounts import ends, left
 from subscriptions.domain.states import LEGAL, REFUSALS, State, Verb
-from subscriptions.domain.terms import NO_CHANGE, ONE_OFF, ChangeId, Item, PlanId, SubscriptionId
+from subscriptions.domain.terms import NO_CHANGE, ONE_OFF, BillingTiming, ChangeId, Item, PlanId, SubscriptionId
 from subscriptions.domain.timeline import (
     Activation,
     Discount,
@@ -66,6 +66,8 @@ class Belief:
     """Up to when it held, and what came to be due in that very moment is due by it; None for what is known now."""
     reaches_back_to: datetime | None
     """The earliest moment that anything decided later concerns."""
+    concerns_since: datetime | None
+    """The earliest moment that what was decided concerns; None for what was agreed at first."""
     timeline: Timeline
     tracks: Sequence[Track]
 
@@ -199,6 +201,9 @@ class Subscription:
                     reaches_back_to=min(
                         (self.changes[each].effective_time for fact in facts[n:] for each in fact.changes), default=None
                     ),
+                    concerns_since=min(self.changes[each].effective_time for each in facts[n - 1].changes)
+                    if n
+                    else None,
                     timeline=folded,
                     tracks=self.tracks if is_last else folded.tracks,
                 )
@@ -276,6 +281,13 @@ class Subscription:
         end = self.end
         return next((change for change in ends if change.effective_time == end), None)
 
+    @property
+    def activation_deadline(self) -> datetime | None:
+        """By when it must be activated: what was taken up again without ever having been has as long again."""
+        deadline, known = self.opening.activation_deadline, self.opening.recorded_time
+        again = [gap.end for gap, _ in self.timeline.ends if gap.end is not None]
+        return deadline if deadline is None or not again else max(deadline, again[-1] + (deadline - known))
+
     def scheduled(self, at: datetime) -> list[Change]:
         """The changes that are to take effect after a moment, in the order in which they will."""
         return sorted(
@@ -283,10 +295,11 @@ class Subscription:
         )
 
     def period_end(self, at: datetime) -> datetime | None:
-        """When what is under way ends: the trial, or a period of the first item that has periods."""
+        """When what is under way ends: the trial, or a period of the first item that has periods, paused or not."""
         if at < self.timeline.billed_from:
             return self.timeline.billed_from
-        period = next(iter(self.periods_under_way(at)), None)
+        in_a_pause = self._periods(self.timeline.wanted(at), at)
+        period = next(iter([*self._periods_billed(at), *in_a_pause, *self.period_committed(at)]), None)
         return None if period is None else period.end
 
     def earliest_change(self, at: datetime) -> datetime:
@@ -329,7 +342,7 @@ class Subscription:
         term = self.timeline.term
         if term is None:
             return None
-        start = self.timeline.billed_from
+        start = self.as_of(at).term_start
         return period_at(start, self.opening.time_zone, Interval(Unit.MONTH, term.months), max(at, start))
 
     def term_ends(self, at: datetime) -> datetime | None:
@@ -338,12 +351,28 @@ class Subscription:
 
     def discount_end(self, discount: Discount) -> datetime | None:
         """When it ends with the periods of the first recurring item; None when it has no end."""
+        found = self._recurring()
+        if found is None:
+            return discount.end
+        interval, timing, anchor = found
+        return ends(discount, interval, timing, anchor=anchor, timeline=self.timeline)
+
+    def discount_left(self, discount: Discount, at: datetime) -> int | None:
+        """How many periods of the first recurring item it is still to come for; None when it has no end by periods."""
+        found = self._recurring()
+        if found is None:
+            return None
+        interval, timing, anchor = found
+        return left(discount, interval, timing, at, anchor=anchor, timeline=self.timeline)
+
+    def _recurring(self) -> tuple[Interval, BillingTiming, datetime] | None:
+        """The periods of the first item that has any, as they are counted at last."""
         for track in self.tracks:
             for segment in reversed(track.segments):
                 terms = segment.terms
                 if terms is not None and terms.interval is not None:
-                    return ends(discount, terms.interval, terms.timing, anchor=segment.anchor, timeline=self.timeline)
-        return discount.end
+                    return terms.interval, terms.timing, segment.anchor
+        return None
 
     def commitments_at(self, at: datetime) -> tuple[datetime, Commitment] | None:
         """The commitment in force, and since when."""
@@ -362,21 +391,30 @@ class Subscription:
         return moved if moved.state_at(at) is self.state_at(at) else self.moved(moved, at)
 
     def periods_under_way(self, at: datetime) -> list[Period]:
-        """One for every item that has periods and is billed, in the order of the items."""
+        """One for every item that has periods and is billed, in the order of the items, and the commitment's."""
+        return [*self._periods_billed(at), *self.period_committed(at)]
+
+    def _periods_billed(self, at: datetime) -> list[Period]:
+        return self._periods([segment_at(track, at) for track in self.tracks], at)
+
+    def _periods(self, segments: Sequence[Segment | None], at: datetime) -> list[Period]:
         found: list[Period] = []
-        for track in self.tracks:
-            now = segment_at(track, at)
+        for now in segments:
             if now is None or now.terms is None or now.terms.interval is None:
                 continue
             zone, interval = self.opening.time_zone, now.terms.interval
             n = index_at(now.anchor, zone, interval, at)
             found.append(Period(boundary(now.anchor, zone, interval, n), boundary(now.anchor, zone, interval, n + 1)))
-        commitment = self.commitments_at(at)
-        if commitment is not None and at >= self.timeline.billed_from:
-            months = Interval(Unit.MONTH, commitment[1].months)
-            anchor = next(anchor for since, anchor in reversed(self.timeline.anchors) if since <= at)
-            found.append(period_at(anchor, self.opening.time_zone, months, at))
         return found
+
+    def period_committed(self, at: datetime) -> list[Period]:
+        """The period of the commitment that is under way, if there is one."""
+        commitment = self.commitments_at(at)
+        if commitment is None or at < self.timeline.billed_from:
+            return []
+        months = Interval(Unit.MONTH, commitment[1].months)
+        anchor = next(anchor for since, anchor in reversed(self.timeline.anchors) if since <= at)
+        return [period_at(anchor, self.opening.time_zone, months, at)]
 
     def effective_time(self, decision: Decision, at: datetime) -> datetime:
         earliest = self.earliest_change(at)

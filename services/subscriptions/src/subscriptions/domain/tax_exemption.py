@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Final, NewType
 
@@ -25,6 +25,11 @@ class TaxExemption:
     certificate_number: str
     start_date: date | None
     end_date: date | None
+
+    @property
+    def without_certificate(self) -> TaxExemption:
+        """The fact alone: the number of a certificate may name a person."""
+        return replace(self, certificate_number="")
 
     def __post_init__(self) -> None:
         if not _COUNTRY.fullmatch(self.country):

@@ -17,7 +17,7 @@ from datetime import datetime
 from enum import Enum
 
 from common.errors import InvalidArgument
-from common.period import Interval, Unit, boundary, index_at
+from common.period import Interval, Unit, boundary, index_at, period_at
 from subscriptions.domain.billing_anchor import billing_anchor
 from subscriptions.domain.change import (
     Activate,
@@ -53,6 +53,7 @@ from subscriptions.domain.terms import (
     ITEMS_MAX,
     NO_CHANGE,
     BillingTiming,
+    ChangeId,
     CouponId,
     Item,
     ItemId,
@@ -148,6 +149,8 @@ class Timeline:
     """What is to be spent, from when on, and before when nothing of it is due, as it was not decided."""
     settlements: list[Settlement] = field(init=False, default_factory=list)
     term: Term | None = field(init=False, default=None)
+    term_start: datetime = field(init=False)
+    """Where terms are counted from."""
     service_breaks: list[Break] = field(init=False, default_factory=list)
     billing_breaks: list[Break] = field(init=False, default_factory=list)
     ends: list[tuple[Break, EndReason]] = field(init=False, default_factory=list)
@@ -194,6 +197,10 @@ class Timeline:
         """The terms of every item that was ever agreed, with all breaks in it."""
         breaks = one_by_one([*self.billing_breaks, *(each for each, _ in self.ends)])
         return [self._finished(track, breaks) for track in self._tracks.values()]
+
+    def wanted(self, at: datetime) -> list[Segment | None]:
+        """By what each item would be billed if nothing were paused; by nothing as long as it waits for activation."""
+        return [track.at(at) for track in self._tracks.values()] if self._is_activated else []
 
     def apply(self, change: Change) -> None:
         """What changes when this takes effect, after everything that took effect before it."""
@@ -246,7 +253,7 @@ class Timeline:
                 case Pause(service, billing):
                     self._pause(service=service, billing=billing, at=at, cause=cause)
                 case Resume(service, billing):
-                    self._resume(service=service, billing=billing, at=at, cause=cause)
+                    self._resume(service=service, billing=billing, at=at, cause=cause, of=change.decided_with)
                 case End(reason):
                     self.ends.append((Break(at, None, cause, None), reason))
                     self.settlements.append(Settlement(at, max(at, cause.recorded_time)))
@@ -254,6 +261,7 @@ class Timeline:
                         track.settle(at, cause)
                 case Reactivate():
                     ended, reason = self.ends[-1]
+                    self._begin_term(ended.start, at)
                     self.ends[-1] = (replace(ended, end=at, opened_by=cause), reason)
                     self._set_anchor(self._anchor(max(at, self.billed_from)), at, cause, tuple(Unit))
                     if at >= self.billed_from:
@@ -268,7 +276,7 @@ class Timeline:
                 case SetTrialEnd(trial_end_time):
                     # A trial that ends with the start has not been.
                     self.trial_end_time = trial_end_time if trial_end_time > self.start_time else None
-                    self.anchors = [(self.billed_from, self._anchor(self.billed_from))]
+                    self._set_billed_from()
                     self._shift()
                 case Transfer(customer_id):
                     self.customers.append((at, customer_id))
@@ -285,12 +293,28 @@ class Timeline:
         if len(self.items) > ITEMS_MAX:
             raise TooManyItems(f"a subscription has at most {ITEMS_MAX} items", limit=ITEMS_MAX)
 
+    @property
+    def _is_activated(self) -> bool:
+        return self.opening.activation is not Activation.BY_HAND or self.activated_time is not None
+
     def _set_start(self, start: datetime) -> None:
         opening = self.opening
         self.start_time = start
         self.trial_end_time = trial_end(start, opening.time_zone, days=opening.trial_days)
         self.begins_billing = self.trial_end_time is None or opening.trial_end is TrialEnd.CONTINUE
+        self._set_billed_from()
+
+    def _set_billed_from(self) -> None:
         self.anchors = [(self.billed_from, self._anchor(self.billed_from))]
+        self.term_start = self.billed_from
+
+    def _begin_term(self, ended: datetime, at: datetime) -> None:
+        """Taken up again within the term it goes on in it; a term that was over by then is followed by a new one."""
+        if self.term is None or ended <= self.term_start:
+            return
+        term = period_at(self.term_start, self.opening.time_zone, Interval(Unit.MONTH, self.term.months), ended)
+        if term.start == ended or term.end <= at:
+            self.term_start = at
 
     def _anchor(self, at: datetime) -> datetime:
         """Where periods begin that are counted anew from a moment on. Days and weeks know no day of the month."""
@@ -402,9 +426,10 @@ class Timeline:
             if wanted and not (breaks and breaks[-1].end is None):
                 breaks.append(Break(at, None, cause, None))
 
-    def _resume(self, *, service: bool, billing: bool, at: datetime, cause: Cause) -> None:
+    def _resume(self, *, service: bool, billing: bool, at: datetime, cause: Cause, of: ChangeId | None) -> None:
+        """What was decided with a pause ends that one only, whatever was resumed and paused again since."""
         for wanted, breaks in ((service, self.service_breaks), (billing, self.billing_breaks)):
-            if wanted and breaks and breaks[-1].end is None:
+            if wanted and breaks and breaks[-1].end is None and of in (None, breaks[-1].closed_by.change_id):
                 breaks[-1] = replace(breaks[-1], end=at, opened_by=cause)
         if billing:
             self._begin_billing(at)
@@ -416,9 +441,7 @@ class Timeline:
             self.unbilled_until = at
 
     def _finished(self, track: WantedTrack, breaks: Iterable[Break]) -> Track:
-        is_open = self.begins_billing and (
-            self.opening.activation is not Activation.BY_HAND or self.activated_time is not None
-        )
+        is_open = self.begins_billing and self._is_activated
         segments: list[Segment] = track.segments if is_open else [replace(each, terms=None) for each in track.segments]
         if self.unbilled_until is not None:
             silent = Break(self.billed_from, self.unbilled_until, segments[0].cause, None)

@@ -20,15 +20,18 @@ from subscriptions.domain.change import (
     Reactivate,
     Renewal,
     Resume,
+    SetPayer,
     SetTrialEnd,
     Timing,
     Transfer,
     Unused,
 )
 from subscriptions.domain.customer import CustomerId
+from subscriptions.domain.ramp import step_time
 from subscriptions.domain.states import Verb
 from subscriptions.domain.subscription import Decision, Subscription
 from subscriptions.domain.terms import ChangeId
+from subscriptions.domain.track import Break
 from subscriptions.domain.trial import TRIAL_DAYS_MAX, trial_end
 
 NOW_AND_KEEP: Final = Decision(unused=Unused.KEEP)
@@ -124,17 +127,37 @@ def resume_at(subscription: Subscription, time: datetime, *, change_id: ChangeId
     return subscription.with_change(change, at=at)
 
 
-def resume(subscription: Subscription, *, change_id: ChangeId, at: datetime) -> Subscription:
-    """Take up again whatever is paused. A pause that took no time has not been."""
+def resume(
+    subscription: Subscription,
+    *,
+    change_id: ChangeId,
+    at: datetime,
+    service: bool | None = None,
+    billing: bool | None = None,
+) -> Subscription:
+    """Take up again what is said or, where nothing is, whatever is paused. A pause that took no time has not been.
+
+    A resumption that was decided before is taken back as soon as nothing is left for it to resume.
+    """
     subscription.check(Verb.RESUME, at)
     now = subscription.as_of(subscription.recorded_time(at))
-    service = bool(now.service_breaks) and now.service_breaks[-1].end is None
-    billing = bool(now.billing_breaks) and now.billing_breaks[-1].end is None
-    if not (service or billing):
+    unserved, unbilled = _is_broken(now.service_breaks), _is_broken(now.billing_breaks)
+    if not (unserved or unbilled):
         raise errors.SubscriptionNotPaused(
             f"nothing of subscription {subscription.id} is paused", subscription=subscription.id
         )
-    waiting = {change.id for change in subscription.scheduled(at) if change.has(Resume)}
+    if (service and not unserved) or (billing and not unbilled):
+        what, paused = ("service", "billing") if unbilled else ("billing", "service")
+        message = f"the {what} of subscription {subscription.id} is not paused, only its {paused} is"
+        raise errors.SubscriptionNotPaused(message, subscription=subscription.id, paused=paused.upper())
+    service, billing = unserved if service is None else service, unbilled if billing is None else billing
+    left = Resume(service=unserved and not service, billing=unbilled and not billing)
+    waiting = {
+        change.id
+        for change in subscription.scheduled(at)
+        for action in change.actions
+        if isinstance(action, Resume) and not ((action.service and left.service) or (action.billing and left.billing))
+    }
     return subscription.without(waiting, at=at).decide(
         [Resume(service=service, billing=billing)],
         change_id=change_id,
@@ -162,6 +185,57 @@ def transfer(
         verb=Verb.TRANSFER,
         decision=Decision(unused=unused),
     )
+
+
+def readdress(
+    subscription: Subscription,
+    source_id: CustomerId,
+    target_id: CustomerId,
+    *,
+    new_id: Callable[[], ChangeId],
+    at: datetime,
+) -> Subscription:
+    """Name the target wherever the source is named from now on, and nobody where the target would pay for itself.
+
+    A scheduled change that names it is decided anew, so that it can still be revoked as a whole.
+    """
+    time = subscription.recorded_time(at)
+    now = subscription.as_of(time)
+    is_own = now.customer_id == target_id
+    gone = {source_id, target_id} if is_own else {source_id} - {target_id}
+    instead = SetPayer(None if is_own else target_id)
+    waiting = [
+        change
+        for change in subscription.scheduled(time)
+        if any(isinstance(action, SetPayer) and action.payer_id in gone for action in change.actions)
+    ]
+    decided = [
+        replace(
+            change,
+            id=new_id(),
+            recorded_time=time,
+            decided_with=None,
+            actions=tuple(
+                instead if isinstance(action, SetPayer) and action.payer_id in gone else action
+                for action in change.actions
+            ),
+        )
+        for change in waiting
+    ]
+    if now.payer_id in gone:
+        change = Change(
+            id=new_id(),
+            recorded_time=time,
+            effective_time=time,
+            actions=(instead,),
+            proration=subscription.opening.proration,
+            unused=Unused.KEEP,
+        )
+        decided = [change, *decided]
+    if not decided:
+        return subscription
+    left = subscription.without({change.id for change in waiting}, at=at)
+    return subscription.validated(subscription.moved(replace(left, changes=(*left.changes, *decided)), at), new=None)
 
 
 def cancel(
@@ -220,14 +294,23 @@ def revoke_cancellation(subscription: Subscription, *, new_id: Callable[[], Chan
         )
     going_on = subscription.moved(subscription.without({change.id for change in waiting}, at=at), at)
     # What was to come after the end comes again, decided anew: it was taken back with the cancellation alone.
-    again = [
-        replace(change, id=new_id(), recorded_time=going_on.recorded_time(at), revoked_time=None, decided_with=None)
+    back = {
+        change.id: (change, new_id())
         for change in subscription.changes
         if change.effective_time > at
-        and any(
-            change.revoked_time == end.recorded_time and change.effective_time >= end.effective_time for end in waiting
-        )
         and not change.has(End)
+        and any(_was_taken_back_by(end, change, subscription.changes) for end in waiting)
+    }
+    again = [
+        replace(
+            change,
+            id=anew,
+            recorded_time=going_on.recorded_time(at),
+            effective_time=_when(change, going_on, at),
+            revoked_time=None,
+            decided_with=back[change.decided_with][1] if change.decided_with in back else None,
+        )
+        for change, anew in back.values()
     ]
     return subscription.validated(replace(going_on, changes=(*going_on.changes, *again)), new=None)
 
@@ -248,9 +331,11 @@ def reactivate(subscription: Subscription, *, change_id: ChangeId, at: datetime)
     return subscription.decide([Reactivate()], change_id=change_id, at=at, verb=Verb.REACTIVATE, decision=NOW_AND_KEEP)
 
 
-def with_expiry(subscription: Subscription, *, change_id: ChangeId, at: datetime) -> Subscription:
+def with_expiry(
+    subscription: Subscription, *, change_id: ChangeId, at: datetime, decided_with: ChangeId | None = None
+) -> Subscription:
     """End when the term is over, if that is agreed. What was foreseen by another term is taken back."""
-    ends = subscription.term_ends(at)
+    ends = subscription.term_ends(subscription.recorded_time(at))
     foreseen = [change for change in subscription.scheduled(at) if _is_expiry(change)]
     wanted = (
         ends
@@ -269,8 +354,27 @@ def with_expiry(subscription: Subscription, *, change_id: ChangeId, at: datetime
         actions=(End(EndReason.EXPIRED),),
         proration=subscription.opening.proration,
         unused=Unused.KEEP,
+        decided_with=decided_with,
     )
     return replace(revoked, changes=(*revoked.changes, change))
+
+
+def _was_taken_back_by(end: Change, change: Change, log: Sequence[Change]) -> bool:
+    """Together with the decision to end or, a step of a ramp, when the beginning of billing moved it beyond the end."""
+    if change.revoked_time is None or change.revoked_time <= end.recorded_time:
+        return change.revoked_time == end.recorded_time and change.effective_time >= end.effective_time
+    if change.after_months is None:
+        return False
+    since = [each for each in log if each.recorded_time == change.revoked_time]
+    begun = any(each.has(SetTrialEnd) or each.has(Activate) for each in since)
+    return begun and not any(each.after_months == change.after_months for each in since)
+
+
+def _when(change: Change, subscription: Subscription, at: datetime) -> datetime:
+    """When something that is decided anew comes: a step of a ramp where it belongs by now, or at once."""
+    if change.after_months is None:
+        return change.effective_time
+    return max(step_time(subscription, change.after_months), subscription.recorded_time(at))
 
 
 def _is_expiry(change: Change) -> bool:
@@ -278,8 +382,12 @@ def _is_expiry(change: Change) -> bool:
     return any(isinstance(action, End) and action.reason is EndReason.EXPIRED for action in change.actions)
 
 
+def _is_broken(breaks: Sequence[Break]) -> bool:
+    return bool(breaks) and breaks[-1].end is None
+
+
 def _can_pause(subscription: Subscription, at: datetime, *, service: bool, billing: bool) -> bool:
     """Whether each thing that is to stop goes on at that moment, as things stand."""
     then = subscription.as_of(at)
     breaks = [*([then.service_breaks] if service else []), *([then.billing_breaks] if billing else [])]
-    return bool(breaks) and all(not each or each[-1].end is not None for each in breaks)
+    return bool(breaks) and not any(_is_broken(each) for each in breaks)

@@ -18,6 +18,14 @@ from subscriptions.store.customers import (
     save_customer,
 )
 from subscriptions.store.hierarchy import branch, descendants, lock_dependents, lock_hierarchy, pays_for_others
+from subscriptions.store.payers import (
+    customers_paid_by,
+    is_named_by_others,
+    payer_logs,
+    pays_for_subscriptions,
+    record_payers,
+    to_be_readdressed,
+)
 from subscriptions.store.subscriptions import (
     MOMENTS_DUE,
     add_subscription,
@@ -49,6 +57,7 @@ __all__ = [
     "customer_by_external_id",
     "customer_by_key",
     "customers_by_id",
+    "customers_paid_by",
     "descendants",
     "find_subscription",
     "free_alias",
@@ -56,6 +65,7 @@ __all__ = [
     "has_had_trial",
     "has_payment_method",
     "is_followed_up",
+    "is_named_by_others",
     "list_customers",
     "list_subscriptions",
     "living_subscriptions",
@@ -63,8 +73,11 @@ __all__ = [
     "lock_hierarchy",
     "lock_subscriptions",
     "metadata",
+    "payer_logs",
     "pays_for_others",
+    "pays_for_subscriptions",
     "record_campaign",
+    "record_payers",
     "record_payment_method",
     "save_announced",
     "save_customer",
@@ -77,4 +90,5 @@ __all__ = [
     "take_alias",
     "take_back_names",
     "take_external_id",
+    "to_be_readdressed",
 ]

@@ -38,6 +38,11 @@ class SealedAnswers(Answers):
         return key.open(sealed, label=LABEL)
 
 
+def erased_answer(customer_id: CustomerId) -> bytes:
+    """What is kept instead of an answer that was given before such answers were sealed."""
+    return SEALED + customer_id.encode() + b"\n"
+
+
 def _whose(request: Message, response: Message) -> CustomerId | None:
     """The customer whose personal data is in a response."""
     match response:
@@ -48,7 +53,9 @@ def _whose(request: Message, response: Message) -> CustomerId | None:
         case seat_service_pb2.InviteSeatResponse():
             # For the mail address, and for the token, of which only a digest is kept elsewhere.
             return CustomerId(response.seat.customer_id)
-        case customer_pb2.ContactPerson():
+        case customer_pb2.TaxExemption() if not response.certificate_number:
+            return None
+        case customer_pb2.ContactPerson() | customer_pb2.TaxExemption():
             # It does not say whose it is; the command did.
             customer_id: str = getattr(request, "customer_id")  # noqa: B009 # of a request that is not known here
             return CustomerId(customer_id)

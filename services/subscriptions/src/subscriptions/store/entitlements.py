@@ -83,12 +83,21 @@ async def remember_plans(tx: Tx, plans: Mapping[PlanId, Sequence[PlanEntitlement
 
 
 async def ask_about_plans(tx: Tx, plan_ids: Iterable[PlanId]) -> None:
-    """Have the job ask the catalog about plans that nothing is known of."""
-    rows = [
-        {"seller_id": tx.seller_id, "plan_id": plan_id, "entitlements": null(), "create_time": tx.now}
-        for plan_id in sorted(plan_ids)
-    ]
-    await tx.execute(insert(plan_entitlements).values(rows).on_conflict_do_nothing())
+    """Have the job ask the catalog about plans that nothing is known of.
+
+    A row that is there is left alone: who writes it now is about to wait for the customers that are locked here.
+    """
+    wanted = set(plan_ids)
+    query = select(plan_entitlements.c.plan_id).where(
+        plan_entitlements.c.seller_id == tx.seller_id, plan_entitlements.c.plan_id.in_(wanted)
+    )
+    wanted -= {PlanId(row.plan_id) for row in await tx.execute(query)}
+    if wanted:
+        rows = [
+            {"seller_id": tx.seller_id, "plan_id": plan_id, "entitlements": null(), "create_time": tx.now}
+            for plan_id in sorted(wanted)
+        ]
+        await tx.execute(insert(plan_entitlements).values(rows).on_conflict_do_nothing())
 
 
 async def plans_known(tx: Tx, plan_ids: Collection[PlanId]) -> dict[PlanId, tuple[PlanEntitlement, ...]]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from google.type import postal_address_pb2
-from sqlalchemy import ColumnElement, Row, Select, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, Select, and_, delete, insert, literal, or_, select, update
 
 from common.db import Tx
 from common.vault import DataKey, WrappedKey
@@ -17,9 +17,10 @@ from subscriptions.convert.customer_parts import contact_person_to_proto
 from subscriptions.domain.contact_person import ContactId, ContactPerson, Role
 from subscriptions.domain.customer import Contact, Customer, CustomerId
 from subscriptions.store.customer_names import names
-from subscriptions.store.tables import customers, data_keys, subscriptions
+from subscriptions.store.tables import certificates_unsealed, customers, data_keys, subscriptions
 
 LABEL: Final = "personal data"
+CERTIFICATES_LABEL: Final = "tax certificates"
 STATES_OVER: Final = ("CANCELLED",)
 
 UNSEALED: Final = select(
@@ -27,11 +28,18 @@ UNSEALED: Final = select(
 ).where(customers.c.display_name != "")  # fmt: skip
 
 
+CERTIFICATES_UNSEALED: Final = select(
+    customers.c.seller_id, customers.c.id, customers.c.create_time.label("due_time")
+).where(certificates_unsealed)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersonalData:
     contact: Contact
     contacts: tuple[ContactPerson, ...]
     custom_fields: dict[str, str]
+    certificate_numbers: dict[str, str]
+    """Of the exemptions with these ids; whatever else stands beside them was not sealed yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +55,12 @@ class SubscriptionTimes:
 
 def personal_data(tx: Tx, row: Row[Any]) -> PersonalData:  # Any: a row of `read_customers`
     if row.erase_time is not None:
-        return PersonalData(contact=what_remains(row.retained_country or ""), contacts=(), custom_fields={})
+        remaining = what_remains(row.retained_country or "")
+        return PersonalData(contact=remaining, contacts=(), custom_fields={}, certificate_numbers={})
     # Not sealed yet, or written since by the release before, which knows of nothing but the contact.
     plain = Contact(display_name=row.display_name, email=row.email, address=row.address) if row.display_name else None
     if plain is not None and row.sealed_personal_data is None:
-        return PersonalData(contact=plain, contacts=(), custom_fields={})
+        return PersonalData(contact=plain, contacts=(), custom_fields={}, certificate_numbers={})
     key = tx.vault.unwrap(WrappedKey(row.master_key_id, row.wrapped_key), subject=subject_of(tx, row.id))
     stored = customer_pb2.Customer.FromString(key.open(row.sealed_personal_data, label=LABEL))
     return PersonalData(
@@ -67,6 +76,7 @@ def personal_data(tx: Tx, row: Row[Any]) -> PersonalData:  # Any: a row of `read
         ),
         contacts=tuple(_person(each) for each in stored.contacts),
         custom_fields=dict(stored.custom_fields),
+        certificate_numbers=_certificate_numbers(key, row.sealed_certificates),
     )
 
 
@@ -83,10 +93,15 @@ async def personal_values(tx: Tx, customer: Customer) -> dict[str, object]:
     values: dict[str, object] = {"display_name": "", "email": "", "address": b"", "erase_time": customer.erase_time}
     if customer.erase_time is not None:
         country = country_of(customer.contact)
-        return {**values, "sealed_personal_data": None, "retained_country": country or None}
+        values |= {"sealed_personal_data": None, "sealed_certificates": None}
+        return {**values, "retained_country": country or None}
     key = await data_key(tx, customer.id)
     plain = _stored(customer).SerializeToString(deterministic=True)
-    return {**values, "sealed_personal_data": key.seal(plain, label=LABEL), "retained_country": None}
+    values |= {"sealed_personal_data": key.seal(plain, label=LABEL), "sealed_certificates": None}
+    if certificates := _stored_certificates(customer):
+        # Apart: the release before writes everything else anew, and does not know of these.
+        values["sealed_certificates"] = key.seal(certificates, label=CERTIFICATES_LABEL)
+    return {**values, "retained_country": None}
 
 
 async def data_key(tx: Tx, customer_id: CustomerId) -> DataKey:
@@ -133,13 +148,27 @@ def wrapped_by_others(master_key_id: str) -> Select[Any]:  # Any: the columns of
 
 
 async def is_unsealed(tx: Tx, customer_id: CustomerId) -> bool:
-    query = select(customers.c.display_name).where(customers.c.seller_id == tx.seller_id, customers.c.id == customer_id)
-    return bool((await tx.execute(query)).scalar_one_or_none())
+    query = select(literal(True)).where(
+        customers.c.seller_id == tx.seller_id,
+        customers.c.id == customer_id,
+        or_(customers.c.display_name != "", certificates_unsealed),
+    )
+    return (await tx.execute(query)).one_or_none() is not None
 
 
-async def shred(tx: Tx, customer_id: CustomerId, *, answer: bytes) -> None:
-    """Delete the customer's key; answers that were given in plain before there were keys become `answer`."""
+async def shred(
+    tx: Tx, customer_id: CustomerId, *, answer: bytes, exemption_ids: Sequence[str], exemption_answer: bytes
+) -> None:
+    """Delete the customer's key; what was answered in plain before it was sealed becomes an `answer` without it."""
     await tx.execute(delete(data_keys).where(*_own(tx, customer_id)))
+    for exemption_id in exemption_ids:
+        await tx.driver.execute(
+            "UPDATE requests SET response = $3 WHERE seller_id = $1 AND method = 'AddTaxExemption'"
+            " AND position($2::bytea IN response) > 0 AND substr(response, 1, 1) <> '\\x00'::bytea",
+            tx.seller_id,
+            exemption_id.encode(),
+            exemption_answer,
+        )
     await tx.driver.execute(
         "UPDATE requests SET response = $3 WHERE seller_id = $1 AND method IN ('CreateCustomer', 'UpdateCustomer')"
         " AND position($2::bytea IN response) > 0 AND substr(response, 1, 1) <> '\\x00'::bytea",
@@ -223,6 +252,23 @@ def _stored(customer: Customer) -> customer_pb2.Customer:
         contacts=[contact_person_to_proto(each) for each in customer.contacts],
         custom_fields=customer.custom_fields,
     )
+
+
+def _stored_certificates(customer: Customer) -> bytes:
+    """Empty where there are none."""
+    numbers = [
+        customer_pb2.TaxExemption(id=each.id, certificate_number=each.certificate_number)
+        for each in customer.tax_exemptions
+        if each.certificate_number
+    ]
+    return customer_pb2.Customer(tax_exemptions=numbers).SerializeToString(deterministic=True)
+
+
+def _certificate_numbers(key: DataKey, sealed: bytes | None) -> dict[str, str]:
+    if sealed is None:
+        return {}
+    stored = customer_pb2.Customer.FromString(key.open(sealed, label=CERTIFICATES_LABEL))
+    return {each.id: each.certificate_number for each in stored.tax_exemptions}
 
 
 def _person(stored: customer_pb2.ContactPerson) -> ContactPerson:

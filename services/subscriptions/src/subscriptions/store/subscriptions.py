@@ -22,6 +22,7 @@ from subscriptions.domain.moments import next_moment
 from subscriptions.domain.subscription import Subscription
 from subscriptions.domain.terms import ChangeId, SubscriptionId
 from subscriptions.store.agreements import action_from_json, action_to_json, opening_from_json, opening_to_json
+from subscriptions.store.payers import save_named_payers
 from subscriptions.store.tables import (
     dunning_campaigns,
     payment_methods_on_file,
@@ -51,6 +52,7 @@ async def add_subscription(tx: Tx, subscription: Subscription, *, plan_code: str
     )
     await _save_changes(tx, subscription, known=())
     await _save_terms(tx, subscription)
+    await save_named_payers(tx, subscription, before=None)
 
 
 async def save_subscription(tx: Tx, subscription: Subscription, *, before: Subscription) -> None:
@@ -63,6 +65,7 @@ async def save_subscription(tx: Tx, subscription: Subscription, *, before: Subsc
     if subscription.changes != before.changes:
         await _save_changes(tx, subscription, known=before.changes)
         await _save_terms(tx, subscription)
+        await save_named_payers(tx, subscription, before=before)
 
 
 async def save_announced(tx: Tx, moved: Sequence[Subscription]) -> None:
@@ -365,6 +368,7 @@ def _change_row(tx: Tx, subscription_id: SubscriptionId, position: int, change: 
         "effective_time": change.effective_time,
         "revoked_time": change.revoked_time,
         "decided_with": change.decided_with,
+        "after_months": change.after_months,
         "proration": change.proration.name,
         "unused": change.unused.name,
         "actions": [action_to_json(action) for action in change.actions],
@@ -378,6 +382,7 @@ def _change(row: Row[Any]) -> Change:  # Any: a row of `subscription_changes`
         effective_time=row.effective_time,
         revoked_time=row.revoked_time,
         decided_with=None if row.decided_with is None else ChangeId(row.decided_with),
+        after_months=row.after_months,
         proration=Proration[row.proration],
         unused=Unused[row.unused],
         actions=tuple(action_from_json(each) for each in row.actions),

@@ -53,6 +53,7 @@ customers = Table(
     Column("sealed_personal_data", LargeBinary),
     Column("retained_country", Text, comment="what an erased customer's address keeps, for tax"),
     Column("erase_time", Instant),
+    Column("sealed_certificates", LargeBinary, comment="the certificate numbers that tax_exemptions has empty"),
     UniqueConstraint("seller_id", "external_id", name="customers_external_id"),
     ForeignKeyConstraint(
         ["seller_id", "merged_into_id"], ["customers.seller_id", "customers.id"], name="customers_merged_into"
@@ -119,6 +120,15 @@ Index(
 _unsealed = customers.c.display_name != ""
 Index("customers_unsealed", customers.c.create_time, postgresql_where=_unsealed)
 Index("customers_unsealed_of_seller", customers.c.seller_id, customers.c.create_time, postgresql_where=_unsealed)
+certificates_unsealed = text("""tax_exemptions @? '$[*] ? (@.certificate_number != "")'""")
+Index("customers_certificates_unsealed", customers.c.create_time, postgresql_where=certificates_unsealed)
+Index(
+    "customers_certificates_unsealed_of_seller",
+    customers.c.seller_id,
+    customers.c.create_time,
+    postgresql_where=certificates_unsealed,
+)
+
 
 data_keys = Table(
     "data_keys",
@@ -213,6 +223,7 @@ subscription_changes = Table(
     Column("effective_time", Instant, nullable=False),
     Column("revoked_time", Instant),
     Column("decided_with", Text, comment="a change decided in the same breath; empty for the agreement itself"),
+    Column("after_months", Integer, comment="of a step of a ramp: counted from the beginning of billing"),
     Column("proration", Text, nullable=False),
     Column("unused", Text, nullable=False),
     Column("actions", JSONB, nullable=False),

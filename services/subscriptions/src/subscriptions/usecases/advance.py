@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final, assert_never
 
 from common import wire
+from common.crash import crashpoint, register
 from common.db import Tx
 from saldo.subscriptions.v1 import events_pb2 as events
 from subscriptions import store
@@ -33,11 +34,13 @@ from subscriptions.domain.states import State
 from subscriptions.domain.subscription import Subscription
 from subscriptions.domain.terms import SubscriptionId
 from subscriptions.domain.timeline import TrialEnd
-from subscriptions.usecases import entitlements, seats
+from subscriptions.usecases import entitlements, seats, subscriptions
 from subscriptions.usecases.subscriptions import new_change_id
 
 MOMENTS_PER_TURN: Final = 20
 """Of one subscription; if more have come, it is due again."""
+
+ADVANCED: Final = register("subscriptions.advanced", "what has come was announced of many and nothing is committed")
 
 
 async def advance(tx: Tx, subscription_ids: Sequence[str]) -> None:
@@ -52,7 +55,7 @@ async def advance(tx: Tx, subscription_ids: Sequence[str]) -> None:
                 break
             after = await _passed(tx, after, moment)
         if after.changes != before.changes:
-            await store.save_subscription(tx, after, before=before)
+            await subscriptions.save(tx, after, before=before)
         else:
             # Also where nothing has come: the moment that was written down was another one, or it would not be due.
             moved.append(after)
@@ -60,6 +63,7 @@ async def advance(tx: Tx, subscription_ids: Sequence[str]) -> None:
             changed.append(after)
     await store.save_announced(tx, moved)
     await entitlements.refresh_of(tx, changed)
+    crashpoint(ADVANCED)
 
 
 async def follow_dunning(
@@ -161,12 +165,14 @@ async def _decide_trial(tx: Tx, subscription: Subscription) -> Subscription:
         subscription = verbs.begin_billing(subscription, change_id=change_id, at=at)
         if state is not State.PAUSED:
             await _activated(tx, subscription, at)
-    elif state is State.PAUSED:
-        # It is billed once it is resumed; nothing of it is until then.
-        return subscription
-    elif subscription.opening.trial_end is TrialEnd.PAUSE:
-        billing = not any(gap.end is None for gap in subscription.as_of(at).billing_breaks)
-        subscription = verbs.pause(subscription, change_id=change_id, at=at, billing=billing)
+    elif state is State.PAUSED or subscription.opening.trial_end is TrialEnd.PAUSE:
+        # It is billed once it is resumed, which needs its billing to be paused; nothing of it is until then.
+        then = subscription.as_of(subscription.recorded_time(at))
+        service = not any(gap.end is None for gap in then.service_breaks)
+        billing = not any(gap.end is None for gap in then.billing_breaks)
+        if not (service or billing):
+            return subscription
+        subscription = verbs.pause(subscription, change_id=change_id, at=at, service=service, billing=billing)
         await tx.emit(events.SubscriptionPaused(subscription=subscription_to_proto(subscription, at=at)))
     else:
         subscription = verbs.cancel(subscription, change_id=change_id, at=at, reason=EndReason.NO_PAYMENT_METHOD)

@@ -16,7 +16,7 @@ from subscriptions.domain.customer_name import CustomerName
 from subscriptions.domain.merge import DEPENDENTS_MAX, check_merge_of_two, merge
 from subscriptions.domain.payer import check_payer
 from subscriptions.domain.tax_exemption import TaxExemption, TaxExemptionId
-from subscriptions.usecases.subscriptions import hand_over
+from subscriptions.usecases.subscriptions import check_payer_of, hand_over, readdress
 
 
 async def create_customer(tx: Tx, *, external_id: str, contact: Contact, billing_profile: BillingProfile) -> Customer:
@@ -61,13 +61,17 @@ async def set_parent(tx: Tx, customer_id: CustomerId, parent_id: CustomerId | No
 
 
 async def set_payer(tx: Tx, customer_id: CustomerId, payer_id: CustomerId | None) -> Customer:
-    # Two customers must not come to pay for each other. That changes rarely: the lock of the hierarchy does for it too.
+    # Two customers must not come to pay for each other, nor one be erased that is to pay. That changes rarely: the lock
+    # of the hierarchy does for it too.
     await store.lock_hierarchy(tx)
     old = await store.customer(tx, customer_id, lock=True)
     customer = old.paid_by(payer_id or "", at=tx.now)
     if payer_id and customer is not old:
         payer = await store.customer(tx, payer_id)
-        check_payer(old, payer, pays_for_others=await store.pays_for_others(tx, customer_id))
+        pays = await store.pays_for_others(tx, customer_id) or await store.is_named_by_others(tx, [customer_id])
+        check_payer(old, payer, pays_for_others=pays)
+    if customer is not old:
+        await store.record_payers(tx, {customer_id: payer_id})
     return await _record(tx, old, customer)
 
 
@@ -147,7 +151,12 @@ async def merge_customers(tx: Tx, source_id: CustomerId, target_id: CustomerId) 
     for customer in (merged.source, merged.target):
         await store.save_names(tx, customer)
     await tx.emit(events.CustomerMerged(customer=customer_for_events(merged.source)))
+    followers = [CustomerId(each.id) for each in merged.dependents if each.payer_id == target_id]
+    paid = dict.fromkeys([*await store.customers_paid_by(tx, source_id), *followers], target_id)
+    await store.record_payers(tx, {each: None if each == target_id else payer for each, payer in paid.items()})
+    await check_payer_of(tx, merged.target, None)
     await hand_over(tx, source_id, target_id)
+    await readdress(tx, source_id, merged.target)
     return merged.target
 
 

@@ -9,18 +9,25 @@ from subscriptions.convert.customer import customer_for_events
 from subscriptions.convert.personal_data import Kept
 from subscriptions.convert.tax_id import tax_id_for_events
 from subscriptions.domain.customer import Customer, CustomerId
-from subscriptions.domain.errors import CustomerHasSubscriptions, PersonalDataTooLarge
+from subscriptions.domain.errors import CustomerHasSubscriptions, CustomerPaysForOthers, PersonalDataTooLarge
 from subscriptions.domain.tax_id import TAX_IDS_MAX
 from subscriptions.store import personal_data, tax_ids
+from subscriptions.store.answers import erased_answer
 
 SUBSCRIPTIONS_MAX = 10_000
 
 
 async def erase_personal_data(tx: Tx, customer_id: CustomerId) -> Customer:
     """Of the customer, and of those that turned out to be the same."""
+    # Who pays for whom changes under this lock alone.
+    await store.lock_hierarchy(tx)
     found = [each for each in await _with_merged(tx, customer_id, lock=True) if each.erase_time is None]
     if await personal_data.has_subscriptions(tx, [each.id for each in found]):
         raise CustomerHasSubscriptions(f"a subscription of customer {customer_id} has not ended", customer=customer_id)
+    if await store.pays_for_subscriptions(tx, [each.id for each in found]):
+        raise CustomerPaysForOthers(
+            f"customer {customer_id} pays for another's subscription that has not ended", customer=customer_id
+        )
     for customer in found:
         await _erase(tx, customer)
     return await store.customer(tx, customer_id)
@@ -57,7 +64,13 @@ async def _erase(tx: Tx, customer: Customer) -> None:
         await tx.emit(events.TaxIdRemoved(tax_id=tax_id_for_events(tax_id)))
     await store.save_customer(tx, erased)
     announced = customer_for_events(erased)
-    await personal_data.shred(tx, customer.id, answer=announced.SerializeToString())
+    await personal_data.shred(
+        tx,
+        customer.id,
+        answer=announced.SerializeToString(),
+        exemption_ids=[each.id for each in customer.tax_exemptions],
+        exemption_answer=erased_answer(customer.id),
+    )
     await tx.emit(events.CustomerPersonalDataErased(customer=announced))
 
 

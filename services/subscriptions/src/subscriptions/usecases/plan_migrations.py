@@ -38,7 +38,7 @@ from subscriptions.domain.states import Verb
 from subscriptions.domain.subscription import Decision, Subscription
 from subscriptions.domain.terms import SubscriptionId
 from subscriptions.store import plan_migrations
-from subscriptions.usecases import amendments, seats, subscriptions
+from subscriptions.usecases import amendments, entitlements, seats, subscriptions
 
 HANDFUL: Final = 100
 """How many subscriptions are locked and changed in one transaction."""
@@ -170,15 +170,17 @@ async def _walk(
         return None
     read = store.subscriptions_by_id if migration.state is State.PREVIEWING else store.lock_subscriptions
     outcomes: list[Outcome] = []
+    changed: list[Subscription] = []
     for before in await read(tx, handful.subscription_ids):
         had = handful.outcomes.get(before.id)
         if failure is None:
-            outcomes.append(await _outcome(tx, migration, before, had, plans))
+            outcomes.append(await _outcome(tx, migration, before, had, plans, changed))
         else:
             # What went wrong is told to the operators, in the log of the job.
             reason = failure.reason if isinstance(failure, SaldoError) else INTERNAL
             message = failure.message if isinstance(failure, SaldoError) else "an internal error"
             outcomes.append(_refused(tx, migration, before, had, reason, message))
+    await entitlements.refresh_of(tx, changed)
     await plan_migrations.save_outcomes(tx, migration, outcomes)
     through = handful.subscription_ids[-1] if handful.subscription_ids else migration.cursor
     migration = migration.walked(outcomes, through=through, is_end=handful.is_last, at=tx.now)
@@ -194,17 +196,22 @@ async def _walk(
 
 
 async def _outcome(
-    tx: Tx, migration: PlanMigration, before: Subscription, had: Outcome | None, plans: Plans
+    tx: Tx,
+    migration: PlanMigration,
+    before: Subscription,
+    had: Outcome | None,
+    plans: Plans,
+    changed: list[Subscription],
 ) -> Outcome:
-    """What becomes of one.
+    """What becomes of one, which is then among the changed if it was.
 
     A refusal of what is decided is an outcome, as nothing is stored by then. What fails later fails the transaction.
     """
     try:
         if had is None:
-            step: Step = await _migration(tx, migration, before, plans)
+            step: Step = await _migration(tx, migration, before, plans, changed)
         else:
-            step = await _reversal(tx, migration, before, had)
+            step = await _reversal(tx, migration, before, had, changed)
     except Aborted:
         raise
     except SaldoError as refusal:
@@ -212,7 +219,9 @@ async def _outcome(
     return await step()
 
 
-async def _migration(tx: Tx, migration: PlanMigration, before: Subscription, plans: Plans) -> Step:
+async def _migration(
+    tx: Tx, migration: PlanMigration, before: Subscription, plans: Plans, changed: list[Subscription]
+) -> Step:
     before.check(Verb.CHANGE, tx.now)
     effective = before.effective_time(migration.decision, tx.now)
     check_on_plan(before, migration.from_plan_id, at=effective)
@@ -223,19 +232,22 @@ async def _migration(tx: Tx, migration: PlanMigration, before: Subscription, pla
         raise SubscriptionMoved(message, subscription=before.id)
     if isinstance(plan, InvalidArgument):
         raise plan
-    actions = await amendments.actions(tx, before, [migration.wish], {plan.id: plan}, migration.decision)
+    actions = await amendments.actions(tx, before, [migration.wish], {plan.id: plan}, migration.decision, {})
     foretold = await _tried(tx, before, actions, migration.decision)
 
     async def step() -> Outcome:
         if migration.state is State.PREVIEWING:
             return moved(before.id, Result.WOULD_MIGRATE, actions, _new(before, foretold), at=tx.now)
-        after = await subscriptions.change(tx, before, actions, migration.decision)
+        after = await subscriptions.carry_out(tx, before, actions, migration.decision)
+        changed.append(after)
         return moved(before.id, Result.MIGRATED, actions, _new(before, after), at=tx.now)
 
     return step
 
 
-async def _reversal(tx: Tx, migration: PlanMigration, before: Subscription, had: Outcome) -> Step:
+async def _reversal(
+    tx: Tx, migration: PlanMigration, before: Subscription, had: Outcome, changed: list[Subscription]
+) -> Step:
     change = next(each for each in before.changes if each.id == had.change_id)
     reverted = replace(had, result=Result.REVERTED, update_time=tx.now)
     actions: list[Action] = []
@@ -255,7 +267,8 @@ async def _reversal(tx: Tx, migration: PlanMigration, before: Subscription, had:
         if is_scheduled:
             await subscriptions.revoke_change(tx, before.id, change.id)
             return reverted
-        after = await subscriptions.change(tx, before, actions, decision)
+        after = await subscriptions.carry_out(tx, before, actions, decision)
+        changed.append(after)
         return replace(reverted, revert_change_id=_new(before, after).id)
 
     return step

@@ -15,6 +15,7 @@ from subscriptions.domain.billable_periods import PERIODS_MAX, Schedule
 from subscriptions.domain.commitments import CommittedPeriod, committed_periods
 from subscriptions.domain.customer import Customer, CustomerId
 from subscriptions.domain.errors import SubscriptionNotFound, TooManyPeriods
+from subscriptions.domain.payer import addressed
 from subscriptions.domain.subscription import Subscription
 
 PERIODS_PER_ANSWER_MAX: Final = 20_000
@@ -52,6 +53,7 @@ async def schedules(
     found = await store.subscriptions_not_over(tx, customer_ids, at=after, limit=PERIODS_MAX + 1)
     if len(found) > PERIODS_MAX:
         raise TooManyPeriods(f"there are more than {PERIODS_MAX} subscriptions", limit=PERIODS_MAX)
+    payers = await store.payer_logs(tx, customer_ids)
     of_customer: dict[CustomerId, list[Subscription]] = defaultdict(list)
     for subscription in found:
         for customer_id in subscription.customer_ids:
@@ -61,6 +63,8 @@ async def schedules(
     for customer_id in customer_ids:
         theirs = of_customer[customer_id]
         schedule = billable_periods.schedule(theirs, after=after, through=through, customer_id=customer_id)
+        if customer_id in payers:
+            schedule = replace(schedule, periods=tuple(addressed(schedule.periods, payers)))
         committed = [
             each for each in committed_periods(theirs, after=after, through=through) if each.customer_id == customer_id
         ]

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from common.db import Tx
 from common.errors import InvalidArgument
-from common.period import Interval, Unit, boundary
+from common.period import Unit
 from saldo.subscriptions.v1 import events_pb2 as events
 from subscriptions import store
 from subscriptions.convert.subscription import change_to_proto, subscription_to_proto
@@ -28,20 +28,33 @@ from subscriptions.domain.change import (
     SetTerm,
     Unused,
 )
+from subscriptions.domain.coupon import Coupon
 from subscriptions.domain.customer import Customer, CustomerId
 from subscriptions.domain.entitlement import plans_taken
 from subscriptions.domain.errors import (
     BillingDayNotSet,
     MergeTooLarge,
+    PayerHasPayer,
     PlanNotSubscribable,
     PriceNotInPlan,
+    SubscriptionMoved,
     TooManySubscriptions,
 )
 from subscriptions.domain.order import Order, RampStep
 from subscriptions.domain.payer import check_payer
 from subscriptions.domain.plan import ItemSpec, Plan
+from subscriptions.domain.ramp import step_time, with_ramp
 from subscriptions.domain.subscription import Decision, Subscription
-from subscriptions.domain.terms import NO_CHANGE, BillingTiming, ChangeId, Item, ItemId, PlanId, SubscriptionId
+from subscriptions.domain.terms import (
+    NO_CHANGE,
+    BillingTiming,
+    ChangeId,
+    CouponId,
+    Item,
+    ItemId,
+    PlanId,
+    SubscriptionId,
+)
 from subscriptions.domain.timeline import Activation
 from subscriptions.domain.trial import trial_end
 from subscriptions.usecases import entitlements, seats
@@ -51,18 +64,19 @@ SUBSCRIPTIONS_OF_CUSTOMER_MAX: Final = 1_000
 
 
 async def create_subscription(
-    tx: Tx, plan: Plan, order: Order, *, add_ons: Mapping[PlanId, Plan] | None = None
+    tx: Tx, plan: Plan, order: Order, *, add_ons: Mapping[PlanId, Plan], coupons: Mapping[CouponId, Coupon]
 ) -> Subscription:
     """Subscribe a customer to a plan, with the prices as the catalog has them."""
     customer = await _open_customer(tx, order.customer_id)
-    if order.payer_id is not None:
-        await check_payer_of(tx, customer, order.payer_id)
+    await check_payer_of(tx, customer, order.payer_id)
     profile = customer.billing_profile
     start_time = _near(tx.now, order.start_time)
     plan.check_open(start=start_time, at=tx.now, as_add_on=plan.is_add_on)
     if plan.is_add_on and not await store.living_subscriptions(tx, customer.id, limit=1):
         raise PlanNotSubscribable(f"plan {plan.id} is an add-on, and there is nothing beside it", plan=plan.id)
     currency = order.currency or profile.currency
+    for discount in order.discounts:
+        coupons[discount.coupon_id].check(customer_id=customer.id, currency=currency, at=tx.now)
     trial_days = order.trial_days
     if trial_days is None:
         had = plan.trial_days and await store.has_had_trial(
@@ -89,7 +103,7 @@ async def create_subscription(
         trial_end_policy=order.trial_end,
         payer_id=order.payer_id,
     )
-    plans = {plan.id: plan, **(add_ons or {})}
+    plans = {plan.id: plan, **add_ons}
     subscription = _with_what_else_is_agreed(tx, subscription, plans, order)
     await store.add_subscription(tx, subscription, plan_code=plan.code)
     await tx.emit(events.SubscriptionCreated(subscription=subscription_to_proto(subscription, at=tx.now)))
@@ -108,7 +122,12 @@ async def revoke_cancellation(tx: Tx, subscription_id: SubscriptionId) -> Subscr
     before = await store.subscription(tx, subscription_id, lock=True)
     after = verbs.revoke_cancellation(before, new_id=lambda: new_change_id(tx), at=tx.now)
     after = verbs.with_expiry(after, change_id=new_change_id(tx), at=tx.now)
-    return await _announced(tx, before, after, events.SubscriptionCancellationRevoked)
+    ends = {change.id for change in before.standing if change.has(End)}
+    await _announced(tx, before, after, events.SubscriptionCancellationRevoked, told=ends)
+    for change in after.changes[len(before.changes) :]:
+        if not change.has(End) and change.after_months is None:
+            await _tell(tx, after, change)
+    return after
 
 
 async def pause(
@@ -129,45 +148,74 @@ async def pause(
     return await _announced(tx, before, after, events.SubscriptionPaused)
 
 
-async def resume(tx: Tx, subscription_id: SubscriptionId) -> Subscription:
+async def resume(
+    tx: Tx, subscription_id: SubscriptionId, *, service: bool | None, billing: bool | None
+) -> Subscription:
     before = await store.subscription(tx, subscription_id, lock=True)
-    after = verbs.resume(before, change_id=new_change_id(tx), at=tx.now)
+    after = verbs.resume(before, change_id=new_change_id(tx), at=tx.now, service=service, billing=billing)
     return await _announced(tx, before, after, events.SubscriptionResumed)
 
 
 async def activate(tx: Tx, subscription_id: SubscriptionId) -> Subscription:
-    before = await store.subscription(tx, subscription_id, lock=True)
-    after = verbs.activate(before, change_id=new_change_id(tx), at=tx.now)
-    after = verbs.with_expiry(after, change_id=new_change_id(tx), at=tx.now)
-    return await _announced(tx, before, after, events.SubscriptionActivated)
+    after = await _activated(tx, await store.subscription(tx, subscription_id, lock=True))
+    await entitlements.refresh_of(tx, [after])
+    return after
 
 
 async def activate_paid(tx: Tx, subscription_ids: Collection[SubscriptionId]) -> None:
     """Begin what waited for its first payment; anything else waits for none."""
-    for before in await store.lock_subscriptions(tx, subscription_ids):
-        if before.opening.activation is not Activation.ON_FIRST_PAYMENT:
-            continue
-        if before.timeline.activated_time is None and before.end is None:
-            await activate(tx, before.id)
+    begun = [
+        await _activated(tx, before)
+        for before in await store.lock_subscriptions(tx, subscription_ids)
+        if before.opening.activation is Activation.ON_FIRST_PAYMENT
+        and before.timeline.activated_time is None
+        and before.end is None
+    ]
+    await entitlements.refresh_of(tx, begun)
+
+
+async def _activated(tx: Tx, before: Subscription) -> Subscription:
+    after = _with_what_follows(tx, verbs.activate(before, change_id=new_change_id(tx), at=tx.now))
+    await tx.emit(events.SubscriptionActivated(subscription=subscription_to_proto(after, at=tx.now)))
+    await save(tx, after, before=before)
+    return after
 
 
 async def move_trial_end(tx: Tx, subscription_id: SubscriptionId, to: datetime) -> Subscription:
     before = await store.subscription(tx, subscription_id, lock=True)
-    after = verbs.move_trial_end(before, to, change_id=new_change_id(tx), at=tx.now)
-    after = verbs.with_expiry(after, change_id=new_change_id(tx), at=tx.now)
+    after = _with_what_follows(tx, verbs.move_trial_end(before, to, change_id=new_change_id(tx), at=tx.now))
     return await _announced(tx, before, after, events.SubscriptionTrialMoved)
 
 
 async def reactivate(tx: Tx, subscription_id: SubscriptionId) -> Subscription:
+    # First the customer, then the subscription: as a merge does.
+    customer = await _open_customer(tx, (await store.subscription(tx, subscription_id)).as_of(tx.now).customer_id)
     before = await store.subscription(tx, subscription_id, lock=True)
-    await _open_customer(tx, before.as_of(tx.now).customer_id)
-    after = verbs.reactivate(before, change_id=new_change_id(tx), at=tx.now)
-    after = verbs.with_expiry(after, change_id=new_change_id(tx), at=tx.now)
-    return await _announced(tx, before, after, events.SubscriptionReactivated)
+    if before.as_of(tx.now).customer_id != customer.id:
+        raise SubscriptionMoved(f"subscription {subscription_id} was transferred", subscription=subscription_id)
+    followed = _with_what_follows(tx, verbs.reactivate(before, change_id=new_change_id(tx), at=tx.now))
+    after = await _to_who_pays_now(tx, followed, customer)
+    await _announced(tx, before, after, events.SubscriptionReactivated)
+    for change in after.changes[len(followed.changes) :]:
+        await _tell(tx, after, change)
+    return after
+
+
+async def _to_who_pays_now(tx: Tx, subscription: Subscription, customer: Customer) -> Subscription:
+    """Of what had ended the payer may have been merged meanwhile, or erased."""
+    named = subscription.as_of(tx.now).payer_id
+    if named is None:
+        await check_payer_of(tx, customer, None)
+        return subscription
+    payer = await store.customer_by_key(tx, named)
+    payer.check_not_erased()
+    if payer.id == named:
+        return subscription
+    return verbs.readdress(subscription, named, payer.id, new_id=lambda: new_change_id(tx), at=tx.now)
 
 
 async def transfer(tx: Tx, subscription_id: SubscriptionId, customer_id: CustomerId, *, unused: Unused) -> Subscription:
-    await _open_customer(tx, customer_id)
+    await check_payer_of(tx, await _open_customer(tx, customer_id), None)
     before = await store.subscription(tx, subscription_id, lock=True)
     after = await _transferred(tx, before, customer_id, unused=unused)
     await entitlements.refresh_of(tx, [after])
@@ -190,9 +238,30 @@ async def hand_over(tx: Tx, from_customer_id: CustomerId, to_customer_id: Custom
     await entitlements.refresh_of(tx, transferred)
 
 
+async def readdress(tx: Tx, source_id: CustomerId, target: Customer) -> None:
+    """Have the target pay for the subscriptions that the source was to pay for from now on; for its own as it pays."""
+    limit = SUBSCRIPTIONS_OF_CUSTOMER_MAX
+    wanted = await store.to_be_readdressed(tx, source_id, target.id, limit=limit + 1)
+    if len(wanted) > limit:
+        raise MergeTooLarge(f"customer {source_id} pays for more than {limit} subscriptions", customer=source_id)
+    for before in await store.lock_subscriptions(tx, wanted):
+        after = verbs.readdress(before, source_id, target.id, new_id=lambda: new_change_id(tx), at=tx.now)
+        if after is before:
+            continue
+        if target.payer_id and after.as_of(tx.now).customer_id != target.id:
+            raise PayerHasPayer(
+                f"customer {source_id} pays for others, and the invoices of {target.id} go to {target.payer_id}",
+                customer=target.id,
+                payer=target.payer_id,
+            )
+        await save(tx, after, before=before)
+        for change in after.changes[len(before.changes) :]:
+            await _tell(tx, after, change)
+
+
 async def _transferred(tx: Tx, before: Subscription, customer_id: CustomerId, *, unused: Unused) -> Subscription:
     after = verbs.transfer(before, customer_id, change_id=new_change_id(tx), at=tx.now, unused=unused)
-    await store.save_subscription(tx, after, before=before)
+    await save(tx, after, before=before)
     await tx.emit(
         events.SubscriptionTransferred(
             subscription=subscription_to_proto(after, at=tx.now),
@@ -228,24 +297,30 @@ async def align(tx: Tx, customer_id: CustomerId, billing_day: int) -> list[Subsc
 
 async def change(tx: Tx, before: Subscription, actions: Sequence[Action], decision: Decision) -> Subscription:
     """Carry out what was decided about a subscription that is locked."""
+    after = await carry_out(tx, before, actions, decision)
+    if any(plans_taken(each.actions) for each in after.changes[len(before.changes) :]):
+        await entitlements.refresh_of(tx, [after])
+    return after
+
+
+async def carry_out(tx: Tx, before: Subscription, actions: Sequence[Action], decision: Decision) -> Subscription:
+    """The same without a look at what its customers are entitled to.
+
+    Who changes many has that look when all are changed: customers are locked in one order, whoever has what.
+    """
     after = decided(tx, before, actions, decision)
     new = next(each for each in after.changes if each.id not in {known.id for known in before.changes})
     await seats.check_room(tx, before, after)
-    await store.save_subscription(tx, after, before=before)
-    await tx.emit(
-        events.SubscriptionChanged(
-            subscription=subscription_to_proto(after, at=tx.now), change=change_to_proto(new, after, at=tx.now)
-        )
-    )
-    if plans_taken(new.actions):
-        await entitlements.refresh_of(tx, [after])
+    await _tell(tx, after, new)
+    await save(tx, after, before=before, told={new.id})
     return after
 
 
 def decided(tx: Tx, before: Subscription, actions: Sequence[Action], decision: Decision) -> Subscription:
     """What would come of it."""
-    after = verbs.change(before, actions, change_id=new_change_id(tx), at=tx.now, decision=decision)
-    return verbs.with_expiry(after, change_id=new_change_id(tx), at=tx.now)
+    return _with_what_follows(
+        tx, verbs.change(before, actions, change_id=new_change_id(tx), at=tx.now, decision=decision)
+    )
 
 
 async def revoke_change(tx: Tx, subscription_id: SubscriptionId, change_id: ChangeId) -> Subscription:
@@ -253,27 +328,54 @@ async def revoke_change(tx: Tx, subscription_id: SubscriptionId, change_id: Chan
     after = verbs.revoke(before, change_id, at=tx.now)
     after = verbs.with_expiry(after, change_id=new_change_id(tx), at=tx.now)
     revoked = next(each for each in after.changes if each.id == change_id)
-    await store.save_subscription(tx, after, before=before)
-    as_it_is = subscription_to_proto(after, at=tx.now)
     if revoked.has(End):
-        await tx.emit(events.SubscriptionCancellationRevoked(subscription=as_it_is))
+        await tx.emit(events.SubscriptionCancellationRevoked(subscription=subscription_to_proto(after, at=tx.now)))
     else:
-        await tx.emit(
-            events.SubscriptionChanged(subscription=as_it_is, change=change_to_proto(revoked, after, at=tx.now))
-        )
+        await _tell(tx, after, revoked)
+    await save(tx, after, before=before, told={revoked.id})
     return after
+
+
+def _with_what_follows(tx: Tx, decided: Subscription) -> Subscription:
+    """With the end of the term and the steps of the ramp where they belong by what was decided last."""
+    with_ = decided.changes[-1].id
+    after = verbs.with_expiry(decided, change_id=new_change_id(tx), at=tx.now, decided_with=with_)
+    return with_ramp(after, decided_with=with_, new_id=lambda: new_change_id(tx), at=tx.now)
+
+
+async def save(tx: Tx, after: Subscription, *, before: Subscription, told: Collection[ChangeId] = ()) -> None:
+    """Save what was decided, and tell of each change that it took back or put elsewhere, unless that was told."""
+    await store.save_subscription(tx, after, before=before)
+    standing = {change.id for change in before.standing}
+    known = {change.id for change in before.changes}
+    for change in after.changes:
+        is_revoked = change.revoked_time is not None and (change.id in standing or change.id not in known)
+        is_moved = change.after_months is not None and change.id not in known
+        if change.id not in told and (is_revoked or is_moved):
+            await _tell(tx, after, change)
+
+
+async def _tell(tx: Tx, subscription: Subscription, change: Change) -> None:
+    await tx.emit(
+        events.SubscriptionChanged(
+            subscription=subscription_to_proto(subscription, at=tx.now),
+            change=change_to_proto(change, subscription, at=tx.now),
+        )
+    )
 
 
 def new_change_id(tx: Tx) -> ChangeId:
     return ChangeId(tx.new_id("chg"))
 
 
-async def _announced(tx: Tx, before: Subscription, after: Subscription, event: type[Message]) -> Subscription:
+async def _announced(
+    tx: Tx, before: Subscription, after: Subscription, event: type[Message], *, told: Collection[ChangeId] = ()
+) -> Subscription:
     """Save and announce what was decided, unless it changes nothing."""
     if after is before:
         return before
-    await store.save_subscription(tx, after, before=before)
     await tx.emit(event(subscription=subscription_to_proto(after, at=tx.now)))
+    await save(tx, after, before=before, told=told)
     await entitlements.refresh_of(tx, [after])
     return after
 
@@ -294,11 +396,7 @@ def _with_what_else_is_agreed(
         subscription = _also(subscription, _agreed(tx, subscription, start, actions))
     for n, step in sorted(enumerate(order.ramp), key=lambda each: each[1].after_months):
         subscription = _also(subscription, _ramped(tx, subscription, plans, step, field=f"ramp[{n}]"))
-    expiring = verbs.with_expiry(subscription, change_id=new_change_id(tx), at=tx.now)
-    if expiring is not subscription:
-        *others, expiry = expiring.changes
-        expiring = replace(expiring, changes=(*others, replace(expiry, decided_with=NO_CHANGE)))
-    return expiring
+    return verbs.with_expiry(subscription, change_id=new_change_id(tx), at=tx.now, decided_with=NO_CHANGE)
 
 
 def _also(subscription: Subscription, change: Change) -> Subscription:
@@ -320,9 +418,7 @@ def _agreed(tx: Tx, subscription: Subscription, effective: datetime, actions: Se
 def _ramped(tx: Tx, subscription: Subscription, plans: Mapping[PlanId, Plan], step: RampStep, *, field: str) -> Change:
     """A step of a ramp, as a change of the items that have those prices by then."""
     opening = subscription.opening
-    effective = boundary(
-        subscription.timeline.billed_from, opening.time_zone, Interval(Unit.MONTH, 1), step.after_months
-    )
+    effective = step_time(subscription, step.after_months)
     then = subscription.as_of(effective)
     by_price = {terms.price_id: (item_id, terms) for item_id, terms in then.items.items()}
     actions: list[Action] = []
@@ -348,7 +444,7 @@ def _ramped(tx: Tx, subscription: Subscription, plans: Mapping[PlanId, Plan], st
         actions.append(SetCommitment(step.commitment))
     if not actions:
         raise InvalidArgument("must change something", field=field)
-    return _agreed(tx, subscription, effective, actions)
+    return replace(_agreed(tx, subscription, effective, actions), after_months=step.after_months)
 
 
 def _activation_deadline(
@@ -375,8 +471,12 @@ def _billing_day(order: Order, of_customer: int) -> int:
     return of_customer
 
 
-async def check_payer_of(tx: Tx, customer: Customer, payer_id: CustomerId) -> None:
-    """Whether somebody may get the invoices for a subscription of a customer."""
+async def check_payer_of(tx: Tx, customer: Customer, payer_id: CustomerId | None) -> None:
+    """Whether somebody, or whoever gets the invoices of a customer, may get those for a subscription of it."""
+    if payer_id is None:
+        if customer.payer_id:
+            (await store.customer(tx, CustomerId(customer.payer_id), lock=True)).check_not_erased()
+        return
     check_payer(customer, await _open_customer(tx, payer_id), pays_for_others=False)
 
 
