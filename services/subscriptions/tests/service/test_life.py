@@ -417,7 +417,7 @@ async def test_a_cancellation_is_checked_by_field(suite: Suite, shop: Any) -> No
         with refused("INVALID_ARGUMENT", grpc.StatusCode.INVALID_ARGUMENT) as refusal:
             await shop.api.CancelSubscription(request)
         assert refusal.field == field
-    assert "to give nothing back, say KEEP" in refusal.message
+        assert field != "proration" or "to give nothing back, say KEEP" in refusal.message
     with refused("CHANGE_TOO_EARLY", grpc.StatusCode.FAILED_PRECONDITION) as refusal:
         await shop.api.CancelSubscription(
             Cancel(id=name, timing=Cancel.AT_TIME, cancel_time=wire.timestamp(day(1, 31)))
