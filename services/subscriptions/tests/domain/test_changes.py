@@ -302,6 +302,13 @@ def test_a_moved_billing_day_settles_what_is_billed_in_arrears() -> None:
     ]
 
 
+def test_a_billing_day_that_is_moved_and_moved_back_at_once_settles_nothing() -> None:
+    """In arrears, to the 1st and back to the 15th on 25 March: the 26 of 31 days to 15 April are billed as one."""
+    calls = agree(terms("calls", None, timing=ARREARS), start="03-20", day=15)
+    back = change(calls, SetBillingDay(1), SetBillingDay(15), on="03-25")
+    assert ledger(back, through="04-15") == [("04-15", "OWED", "calls", None, "03-20", "04-15", Fraction(26, 31))]
+
+
 def test_five_aligned_to_the_first_are_billed_together_from_then_on() -> None:
     """Whatever day they began: a part up to the 1st, then the same months."""
     starts = ["03-03", "03-09", "03-15", "03-21", "03-31"]

@@ -72,6 +72,7 @@ from subscriptions.domain.track import (
     one_by_one,
     what_is_billed,
     what_is_said,
+    without_anchor,
 )
 from subscriptions.domain.trial import trial_end
 
@@ -323,8 +324,11 @@ class Timeline:
     def _set_anchor(self, anchor: datetime, at: datetime, cause: Cause, units: Collection[Unit]) -> None:
         """Periods of these units are counted from here on from another moment."""
         at = max(at, self.billed_from)
-        if anchor != self.anchor:
-            self.settlements.append(Settlement(at, max(at, cause.recorded_time)))
+        before = next((each for since, each in reversed(self.anchors) if since < at), None)
+        if anchor == before:
+            self.settlements = without_anchor(self.settlements, at)
+        elif anchor != self.anchor:
+            self.settlements.append(Settlement(at, max(at, cause.recorded_time), is_of_anchor=True))
         self.anchors.append((at, anchor))
 
         def moved(segment: Segment) -> Segment:
@@ -334,11 +338,7 @@ class Timeline:
             return replace(segment, anchor=anchor)
 
         for track in self._tracks.values():
-            before = track.at(at)
-            track.alter(at, moved)
-            after = track.at(at)
-            if before is not None and after is not None and before.anchor != after.anchor:
-                track.settle(at, cause)
+            track.count_from(at, cause, moved)
 
     def _shift(self) -> None:
         """Billing begins at another moment than was thought, before any of it has begun."""

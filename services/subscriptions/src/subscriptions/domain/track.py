@@ -40,6 +40,8 @@ class Settlement:
     time: datetime
     due_time: datetime
     """The same, or when it was decided, if that was later."""
+    is_of_anchor: bool = False
+    """Because periods are counted from elsewhere since then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,22 @@ class WantedTrack:
 
     def settle(self, at: datetime, cause: Cause) -> None:
         self.settlements.append(Settlement(at, max(at, cause.recorded_time)))
+
+    def count_from(self, at: datetime, cause: Cause, counted: Callable[[Segment], Segment]) -> None:
+        """Count periods from elsewhere, which settles the item; not if they are counted as they were before."""
+        since = self.at(at)
+        self.alter(at, counted)
+        now = self.at(at)
+        before = next((each for each in reversed(self.segments) if each.start < at), None)
+        if before is not None and now is not None and before.anchor == now.anchor:
+            self.settlements = without_anchor(self.settlements, at)
+        elif since is not None and now is not None and since.anchor != now.anchor:
+            self.settlements.append(Settlement(at, max(at, cause.recorded_time), is_of_anchor=True))
+
+
+def without_anchor(settlements: Iterable[Settlement], at: datetime) -> list[Settlement]:
+    """What was wanted of the anchor for no time at all has settled nothing."""
+    return [each for each in settlements if each.time != at or not each.is_of_anchor]
 
 
 def broken(segment: Segment, gap: Break) -> list[Segment]:
