@@ -286,13 +286,18 @@ class SubscriptionsApi(SubscriptionsServiceServicer):
         )
 
     async def _changing(self, request: pb.ChangeSubscriptionRequest) -> _Changing:
-        """With what the catalog must say before the change can be decided, by what the subscription is now."""
+        """With what the catalog must say before the change can be decided, by what the subscription is now, and by what
+        it will be when the change takes effect.
+        """
         wishes = wishes_from_proto(request.actions)
         subscription_id = _subscription_id(request.id)
         desk = self.desk()
         async with desk.transaction() as tx:
             subscription = await store.subscription(tx, subscription_id)
             asked = plans_asked(wishes, subscription, at=tx.now)
+            then = subscription.effective_time(change_decision(request), tx.now)
+            for plan_id, prices in plans_asked(wishes, subscription, at=then).items():
+                asked[plan_id] = [*asked.get(plan_id, ()), *prices]
             # Of a plan that is taken whole all counts that was negotiated, whatever is named beside it.
             whole = [wish for wish in wishes if isinstance(wish, SwitchPlan | TakeAddOn) and not wish.specs]
             asked |= {wish.plan_id: [] for wish in whole}

@@ -361,6 +361,17 @@ async def test_another_plan(suite: Suite, shop: Any) -> None:
     ]
 
 
+async def test_a_change_to_come_is_made_of_the_plan_of_that_time(shop: Any) -> None:
+    """The plan changes with February; what is added to February is a price of the plan that there is then."""
+    _, subscription, _ = await five_seats(shop)
+    pro = await shop.plan(shop.price("seats"), shop.price("support"))
+    await shop.change(subscription, change_plan(pro), timing=Change.PERIOD_END)
+    support = add_item(pro.prices[1].id, 2)
+    await shop.change(subscription, support, timing=Change.PERIOD_END)
+    with refused("PRICE_NOT_IN_PLAN"):
+        await shop.change(subscription, support)
+
+
 async def test_what_was_negotiated_is_taken_when_the_plan_is_taken_whole(shop: Any) -> None:
     """Also when one of its prices is named beside it; and a price is replaced by a negotiated one by name."""
     ada, subscription, seats = await five_seats(shop)
