@@ -25,16 +25,16 @@ def declared_callers(service: str) -> set[str]:
 
 
 def declared_neighbours(service: str) -> set[str]:
-    """The services whose stubs are the keys of `neighbours=` in a service's main.py."""
+    """The services whose addresses are the values of `neighbours=` in a service's main.py; one may have several stubs."""
     found = _argument(service, "neighbours")
     if found is None:
         return set()
     if isinstance(found, ast.Name):
         found = _assigned(service, found.id)
     assert isinstance(found, ast.Dict), f"neighbours of {service} must be written as a dictionary"
-    names = [key.id for key in found.keys if isinstance(key, ast.Name)]
-    assert len(names) == len(found.keys)
-    return {name.removesuffix("ServiceStub").lower() for name in names}
+    names = [value.attr for value in found.values if isinstance(value, ast.Attribute)]
+    assert len(names) == len(found.values)
+    return {name.removesuffix("_address") for name in names}
 
 
 def _argument(service: str, name: str) -> ast.expr | None:
