@@ -25,7 +25,7 @@ def declared_callers(service: str) -> set[str]:
 
 
 def declared_neighbours(service: str) -> set[str]:
-    """The services whose addresses are the values of `neighbours=` in a service's main.py; one may have several stubs."""
+    """The services whose addresses are the values of `neighbours=` in a main.py; one may have several stubs."""
     found = _argument(service, "neighbours")
     if found is None:
         return set()

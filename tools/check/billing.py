@@ -61,11 +61,19 @@ def no_overlap(records: Records, tally: Tally) -> None:
     for billable in expected(records):
         if billable.kind != OWED:
             credited[billable.item_id, billable.terms.price.id].append(billable.period)
+    kept: dict[str, list[datetime]] = defaultdict(list)
+    for change in records.rows("subscriptions", "subscription_changes"):
+        if change["unused"] == "KEEP" and change["revoked_time"] is None:
+            kept[change["subscription_id"]].append(change["effective_time"])
     for key, lines in periods.items():
         ordered = [lines[start] for start in sorted(lines)]
         for before, after in pairwise(ordered):
-            holds = before["period_end"] <= after["period_start"] or not list(
-                without(Span(after["period_start"], min(before["period_end"], after["period_end"])), credited[key])
+            start, end = after["period_start"], min(before["period_end"], after["period_end"])
+            wishes = kept[before["subscription_id"]]
+            holds = (
+                start >= end
+                or any(before["period_start"] < wish <= start for wish in wishes)
+                or not list(without(Span(start, end), credited[key]))
             )
             tally.check(holds, f"{before['id']} and {after['id']}")
 
