@@ -55,6 +55,8 @@ e2e: install  ## The six processes, driven from outside
 	$(PYTEST) tests/e2e
 simulate: install  ## Seeded histories with faults on the bus, and a year lived twice: make simulate SEEDS=100 CUSTOMERS=200
 	$(PYTEST) tests/simulation $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CUSTOMERS),--customers $(CUSTOMERS))
+faults: install  ## Kill processes and servers at work: make faults, or with more kills under the load of usage events: make faults KILLS=50
+	$(PYTEST) tests/faults $(if $(KILLS),--kills $(KILLS))
 conformance: install  ## Published figures of others by the public calls: make conformance, or CASES=folder of other cases
 	$(PY) -m tests.conformance $(CASES)
 bench: install  ## Measure one thing and its ceiling: make bench T=rpc
@@ -89,4 +91,4 @@ $(INSTALLED): requirements/bootstrap.txt requirements/dev.txt $(PACKAGING)
 	@$(BIN)/uv pip install --quiet --python $(PY) --no-index --no-deps --no-build-isolation $(addprefix -e ,$(DISTRIBUTIONS))
 	@touch $@
 
-.PHONY: help install protos lock lint test test-fast e2e simulate conformance bench demo up down status check token accept clean
+.PHONY: help install protos lock lint test test-fast e2e simulate faults conformance bench demo up down status check token accept clean

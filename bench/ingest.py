@@ -1,0 +1,278 @@
+"""How many usage events a second metering stores for good: `make bench T=ingest`, or some of it: `T="ingest columns"`.
+
+One service in a process of its own with everything around it as in production (tokens, row-level security, spans, WAL
+flushed at every commit), and this process, which sends requests that are ready, several at a time. The ceiling is one
+connection that copies the very same rows, ready as well, into a table without anything, 20,000 at a time. At the end
+what was sent must be what is stored and what is counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import statistics
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from io import BytesIO
+from typing import Any, Final
+
+import asyncpg
+import grpc.aio
+import psutil
+import uvloop
+from pydantic import SecretStr
+
+import metering.main
+from bench.figures import Figure, median_ratio, percentile_ms
+from bench.senders import METERS, Sender, Shape
+from bench.stage import SELLER, Stage, stage
+from common import clock
+from common.caller import Role
+from common.rpc import MESSAGE_BYTES_MAX
+from common.testing import SERVICES, Keys
+from metering.settings import Settings
+from saldo.metering.v1 import metering_service_pb2 as pb
+from saldo.metering.v1.meter_pb2 import Meter
+from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
+
+INGEST: Final = "/saldo.metering.v1.MeteringService/IngestEvents"
+CHANNEL: Final = [("grpc.max_receive_message_length", MESSAGE_BYTES_MAX)]
+EVENTS_UNDER_WAY: Final = 32_000
+ROUNDS: Final = 3
+ROUND_EVENTS: Final = 1_500_000
+WARM_UP_EVENTS: Final = 200_000
+HALF_SECONDS: Final = 6.0
+CEILING_ROWS: Final = 20_000
+CEILING_COPIES: Final = 60
+CUSTOMERS_COUNTED: Final = 50
+BYTES_PER_MB: Final = 1 << 20
+SEED: Final = 20_260_101
+
+SHAPES: Final[dict[str, Shape]] = {
+    "columns": Shape(),
+    "columns-5000": Shape(batch=5_000),
+    "flat": Shape(form="flat"),
+    "rows": Shape(form="rows", dimensions=2),
+    "duplicates": Shape(duplicates=10),
+    "few-customers": Shape(customers=5),
+    "many-customers": Shape(customers=200_000),
+    "long-ids": Shape(id_length=128),
+    "dimensions": Shape(dimensions=8),
+    "out-of-order": Shape(is_ordered=False),
+}
+GOALS: Final = {"columns": 250_000, "flat": 200_000, "rows": 100_000}
+EVENTS: Final = {"rows": 500_000, "flat": 900_000}
+"""In a round, where it takes long to make them."""
+
+
+@dataclass(slots=True)
+class Scene:
+    here: Stage
+    channel: grpc.aio.Channel
+    metadata: tuple[tuple[str, str], ...]
+    connection: asyncpg.Connection
+    process: psutil.Process
+    senders: dict[str, Sender] = field(default_factory=dict)
+    outcomes: Counter[str] = field(default_factory=Counter)
+
+    def cpu_seconds(self) -> Counter[str]:
+        used = self.here.cpu_seconds()
+        return Counter({"service": used["process 0"], "database": used["postgres"], "client": used["bench"]})
+
+
+async def main(chosen: Sequence[str], events: int | None) -> None:
+    async with metering_scene() as (scene, _):
+        for name in chosen:
+            print((await measure(scene, name, events or EVENTS.get(name, ROUND_EVENTS))).line(), flush=True)
+
+
+@asynccontextmanager
+async def metering_scene() -> AsyncIterator[tuple[Scene, Any]]:  # Any: grpc's stubs, compiled when this runs
+    """A metering service of its own with three meters, and a stub for calling it."""
+    async with stage() as here:
+        folder = here.folder / "keys of services"
+        folder.mkdir()
+        keys = Keys(folder, SERVICES)
+        url = await here.databases.create("metering", migrated="metering")
+        settings = Settings(
+            nats_url=here.servers.nats_url,
+            listen="127.0.0.1:0",
+            log_level="warning",
+            auth_jwks=keys.jwks,
+            auth_key=keys.private("metering"),
+            database_url=SecretStr(url),
+        )
+        address = here.start(["bench.ingest", "--serve"], here.environment(settings), core=None)
+        metadata = (
+            ("authorization", f"Bearer {keys.token(role=Role.OWNER, seller_id=SELLER)}"),
+            ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        )
+        connection = await asyncpg.connect(here.as_administrator(url))
+        try:
+            async with grpc.aio.insecure_channel(address, options=CHANNEL) as channel:
+                stub: Any = MeteringServiceStub(channel)
+                for code in METERS:
+                    request = pb.CreateMeterRequest(code=code, display_name=code, aggregation=Meter.SUM)
+                    await stub.CreateMeter(request, metadata=metadata)
+                yield Scene(here, channel, metadata, connection, psutil.Process(here.processes[-1].pid)), stub
+        finally:
+            await connection.close()
+
+
+async def measure(scene: Scene, name: str, events: int) -> Figure:
+    shape = SHAPES[name]
+    start = int((clock.wall() - timedelta(days=31)).replace(microsecond=0).timestamp())
+    sender = Sender(shape, name[:12], start, random.Random(SEED))
+    scene.outcomes.clear()
+    before_rows = await scene.connection.fetchval("SELECT count(*) FROM usage_log")
+    callers = max(4, EVENTS_UNDER_WAY // shape.batch)
+    await send(scene, list(sender.requests(min(WARM_UP_EVENTS, events) // shape.batch)), callers=callers)
+    rates, ceilings, latencies = [], [], []
+    used: Counter[str] = Counter()
+    for _ in range(ROUNDS):
+        requests = list(sender.requests(events // shape.batch))
+        before = scene.cpu_seconds()
+        began = time.perf_counter()
+        latencies += await send(scene, requests, callers=callers)
+        rates.append(len(requests) * shape.batch / (time.perf_counter() - began))
+        used += scene.cpu_seconds() - before
+        ceilings.append(await copy_rows(scene))
+    half = await send_at(
+        scene,
+        list(sender.requests(int(statistics.median(rates) / 2 * HALF_SECONDS) // shape.batch)),
+        per_second=statistics.median(rates) / 2 / shape.batch,
+    )
+    journal = sender.journal
+    stored = await scene.connection.fetchval("SELECT count(*) FROM usage_log") - before_rows
+    return Figure(
+        bench=f"ingest/{name}",
+        value=statistics.median(rates),
+        unit="events/s",
+        ceiling=statistics.median(ceilings),
+        ratio=median_ratio(rates, ceilings),
+        p50_ms=percentile_ms(latencies, 0.50),
+        p99_ms=percentile_ms(latencies, 0.99),
+        checked=await is_right(scene, sender, stored),
+        more={
+            "rounds": [round(rate) for rate in rates],
+            "half_load_p99_ms": round(percentile_ms(half, 0.99) or 0, 1),
+            "half_load_p50_ms": round(percentile_ms(half, 0.50) or 0, 1),
+            "goal": GOALS.get(name),
+            "sent": journal.events,
+            "stored": stored,
+            "stored_in_all": before_rows + stored,
+            "memory_mb": scene.process.memory_info().rss // BYTES_PER_MB,
+            "cpu_us": {key: round(1e6 * seconds / (events * ROUNDS), 2) for key, seconds in used.items()},
+            "load": round(os.getloadavg()[0], 1),
+        },
+    )
+
+
+async def send(scene: Scene, requests: Iterable[bytes], *, callers: int) -> list[float]:
+    """All of them, some at a time; how long each took."""
+    call: Any = scene.channel.unary_unary(INGEST, response_deserializer=pb.IngestEventsResponse.FromString)
+    waiting = iter(requests)
+    seconds: list[float] = []
+
+    async def caller() -> None:
+        for request in waiting:
+            began = time.perf_counter()
+            note(scene, await call(request, metadata=scene.metadata))
+            seconds.append(time.perf_counter() - began)
+
+    await asyncio.gather(*(caller() for _ in range(callers)))
+    return seconds
+
+
+async def send_at(scene: Scene, requests: Sequence[bytes], *, per_second: float) -> list[float]:
+    """So many a second, however long each takes; how long each took since it was due."""
+    call: Any = scene.channel.unary_unary(INGEST, response_deserializer=pb.IngestEventsResponse.FromString)
+    seconds: list[float] = []
+    began = time.perf_counter()
+
+    async def one(request: bytes, due: float) -> None:
+        note(scene, await call(request, metadata=scene.metadata))
+        seconds.append(time.perf_counter() - due)
+
+    async with asyncio.TaskGroup() as group:
+        for n, request in enumerate(requests):
+            due = began + n / per_second
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            group.create_task(one(request, due))
+    return seconds
+
+
+def note(scene: Scene, response: pb.IngestEventsResponse) -> None:
+    scene.outcomes["accepted"] += response.accepted_count
+    scene.outcomes["duplicate"] += response.duplicate_count
+    scene.outcomes["other"] += response.rejected_count + response.unmatched_count
+
+
+async def copy_rows(scene: Scene) -> float:
+    """Rows a second of one connection that has them ready."""
+    columns = "seller_id, position, stream, source, time, key, value, dimensions, event_id"
+    rows = BytesIO()
+    await scene.connection.copy_from_query(
+        f"SELECT {columns} FROM usage_log ORDER BY leaf DESC, position DESC LIMIT {CEILING_ROWS}",
+        output=rows,
+        format="binary",
+    )
+    ready = rows.getvalue()
+    await scene.connection.execute(
+        f"DROP TABLE IF EXISTS bare; CREATE TABLE bare AS SELECT {columns} FROM usage_log LIMIT 0"
+    )
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield ready
+
+    began = time.perf_counter()
+    for _ in range(CEILING_COPIES):
+        await scene.connection.copy_to_table("bare", source=stream(), columns=columns.split(", "), format="binary")
+    seconds = time.perf_counter() - began
+    copied = await scene.connection.fetchval("SELECT count(*) FROM bare")
+    await scene.connection.execute("DROP TABLE bare")
+    if copied != CEILING_ROWS * CEILING_COPIES:
+        raise RuntimeError(f"{copied} rows were copied")
+    return CEILING_ROWS * CEILING_COPIES / seconds
+
+
+async def is_right(scene: Scene, sender: Sender, stored: int) -> bool:
+    """Journal = answers = rows = identities = usages."""
+    journal, outcomes = sender.journal, scene.outcomes
+    found = await scene.connection.fetchrow(
+        "SELECT count(*) AS events, count(DISTINCT key) AS keys, count(DISTINCT position) AS positions,"
+        " max(position) AS last, (SELECT max(last) FROM positions) AS told FROM usage_log"
+    )
+    assert found is not None
+    return bool(
+        stored == journal.distinct == outcomes["accepted"]
+        and outcomes["duplicate"] == journal.events - journal.distinct
+        and not outcomes["other"]
+        and found["events"] == found["keys"] == found["positions"] == found["last"] == found["told"]
+    )
+
+
+def serve() -> None:
+    async def live() -> None:
+        service = metering.main.build(Settings())  # type: ignore[call-arg] # pydantic reads the environment
+        await service.run()
+
+    uvloop.run(live())
+
+
+if __name__ == "__main__":
+    asked = argparse.ArgumentParser(description=__doc__)
+    asked.add_argument("shapes", nargs="*", choices=[*SHAPES, []], help="of usage events; all of them unless said")
+    asked.add_argument("--events", type=int, help="in a round")
+    asked.add_argument("--serve", action="store_true", help="be the service")
+    told = asked.parse_args()
+    if told.serve:
+        serve()
+    else:
+        uvloop.run(main(told.shapes or list(SHAPES), told.events))
