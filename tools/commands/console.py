@@ -63,7 +63,14 @@ def instant(text: str, *, option: str) -> datetime:
 Work = Callable[[Client], Coroutine[Any, Any, None]]  # Any: what a coroutine is sent is nobody's business
 
 
-def run(work: Work, of: Suite, *, role: Role, seller: SellerId | None = None) -> None:
+def run(
+    work: Work,
+    of: Suite,
+    *,
+    role: Role,
+    seller: SellerId | None = None,
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> None:
     """Carry it out with a client of the suite; a refusal becomes a sentence and an exit code."""
     addresses = of.addresses()
     if not addresses:
@@ -72,7 +79,7 @@ def run(work: Work, of: Suite, *, role: Role, seller: SellerId | None = None) ->
 
     async def with_client() -> None:
         # Opened here: a channel belongs to the loop that it was made on.
-        async with Client(addresses, token, patience_seconds=PATIENCE_SECONDS) as client:
+        async with Client(addresses, token, patience_seconds=patience_seconds) as client:
             await work(client)
 
     try:
