@@ -17,6 +17,9 @@ CALLS: dict[str, set[str]] = {
     "dunning": {"subscriptions", "payments"},
 }
 
+# Whose replicas hand calls on to one another, with the caller's own token: no call of the service in its own name.
+FORWARDING: set[str] = {"metering"}
+
 
 def declared_callers(service: str) -> set[str]:
     """`callers=` of `Service(…)` in a service's main.py."""
@@ -35,6 +38,14 @@ def declared_neighbours(service: str) -> set[str]:
     names = [value.attr for value in found.values if isinstance(value, ast.Attribute)]
     assert len(names) == len(found.values)
     return {name.removesuffix("_address") for name in names}
+
+
+def declared_forwarding(service: str) -> bool:
+    """Whether a service's main.py composes something that hands calls on to another replica."""
+    return any(
+        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Forwarding"
+        for node in ast.walk(tree(service_source(service) / "main.py"))
+    )
 
 
 def _argument(service: str, name: str) -> ast.expr | None:

@@ -17,7 +17,7 @@ import yaml
 
 from common.settings import ServiceSettings
 from tests.architecture.sources import ROOT, SERVICES
-from tests.architecture.whiteboard import CALLS, declared_callers, declared_neighbours
+from tests.architecture.whiteboard import CALLS, FORWARDING, declared_callers, declared_forwarding, declared_neighbours
 from tests.deploy import kustomize
 from tests.deploy.kustomize import Resource
 
@@ -92,8 +92,24 @@ def test_policies_restate_the_graph_of_calls(service: str) -> None:
     policy = _policy(service)
     callers = _peers(policy["ingress"], "from")
     neighbours = _peers(policy["egress"], "to")
-    assert callers == declared_callers(service) == {caller for caller, called in CALLS.items() if service in called}
-    assert neighbours == declared_neighbours(service) == CALLS[service]
+    itself = {service} & FORWARDING
+    assert (
+        callers - itself == declared_callers(service) == {each for each, called in CALLS.items() if service in called}
+    )
+    assert neighbours - itself == declared_neighbours(service) == CALLS[service]
+    assert {service} & callers == {service} & neighbours == itself
+    assert declared_forwarding(service) == bool(itself)
+
+
+@pytest.mark.parametrize("service", sorted(FORWARDING))
+def test_a_replica_says_where_the_others_reach_it(service: str) -> None:
+    """The name of the service leads to any of them; only the address of its pod leads to this one."""
+    [container] = _find("production", "Deployment", service)["spec"]["template"]["spec"]["containers"]
+    told = {each["name"]: each for each in container["env"]}
+    assert told["POD_IP"]["valueFrom"] == {"fieldRef": {"fieldPath": "status.podIP"}}
+    assert told["SALDO_ADVERTISED_ADDRESS"]["value"] == f"$(POD_IP):{GRPC_PORT}"
+    names = list(told)
+    assert names.index("POD_IP") < names.index("SALDO_ADVERTISED_ADDRESS"), "what is not defined before is not replaced"
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -144,7 +160,11 @@ def test_a_service_runs_confined(overlay: str, service: str) -> None:
         }
         assert container["resources"]["limits"]["memory"]
         assert container["image"].split(":")[0] == f"saldo-{service}"
-        secrets = {each["valueFrom"]["secretKeyRef"]["name"] for each in container["env"] if "valueFrom" in each}
+        secrets = {
+            each["valueFrom"]["secretKeyRef"]["name"]
+            for each in container["env"]
+            if "secretKeyRef" in each.get("valueFrom", {})
+        }
         assert secrets == {service, "saldo-nats"}
     assert pod["volumes"][0]["secret"]["secretName"] == service
     assert pod["initContainers"][0]["args"] == ["migrate"]

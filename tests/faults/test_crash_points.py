@@ -32,12 +32,17 @@ PLACES: Final = {
     "invoicing.drafted": ("invoicing",),
     "invoicing.recounted": ("invoicing",),
     "invoicing.numbered": ("invoicing",),
+    "ingest.before_commit": ("metering",),
+    "ingest.committed": ("metering",),
+    "ingest.sealed": ("metering",),
     "gateway.recorded": ("payments",),
     "gateway.called": ("payments",),
     "dunning.retry_asked": ("dunning",),
     "dunning.given_up": ("dunning",),
 }
 """In whose process each point is reached by the story."""
+SETTINGS: Final = {"ingest.sealed": {"SALDO_LEAF_ROWS": "2"}}
+"""With which it is reached, if not by itself."""
 
 
 def test_every_crash_point_has_its_place() -> None:
@@ -53,7 +58,7 @@ def test_every_crash_point_has_its_place() -> None:
 async def test_dying_there_changes_no_figure(processes: Suite, sandbox: Sandbox, service: str, point: str) -> None:
     """The process really dies, comes back, and nobody can tell from the books."""
     before = processes.roster.services[service].deaths
-    processes.restart(service, {"SALDO_CRASHPOINT": point})
+    processes.restart(service, {"SALDO_CRASHPOINT": point, **SETTINGS.get(point, {})})
     figures = await tell(sandbox)
     entry = processes.roster.services[service]
     assert (entry.deaths - before, entry.last_exit) == (1, KILLED), "it did not die there"

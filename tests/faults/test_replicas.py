@@ -1,0 +1,208 @@
+"""Several replicas of metering on one database: one of them stores, all of them answer, and each may die."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+import grpc.aio
+import pytest
+import pytest_asyncio
+
+from common import ids
+from common.ids import SellerId
+from common.testing import Databases, Keys
+from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
+from tests.support.senders import BATCH_EVENTS, Sender, prepare, verify
+from tools.client import CHANNEL_OPTIONS
+
+pytestmark = pytest.mark.fault
+
+LEAF_ROWS: Final = "5000"
+READY_SECONDS_MAX: Final = 60.0
+TAKEOVER_SECONDS_MAX: Final = 5.0
+SENDING_SECONDS_MAX: Final = 60.0
+LOAD_SECONDS: Final = 1.5
+BATCHES: Final = 150
+_LOG: Final = logging.getLogger(__name__)
+"""Seen with `-o log_cli=true --log-cli-level=info`."""
+
+
+class Replica:
+    """A process of metering, at an address of its own that it keeps when it is started again."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self._folder = folder
+        self._environment = environment
+        self._process: subprocess.Popen[bytes] | None = None
+        self.address = ""
+
+    async def start(self) -> None:
+        ready = self._folder / "ready"
+        ready.unlink(missing_ok=True)
+        process = self._launch(ready)
+        give_up = time.monotonic() + READY_SECONDS_MAX
+        while not ready.exists():
+            assert process.poll() is None, (self._folder / "log").read_text()[-2000:]
+            assert time.monotonic() < give_up, "it is never ready"
+            await asyncio.sleep(0.02)
+        self.address = json.loads(ready.read_text())["address"]
+
+    def _launch(self, ready: Path) -> subprocess.Popen[bytes]:
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", "from metering.main import main; main()"],
+                env=self._environment | {"SALDO_READY_FILE": str(ready), "SALDO_LISTEN": self.address or "127.0.0.1:0"},
+                stdout=log,
+                stderr=log,
+            )
+        return self._process
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(number)
+            process.wait(READY_SECONDS_MAX)
+
+
+class Scene:
+    """Replicas, a database, and a seller whose usage they take in."""
+
+    def __init__(self, replicas: Sequence[Replica], url: str, seller_id: SellerId, token: str) -> None:
+        self.replicas = replicas
+        self.url = url
+        self.seller_id = seller_id
+        self.token = token
+        self.channels = AsyncExitStack()
+
+    async def stub(self, replica: Replica) -> Any:  # Any: grpc stubs are generated
+        channel = grpc.aio.insecure_channel(replica.address, options=CHANNEL_OPTIONS)
+        return MeteringServiceStub(await self.channels.enter_async_context(channel))
+
+    async def sender(self, replica: Replica, source: str, *, streams: bool = False, batches: int = 0) -> Sender:
+        return Sender(
+            source,
+            await self.stub(replica),
+            self.token,
+            random.Random(source),
+            streams=streams,
+            batches=batches,
+            is_alone=not batches,
+        )
+
+    async def owner(self) -> Replica:
+        """Who stores, by what stands in the database."""
+        connection = await asyncpg.connect(self.url.replace("+asyncpg", ""))
+        try:
+            await connection.execute("SELECT set_config('saldo.seller', '*', false)")
+            address = await connection.fetchval("SELECT address FROM shards WHERE shard = 0")
+        finally:
+            await connection.close()
+        [owner] = [each for each in self.replicas if each.address == address]
+        return owner
+
+    async def verify(self, replica: Replica, senders: Sequence[Sender]) -> int:
+        journals = {
+            source: [each.journal for each in senders if each.source == source]
+            for source in {each.source for each in senders}
+        }
+        return await verify(
+            await self.stub(replica), self.token, database_url=self.url, seller_id=self.seller_id, journals=journals
+        )
+
+
+@pytest_asyncio.fixture
+async def scene(databases: Databases, keys: Keys, tmp_path: Path) -> AsyncIterator[Scene]:
+    url = await databases.create("metering", migrated="metering")
+    environment = os.environ | {
+        "SALDO_DATABASE_URL": url,
+        "SALDO_AUTH_JWKS": str(keys.jwks),
+        "SALDO_AUTH_KEY": str(keys.private("metering")),
+        "SALDO_LEAF_ROWS": LEAF_ROWS,
+        "SALDO_DRAIN_SECONDS": "1",
+    }
+    replicas = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        replicas.append(Replica(tmp_path / name, environment))
+    seller_id = SellerId(ids.mint(ids.SELLER, datetime(2026, 1, 1, tzinfo=UTC)))
+    found = Scene(replicas, url, seller_id, keys.token(seller_id=seller_id))
+    try:
+        for each in replicas:
+            await each.start()
+        await prepare(replicas[0].address, found.token)
+        async with found.channels:
+            yield found
+    finally:
+        for each in replicas:
+            each.stop()
+        await databases.drop(url)
+
+
+async def test_one_stream_fed_twice_to_each_of_two_replicas_is_counted_once(scene: Scene) -> None:
+    """Four senders of the same events at the same time; and nobody is turned away, whoever stores."""
+    senders = [
+        await scene.sender(replica, "the same", streams=streams, batches=BATCHES)
+        for replica in scene.replicas
+        for streams in (False, True)
+    ]
+    async with asyncio.timeout(SENDING_SECONDS_MAX):
+        await asyncio.gather(*(each.run() for each in senders))
+    assert await scene.verify(scene.replicas[0], senders) == BATCHES * BATCH_EVENTS
+    for answers in zip(*(each.journal for each in senders), strict=True):
+        assert [sent.is_new for sent in answers].count(True) == 1, answers
+        assert [sent.tries for sent in answers] == [1] * 4, "somebody was refused"
+
+
+async def test_the_other_replica_takes_over_when_the_owner_is_killed(scene: Scene) -> None:
+    """Within five seconds, with all that was stored; the one that was killed comes back and hands on."""
+    senders = {
+        replica: [await scene.sender(replica, f"{name} {streams}", streams=streams) for streams in (False, True)]
+        for name, replica in zip(("one", "two"), scene.replicas, strict=True)
+    }
+    everybody = [each for group in senders.values() for each in group]
+    sending = [asyncio.create_task(each.run()) for each in everybody]
+    owners, waits = [await scene.owner()], []
+    for _ in range(2):
+        await asyncio.sleep(LOAD_SECONDS)
+        owners[-1].kill()
+        [other] = [each for each in scene.replicas if each is not owners[-1]]
+        waits.append(await _answered(senders[other]))
+        await owners[-1].start()
+        await _answered(everybody)
+        owners.append(await scene.owner())
+    for sender in everybody:
+        sender.stop()
+    async with asyncio.timeout(SENDING_SECONDS_MAX):
+        await asyncio.gather(*sending)
+    count = await scene.verify(owners[0], everybody)
+    assert owners[0] is owners[2] is not owners[1]
+    _LOG.info("%d usage events, taken over after %s s", count, [f"{each:.2f}" for each in waits])
+
+
+async def _answered(senders: Sequence[Sender]) -> float:
+    """Until each of them has been answered what it sent from now on; the seconds that takes."""
+    begin = time.monotonic()
+    while min(each.answered_time for each in senders) <= begin:
+        assert time.monotonic() < begin + TAKEOVER_SECONDS_MAX, "nobody takes over"
+        await asyncio.sleep(0.01)
+    return time.monotonic() - begin
