@@ -6,18 +6,27 @@ import pytest
 
 SEEDS = 3
 CUSTOMERS = 4
+KILLS = 4
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seeds", type=int, default=SEEDS, help=f"how many histories to simulate (default: {SEEDS})")
     parser.addoption("--first-seed", type=int, default=1, help="which of them to begin with")
     parser.addoption("--customers", type=int, default=CUSTOMERS, help=f"of a simulated year (default: {CUSTOMERS})")
+    parser.addoption("--kills", type=int, default=KILLS, help=f"of what takes in usage events (default: {KILLS})")
 
 
 @pytest.fixture
 def customers(request: pytest.FixtureRequest) -> int:
     """How many customers a simulated year has."""
     count: int = request.config.getoption("--customers")
+    return count
+
+
+@pytest.fixture
+def kills(request: pytest.FixtureRequest) -> int:
+    """How often what takes in usage events is killed."""
+    count: int = request.config.getoption("--kills")
     return count
 
 

@@ -7,13 +7,14 @@ from typing import Final
 
 import grpc.aio
 import yaml
+from google.protobuf import json_format
 
 from common.document import Faults, Malformed, Value, parse
 from saldo.catalog.v1 import catalog_service_pb2 as catalog_pb
 from saldo.metering.v1 import meter_pb2
 from saldo.metering.v1 import metering_service_pb2 as metering_pb
 from tools.client import Client, pages
-from tools.meters import AGGREGATION, Meter, create_meter, read_meters
+from tools.meters import AGGREGATION, BUCKET, Meter, create_meter, read_meters
 from tools.refusals import APPLY_SECONDS, faults_of
 
 EMPTY: Final = "{}\n"
@@ -100,6 +101,11 @@ async def _missing_meters(client: Client, document: Document) -> list[Meter]:
         for what, wanted, stored in (
             ("aggregation", meter.aggregation, AGGREGATION.Name(there.aggregation)),
             ("unique_dimension", meter.unique_dimension, there.unique_dimension),
+            ("percentile", meter.percentile, there.percentile.value),
+            ("carries_over", meter.carries_over, there.carries_over),
+            ("bucket", meter.bucket, _bucket(there)),
+            ("time_zone", meter.time_zone, there.time_zone),
+            ("value_expression", meter.value_expression, there.value_expression),
         ):
             if wanted != stored:
                 with faults.kept():
@@ -124,10 +130,21 @@ def _written(meter: meter_pb2.Meter) -> str:
         "aggregation": AGGREGATION.Name(meter.aggregation),
         "unit_label": meter.unit_label,
         "unique_dimension": meter.unique_dimension,
+        "percentile": meter.percentile.value,
+        "carries_over": meter.carries_over,
+        "bucket": _bucket(meter),
+        "time_zone": meter.time_zone,
+        "value_expression": meter.value_expression,
+        # Documents cannot say it yet: whoever applies this one is told so, and does not get a meter that counts more.
+        "filter": json_format.MessageToDict(meter.filter),
     }
     said = {key: value for key, value in keys.items() if value}
     line: str = yaml.safe_dump(said, default_flow_style=True, sort_keys=False, allow_unicode=True, width=LINE_WIDTH_MAX)
     return line.strip()
+
+
+def _bucket(meter: meter_pb2.Meter) -> str:
+    return BUCKET.Name(meter.bucket) if meter.bucket else ""
 
 
 def _difference(change: catalog_pb.CatalogChange) -> Difference:

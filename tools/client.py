@@ -21,6 +21,7 @@ from saldo.catalog.v1.coupon_service_pb2_grpc import CouponServiceStub
 from saldo.dunning.v1.dunning_service_pb2_grpc import DunningServiceStub
 from saldo.invoicing.v1.invoicing_service_pb2_grpc import InvoicingServiceStub
 from saldo.invoicing.v1.rating_service_pb2_grpc import MoneyServiceStub, RatingServiceStub
+from saldo.metering.v1.freeze_service_pb2_grpc import FreezeServiceStub
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
 from saldo.operations.v1.operations_service_pb2_grpc import OperationsServiceStub
 from saldo.payments.v1.payments_service_pb2_grpc import PaymentsServiceStub
@@ -74,7 +75,7 @@ class Client:
         self.token = token
         patient = _PatientCalls(token, patience_seconds=patience_seconds, record=record)
         self._channels = {
-            name: grpc.aio.insecure_channel(address, interceptors=[patient], options=CHANNEL_OPTIONS)
+            name: grpc.aio.insecure_channel(address, interceptors=[patient, _Streams(token)], options=CHANNEL_OPTIONS)
             for name, address in addresses.items()
         }
         self.catalog = CatalogServiceStub(self._channels["catalog"])
@@ -87,6 +88,7 @@ class Client:
         self.seats = SeatServiceStub(self._channels["subscriptions"])
         self.plan_migrations = PlanMigrationServiceStub(self._channels["subscriptions"])
         self.metering = MeteringServiceStub(self._channels["metering"])
+        self.freezes = FreezeServiceStub(self._channels["metering"])
         self.invoicing = InvoicingServiceStub(self._channels["invoicing"])
         self.rating = RatingServiceStub(self._channels["invoicing"])
         self.money = MoneyServiceStub(self._channels["invoicing"])
@@ -143,13 +145,7 @@ class _PatientCalls(grpc.aio.UnaryUnaryClientInterceptor):
         self, continuation: Any, details: Any, request: Any
     ) -> Any:  # Any: grpc's signature
         request = with_request_id(request)
-        authorized = grpc.aio.ClientCallDetails(
-            details.method,
-            details.timeout or DEADLINE_SECONDS,
-            grpc.aio.Metadata(*(details.metadata or ()), ("authorization", f"Bearer {self._token}")),
-            details.credentials,
-            details.wait_for_ready,
-        )
+        authorized = _authorized(details, self._token, timeout=details.timeout or DEADLINE_SECONDS)
         give_up = time.monotonic() + self._patience_seconds
         tries = 0
         while True:
@@ -165,6 +161,28 @@ class _PatientCalls(grpc.aio.UnaryUnaryClientInterceptor):
             if self._record is not None:
                 self._record(_text(details.method), request, response)
             return response
+
+
+class _Streams(grpc.aio.StreamStreamClientInterceptor):
+    """With the token, and nothing else: who streams repeats by himself what was not answered."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    async def intercept_stream_stream(
+        self, continuation: Any, details: Any, requests: Any
+    ) -> Any:  # Any: grpc's signature
+        return await continuation(_authorized(details, self._token, timeout=details.timeout), requests)
+
+
+def _authorized(details: Any, token: str, *, timeout: Any) -> Any:  # Any: grpc's details of a call, and its seconds
+    return grpc.aio.ClientCallDetails(
+        details.method,
+        timeout,
+        grpc.aio.Metadata(*(details.metadata or ()), ("authorization", f"Bearer {token}")),
+        details.credentials,
+        details.wait_for_ready,
+    )
 
 
 def with_request_id(request: Message) -> Message:

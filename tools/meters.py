@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from google.type import decimal_pb2
+
+from common import wire
 from common.document import Value, check_unique
 from saldo.metering.v1 import meter_pb2, metering_service_pb2
 
 AGGREGATION: Final = meter_pb2.Meter.Aggregation
-AGGREGATIONS: Final = ("SUM", "COUNT", "MAX", "LATEST", "UNIQUE_COUNT")
+AGGREGATIONS: Final = (
+    "SUM",
+    "COUNT",
+    "MAX",
+    "MIN",
+    "AVERAGE",
+    "LATEST",
+    "UNIQUE_COUNT",
+    "WEIGHTED_SUM",
+    "PERCENTILE",
+    "SUM_OF_MAX",
+)
+BUCKET: Final = meter_pb2.Meter.Bucket
+BUCKETS: Final = ("HOUR", "DAY")
+OPTIONAL: Final = (
+    "display_name",
+    "unit_label",
+    "unique_dimension",
+    "percentile",
+    "carries_over",
+    "bucket",
+    "time_zone",
+    "value_expression",
+)
 UNIT_LABEL_LENGTH_MAX: Final = 32
 
 
@@ -20,6 +47,11 @@ class Meter:
     aggregation: str
     unit_label: str
     unique_dimension: str
+    percentile: str
+    carries_over: bool
+    bucket: str
+    time_zone: str
+    value_expression: str
 
 
 def read_meters(document: Value) -> list[tuple[Meter, Value]]:
@@ -40,12 +72,17 @@ def create_meter(meter: Meter) -> metering_service_pb2.CreateMeterRequest:
         aggregation=AGGREGATION.Value(meter.aggregation),
         unit_label=meter.unit_label,
         unique_dimension=meter.unique_dimension,
+        percentile=decimal_pb2.Decimal(value=meter.percentile) if meter.percentile else None,
+        carries_over=meter.carries_over,
+        bucket=BUCKET.Value(meter.bucket or "BUCKET_UNSPECIFIED"),
+        time_zone=meter.time_zone,
+        value_expression=meter.value_expression,
         request_id=f"meter:{meter.code}",
     )
 
 
 def _meter(value: Value) -> Meter:
-    fields = value.fields(required=["code", "aggregation"], optional=["display_name", "unit_label", "unique_dimension"])
+    fields = value.fields(required=["code", "aggregation"], optional=OPTIONAL)
     code = fields["code"].code()
     aggregation = fields["aggregation"].choice(AGGREGATIONS)
     if aggregation == "UNIQUE_COUNT" and "unique_dimension" not in fields:
@@ -58,4 +95,17 @@ def _meter(value: Value) -> Meter:
         aggregation=aggregation,
         unit_label=fields["unit_label"].text(max_length=UNIT_LABEL_LENGTH_MAX) if "unit_label" in fields else "",
         unique_dimension=fields["unique_dimension"].code() if "unique_dimension" in fields else "",
+        # Whether these go with the aggregation metering says.
+        percentile=wire.decimal(fields["percentile"].decimal()).value if "percentile" in fields else "",
+        carries_over=fields["carries_over"].boolean() if "carries_over" in fields else False,
+        bucket=fields["bucket"].choice(BUCKETS) if "bucket" in fields else "",
+        time_zone=_time_zone(fields),
+        value_expression=fields["value_expression"].text() if "value_expression" in fields else "",
     )
+
+
+def _time_zone(fields: Mapping[str, Value]) -> str:
+    """Metering's own when only the bucket is told, so that the same document says the same again."""
+    if "time_zone" in fields:
+        return fields["time_zone"].time_zone()
+    return "UTC" if "bucket" in fields else ""

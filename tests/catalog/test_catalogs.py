@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from common.document import Malformed
 from common.ids import SellerId, mint
 from common.testing import SANDBOX_START, Suite
-from saldo.metering.v1.meter_pb2 import Meter
+from saldo.metering.v1.meter_pb2 import DimensionMatch, EventFilter, Meter
 from saldo.metering.v1.metering_service_pb2 import CreateMeterRequest, GetMeterRequest
 from tools.catalogs import apply, export, read_document
 from tools.cli import app
@@ -94,6 +94,25 @@ async def test_a_meter_that_counts_otherwise_is_refused_with_its_place(client: C
     assert await export(client) == "meters:\n  - {code: devices, display_name: Devices, aggregation: SUM}\n"
 
 
+async def test_a_meter_says_all_by_which_it_counts(client: Client) -> None:
+    """What a document left out another seller would count without; what it cannot say yet is refused there."""
+    document = (
+        "meters:\n"
+        "  - {code: burst, display_name: burst, aggregation: PERCENTILE, percentile: '95', value_expression: value*8}\n"
+        "  - {code: peaks, display_name: peaks, aggregation: SUM_OF_MAX, bucket: DAY, time_zone: Europe/Berlin}\n"
+        "  - {code: seats, display_name: seats, aggregation: SUM, carries_over: true}\n"
+    )
+    await told(client, document)
+    assert await export(client) == document
+    with pytest.raises(Malformed, match="bucket cannot change: it is DAY"):
+        await told(client, document.replace("DAY", "HOUR"))
+    only = EventFilter(match=[DimensionMatch(dimension="region", values=["eu"])])
+    request = CreateMeterRequest(code="z", display_name="z", aggregation=Meter.SUM, filter=only)
+    await client.metering.CreateMeter(request)
+    with pytest.raises(Malformed, match="filter"):
+        await told(client, await export(client))
+
+
 async def test_a_document_that_is_wrong_changes_nothing(client: Client) -> None:
     """No meter is left behind by a catalog that never came."""
     with pytest.raises(Malformed, match=r"catalog\.yaml:10:112: must not be negative"):
@@ -104,7 +123,7 @@ async def test_a_document_that_is_wrong_changes_nothing(client: Client) -> None:
 def test_a_file_that_is_wrong_needs_no_services(tmp_path: Path) -> None:
     """What can be said at once is said at once."""
     file = tmp_path / "catalog.yaml"
-    file.write_text("meters: [{code: calls, aggregation: AVERAGE}]\n")
+    file.write_text("meters: [{code: calls, aggregation: MEDIAN}]\n")
     result = CliRunner().invoke(app, ["catalog", "diff", str(file), "--seller", mint("sel", SANDBOX_START)])
     assert result.exit_code == 2
     assert f"{file}:1:37: must be one of SUM, COUNT" in result.output

@@ -13,14 +13,16 @@ import pytest
 import pytest_asyncio
 from google.type import decimal_pb2
 
-from common import ids
+from common import ids, wire
 from common.bus import MemoryBus
 from common.caller import Role
 from common.ids import SellerId
+from common.period import Period
 from common.testing import SANDBOX_START, SERVICES, Databases, Keys, Suite
 from common.travel import travel
 from saldo.catalog.v1 import coupon_pb2, coupon_service_pb2
 from saldo.catalog.v1.coupon_service_pb2_grpc import CouponServiceStub
+from saldo.metering.v1 import freeze_service_pb2, metering_service_pb2, usage_event_pb2
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as pb
 from saldo.subscriptions.v1.subscription_pb2 import SubscriptionAction, SubscriptionChange
 from tools.check.journal import Journal
@@ -112,6 +114,26 @@ async def take_more_seats(client: Client, at: datetime) -> None:
     await travel(client.operations, at + timedelta(days=11))
 
 
+async def freeze_usage(client: Client) -> None:
+    """Of somebody who is billed for nothing; then something comes too late for it, and for what corrects it."""
+    january = Period(SANDBOX_START, SANDBOX_START + timedelta(days=31))
+    frank = ids.mint("cus", SANDBOX_START)
+    query = metering_service_pb2.UsageQuery(customer_id=frank, meter="power", period=wire.interval(january))
+
+    async def used(event_id: str) -> None:
+        value = decimal_pb2.Decimal(value="1.5")
+        event = usage_event_pb2.UsageEvent(
+            id=event_id, source="frank", customer=frank, meter="power", time=query.period.start_time, value=value
+        )
+        await client.metering.IngestEvents(metering_service_pb2.IngestEventsRequest(events=[event]))
+
+    await used("in time")
+    first = await client.freezes.FreezeUsage(freeze_service_pb2.FreezeUsageRequest(query=query))
+    await used("late")
+    await client.freezes.FreezeUsage(freeze_service_pb2.FreezeUsageRequest(query=query, replaces=first.id))
+    await used("later")
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def world(databases: Databases, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     """Played once: what tests corrupt are copies."""
@@ -132,6 +154,7 @@ async def world(databases: Databases, keys: Keys, tmp_path_factory: pytest.TempP
             async with Client(addresses, token, record=journal.record) as client:
                 loaded = await load(client, example, lambda _: None)
                 await play(client, example, loaded, lambda _time, _sent: None)
+                await freeze_usage(client)
                 await take_more_seats(client, end_of(example.story))
         await suite.stop(*SERVICES)
         yield World(dict(suite.urls), os.environ["SALDO_POSTGRES_URL"], journal_path, seller.id)

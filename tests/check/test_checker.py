@@ -45,6 +45,8 @@ POSITIONS = "positions account for every usage event"
 COUNTED = "every billed quantity is counted anew"
 BILLED = "every usage event of a billed period is billed"
 ONE_PERIOD = "every usage event is in one period of an item"
+FROZEN = "every frozen usage is counted anew"
+LATE_TOLD = "what came too late for a frozen usage is told"
 PAID = "paid and remaining make the total"
 PAYMENTS = "payments agree with invoices"
 ATTEMPTS = "attempts agree with payments"
@@ -217,10 +219,21 @@ CORRUPTIONS = {
         "invoicing", ("UPDATE number_series SET last = last + 1",), (NUMBERS,)
     ),
     "a usage event was moved": Corruption(
-        "metering", (one("usage_events", "time = time + interval '1 second'"),), (STORED,)
+        "metering", (one("usage_log", "time = time + interval '1 second'"),), (STORED,)
+    ),
+    "a usage event was stored twice": Corruption(
+        "metering",
+        (
+            "INSERT INTO usage_log SELECT seller_id, p.last + 1, stream, source, time, gen_random_uuid(), 0,"
+            " dimensions, event_id, leaf FROM usage_log JOIN positions p USING (seller_id)"
+            " WHERE event_id = 'p-2026-02-02'",
+            "UPDATE positions SET last = last + 1",
+            "UPDATE ingests SET position = position + 1 WHERE position = (SELECT max(position) FROM ingests)",
+        ),
+        (STORED, ONE_PERIOD),
     ),
     "a usage event was deleted": Corruption(
-        "metering", ("DELETE FROM usage_events WHERE event_id = 'p-2026-02-02'",), (STORED, POSITIONS, COUNTED)
+        "metering", ("DELETE FROM usage_log WHERE event_id = 'p-2026-02-02'",), (STORED, POSITIONS, COUNTED)
     ),
     "a position counts nothing": Corruption("metering", ("UPDATE positions SET last = last + 1",), (POSITIONS,)),
     "a digest is of other usage events": Corruption(
@@ -229,8 +242,9 @@ CORRUPTIONS = {
     "a usage event that was there in time was not billed": Corruption(
         "metering",
         (
-            "INSERT INTO usage_events SELECT seller_id, source, 'forgotten', customer, meter, time, 50, 999999"
-            " FROM usage_events WHERE event_id = 'p-2026-01-20'",
+            "INSERT INTO usage_log SELECT seller_id, p.last + 1, stream, source, time, gen_random_uuid(), 50,"
+            " dimensions, 'forgotten', leaf FROM usage_log JOIN positions p USING (seller_id)"
+            " WHERE event_id = 'p-2026-01-20'",
             "UPDATE positions SET last = last + 1",
             "INSERT INTO ingests (seller_id, id, position, traceparent, create_time)"
             " SELECT seller_id, 999999, last, '', '2026-01-21T00:00:00Z' FROM positions",
@@ -244,6 +258,15 @@ CORRUPTIONS = {
             " WHERE description = 'Power' AND period_start = '2026-03-01T00:00:00+01' AND correction = 0",
         ),
         (PERIODS, OVERLAP, COUNTED, ONE_PERIOD),
+    ),
+    "a frozen usage has another quantity": Corruption(
+        "metering", (one("usage_freezes", "quantity = quantity + 1"),), (FROZEN,)
+    ),
+    "an event of a frozen usage was changed": Corruption(
+        "metering", (one("usage_log", "value = value + 1", "event_id = 'in time'"),), (STORED, FROZEN)
+    ),
+    "what came too late was told to nobody": Corruption(
+        "metering", ("UPDATE late_usages SET announced_count = 0, announced_position = 0",), (LATE_TOLD,)
     ),
     "a payment was forgotten": Corruption(
         "invoicing", (one("invoices", "amount_paid_minor = amount_paid_minor - 1", "state = 'PAID'"),), (PAID,)

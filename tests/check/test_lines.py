@@ -73,7 +73,7 @@ OPERATORS = {
 }
 
 
-def event(event_id: str, day: int, value: str, *, meter: str = "calls", ingest: int = 1, **dimensions: str) -> Json:
+def event(event_id: str, day: int, value: str, *, meter: str = "calls", position: int = 1, **dimensions: str) -> Json:
     return {
         **SELLER,
         "source": "api",
@@ -82,7 +82,7 @@ def event(event_id: str, day: int, value: str, *, meter: str = "calls", ingest: 
         "meter": meter,
         "time": datetime(2026, 1, day, tzinfo=UTC),
         "value": Decimal(value),
-        "ingest_id": ingest,
+        "position": position,
         "dimensions": json.dumps(dimensions) if dimensions else None,
     }
 
@@ -94,8 +94,8 @@ EVENTS = (
     event("d", 5, "50", meter="disk"),
     event("e", 6, "40", meter="disk"),
     # These were ingested only after the line was made, and one of them while there still was another bill to come.
-    event("f", 7, "100", ingest=2, region="eu"),
-    event("g", 7, "100", meter="disk", ingest=2),
+    event("f", 7, "100", position=6, region="eu"),
+    event("g", 7, "100", meter="disk", position=7),
 )
 
 

@@ -43,7 +43,7 @@ def records(*names: Json, **customer: str) -> Records:
             "meter": "calls",
             "time": START + 10 * DAY,
             "value": Decimal(2**n),
-            "ingest_id": 1,
+            "position": n + 1,
         }
         for n, key in enumerate(("cus_1", "key", "alias", "cus_0"))
     ]

@@ -29,6 +29,13 @@ NOT_FOLLOWED: Final = {
     "round:down": Other("nor always down", "round:half_up"),
     "round:half_even": Other("nor halves to the even neighbour, which no invoice expects", "round:half_up"),
     "round:half_down": Other("nor halves towards zero", "round:half_up"),
+    "percentile:rank_p_times_n_plus_1": Other(
+        "a percentile is one of the values; between two of them none is made up", "percentile:nearest_rank"
+    ),
+    "window:query_bounds_widen_to_whole_windows": Other(
+        "what lies outside of the period that was asked for is in no answer; the windows at its ends may be parts",
+        "window:strict_query_bounds",
+    ),
     ANCHOR: Other(
         "a billing day begins periods of several months when it comes for the first time, not up to a period later",
         "anchor:first_day_on_or_after_start",

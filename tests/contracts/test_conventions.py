@@ -27,13 +27,14 @@ VERBS = frozenset(
     | {"Cancel", "Pause", "Resume"}
     | {"Invite", "Claim", "Revoke"}  # seats
     | {"Start", "Revert"}  # plan migrations
-    | {"Ingest", "Query", "BatchQuery"}  # usage
+    | {"Ingest", "Stream", "Query", "BatchQuery"}  # usage
+    | {"Freeze"}  # usage that was billed
     | {"Finalize"}  # invoices
     | {"Attach", "Retry"}  # payment methods and payments
     | {"Advance", "Requeue", "Discard", "Replay"}  # operations
 )
 # Its events carry their own ids, unique by (seller, source, id): a repeated batch is answered DUPLICATE, one by one.
-IDEMPOTENT_BY_ITSELF = {"IngestEvents"}
+IDEMPOTENT_BY_ITSELF = {"IngestEvents", "StreamEvents"}
 # Operations repeat without harm or fail the second time by nature: a clock only moves forward, a dead letter is gone.
 WITHOUT_REQUEST_ID = {"operations"}
 # The price and the coupon that somebody wants to try are what the catalog says they are: a copy here would be a second

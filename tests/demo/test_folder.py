@@ -157,8 +157,9 @@ MALFORMED = {
         "catalog.yaml:9:61: there is no meter 'gas'",
     ),
     "an unknown aggregation": (
-        {"catalog": CATALOG.replace("SUM", "AVERAGE")},
-        "catalog.yaml:4:32: must be one of SUM, COUNT, MAX, LATEST, UNIQUE_COUNT, not 'AVERAGE'",
+        {"catalog": CATALOG.replace("SUM", "MEDIAN")},
+        "catalog.yaml:4:32: must be one of SUM, COUNT, MAX, MIN, AVERAGE, LATEST, UNIQUE_COUNT, WEIGHTED_SUM,"
+        " PERCENTILE, SUM_OF_MAX, not 'MEDIAN'",
     ),
     "unique values of nothing": (
         {"catalog": CATALOG.replace("SUM", "UNIQUE_COUNT")},

@@ -61,4 +61,6 @@ def test_metrics_are_documented() -> None:
     assert set(fields) <= set(ServiceState.DESCRIPTOR.fields_by_name)
     table = PAGE.partition("**Metrics**")[2].partition("**Traces.**")[0]
     told = set(re.findall(r"`((?:saldo|rpc)\.[\w.]+)`", table))
-    assert told == made | {f"saldo.{field}" for field in fields}
+    watched = re.findall(r"\.watch\(\s*\"([\w.]+)\"", sources)
+    assert len(watched) == sources.count("service.watch(")
+    assert told == made | {f"saldo.{name}" for name in (*fields, *watched)}

@@ -25,6 +25,7 @@ from saldo.dunning.v1.dunning_policy_pb2 import DunningPolicy
 from saldo.invoicing.v1 import invoicing_service_pb2 as invoicing
 from saldo.invoicing.v1 import rating_pb2
 from saldo.invoicing.v1 import rating_service_pb2 as rating
+from saldo.metering.v1 import freeze_service_pb2 as freezes
 from saldo.metering.v1 import metering_service_pb2 as metering
 from saldo.metering.v1.meter_pb2 import Meter
 from saldo.operations.v1 import operations_service_pb2 as operations
@@ -35,6 +36,7 @@ from tests.support.subscription_requests import subscription_requests
 
 SERVICES: Final = ("catalog", "subscriptions", "metering", "invoicing", "payments", "dunning")
 JANUARY: Final = datetime(2026, 1, 1, tzinfo=UTC)
+DECEMBER: Final = datetime(2025, 12, 1, tzinfo=UTC)
 FEBRUARY: Final = datetime(2026, 2, 1, tzinfo=UTC)
 
 NOTHING: Final = (
@@ -61,6 +63,7 @@ NAME_NOTHING: Final = ("CreateCoupon", "PreviewDiscounts")
 CLIENT_NAMES: Final = {
     "coupon": "coupons",
     "entitlement": "entitlements",
+    "freeze": "freezes",
     "personaldata": "personal_data",
     "planmigration": "plan_migrations",
     "seat": "seats",
@@ -128,6 +131,9 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
     used = rating_pb2.UsageToRate(quantity=Decimal(value="12"))
     event = usage(payer, "water", JANUARY, "3", event_id="fuzzed")
     event.customer = payer.id
+    december = Interval(start_time=wire.timestamp(DECEMBER), end_time=wire.timestamp(JANUARY))
+    past = metering.UsageQuery(customer_id=payer.id, external_id="payer", meter="water", period=december)
+    frozen = await sandbox.client.freezes.FreezeUsage(freezes.FreezeUsageRequest(query=past))
     requests: list[Message] = [
         catalog.CreateSellerRequest(
             mode=Seller.SANDBOX,
@@ -178,9 +184,17 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
         metering.GetMeterRequest(id=meter_id),
         metering.ListMetersRequest(page_size=10),
         metering.IngestEventsRequest(events=[event]),
+        metering.StreamEventsRequest(batch=metering.IngestEventsRequest(events=[event])),
         metering.QueryUsageRequest(query=query),
         metering.BatchQueryUsageRequest(queries=[query]),
         metering.ListEventsRequest(query=query, page_size=10),
+        metering.ListUnmatchedUsageRequest(page_size=10),
+        freezes.FreezeUsageRequest(query=past, replaces=frozen.id),
+        freezes.GetFrozenUsageRequest(id=frozen.id),
+        freezes.ListFrozenUsagesRequest(customer_id=payer.id, meter="water", page_size=10),
+        freezes.GetLateUsageRequest(id=frozen.id),
+        freezes.ListLateUsagesRequest(page_size=10),
+        freezes.VerifyDigestRequest(query=frozen.query, digest=frozen.digest),
         invoicing.GetInvoiceRequest(id=invoice.id),
         invoicing.ListInvoicesRequest(customer_id=payer.id, page_size=10),
         invoicing.GetUpcomingInvoiceRequest(customer_id=payer.id),

@@ -13,6 +13,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Final
 
+from tools.check import aggregation
 from tools.check.calendar import Span
 from tools.check.naming import Naming
 from tools.check.rater import Capacity, Group, Matrix, Model, Percentage, Used
@@ -24,7 +25,7 @@ COUNTED_BEFORE: Final = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """A usage event, and at which position it was ingested."""
+    """A usage event, its position in the log of its seller, and when it came."""
 
     meter: str
     time: datetime
@@ -34,20 +35,32 @@ class Counted:
     dimensions: Mapping[str, str]
     position: int
     ingest_time: datetime
+    counts: Fraction
+    """Its value, unless the meter has an expression."""
 
 
 class Counting:
     """The usage events of every customer, in order of time, and how each meter makes a quantity of them."""
 
     def __init__(self, records: Records) -> None:
-        ingests = {(row["seller_id"], row["id"]): row for row in records.rows("metering", "ingests")}
+        ingests = defaultdict(list)
+        for row in sorted(records.rows("metering", "ingests"), key=lambda row: row["position"]):
+            ingests[row["seller_id"]].append(row)
         self._meters = {(row["seller_id"], row["code"]): row for row in records.rows("metering", "meters")}
         self._invoices = {row["id"]: row for row in records.rows("invoicing", "invoices")}
         self._naming = Naming(records)
         self._found: dict[tuple[str, str, str], list[Counted]] = defaultdict(list)
         """By seller, by whatever name they call the customer, and by meter."""
         for row in records.rows("metering", "usage_events"):
-            ingest = ingests.get((row["seller_id"], row["ingest_id"]))
+            of_seller = ingests[row["seller_id"]]
+            nth = bisect_left(of_seller, row["position"], key=lambda ingest: ingest["position"])
+            ingest = of_seller[nth] if nth < len(of_seller) else None
+            # Databases that are older than dimensions have no such column.
+            dimensions = json.loads(row.get("dimensions") or "{}")
+            meter = self._meters.get((row["seller_id"], row["meter"]))
+            counts = aggregation.counts_for(meter, Fraction(row["value"]), dimensions) if meter else None
+            if counts is None:
+                continue
             self._found[row["seller_id"], row["customer"], row["meter"]].append(
                 Counted(
                     row["meter"],
@@ -55,11 +68,11 @@ class Counting:
                     row["source"],
                     row["event_id"],
                     row["value"],
-                    # Databases that are older than dimensions have no such column.
-                    json.loads(row.get("dimensions") or "{}"),
-                    # Without its ingest it was never considered; the invariant of positions names it.
-                    ingest["position"] if ingest else 1 << 62,
+                    dimensions,
+                    row["position"],
+                    # What no ingest brought the invariant of positions names.
                     ingest["create_time"] if ingest else row["time"],
+                    counts,
                 )
             )
         for events in self._found.values():
@@ -97,30 +110,22 @@ class Counting:
         code = meter or line["meter"]
         events = [event for event in events if event.meter == code]
         row = self._meters[line["seller_id"], code]
-        match row["aggregation"]:
-            case "SUM":
-                return sum((Fraction(event.value) for event in events), Fraction(0))
-            case "COUNT":
-                return Fraction(len(events))
-            case "MAX":
-                return max((Fraction(event.value) for event in events), default=Fraction(0))
-            case "LATEST":
-                return Fraction(events[-1].value) if events else Fraction(0)
-            case "UNIQUE_COUNT":
-                told = {event.dimensions.get(row["unique_dimension"], "") for event in events}
-                return Fraction(len(told - {""}))
-        raise ValueError(f"the aggregation {row['aggregation']}")
+        return aggregation.quantity(row, events, Span(line["period_start"], line["period_end"]))
 
     def used(self, line: Row, events: Sequence[Counted], model: Model) -> Used:
         """What a model looks at, of events in order of time."""
         # Of nothing but a share, that of the sum is the sum of those of the transactions.
         if isinstance(model, Percentage) and model != Percentage(percent=model.percent):
-            return Used(amounts=[Fraction(event.value) for event in events])
+            return Used(amounts=[event.counts for event in events])
         if isinstance(model, Matrix):
             return Used(quantity=Fraction(0), groups=self._groups(line, events, model.dimensions))
         if isinstance(model, Capacity):
             return Used(meters={meter: self.quantity(line, events, meter) for meter in meters_of(line, model)})
         return Used(quantity=self.quantity(line, events))
+
+    def carries_over(self, line: Row) -> bool:
+        """Whether the line's meter counts events in every period after them."""
+        return bool(self._meters.get((line["seller_id"], line["meter"]), {}).get("carries_over"))
 
     def _names(self, line: Row) -> list[frozenset[str]]:
         invoice = self._invoices[line["invoice_id"]]
@@ -136,10 +141,11 @@ class Counting:
         found: list[Counted] = []
         for meter in meters_of(line, model):
             of_meter: list[Counted] = []
+            counted = aggregation.counted_span(self._meters.get((line["seller_id"], meter), {}), span)
             for name in names:
                 events = self._found.get((line["seller_id"], name, meter), ())
-                first = bisect_left(events, span.start, key=_time)
-                of_meter += events[first : bisect_left(events, span.end, key=_time)]
+                first = bisect_left(events, counted.start, key=_time)
+                of_meter += events[first : bisect_left(events, counted.end, key=_time)]
             found += sorted(of_meter, key=_order)
         return found
 
@@ -169,8 +175,12 @@ def proof(line: Row, events: Sequence[Counted], model: Model | None) -> str:
 
 def digest(events: Iterable[Counted]) -> str:
     """SHA-256 over source, id and value of the events in order of source and id."""
-    ordered = sorted(events, key=lambda event: (event.source, event.id))
-    text = "\n".join(f"{event.source}\x1f{event.id}\x1f{_plain(event.value)}" for event in ordered)
+    return sha256_of((event.source, event.id, event.value) for event in events)
+
+
+def sha256_of(events: Iterable[tuple[str, str, Decimal]]) -> str:
+    """Of source, id and value of each, in order of source and id."""
+    text = "\n".join(f"{source}\x1f{event_id}\x1f{_plain(value)}" for source, event_id, value in sorted(events))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -109,11 +109,13 @@ async def _rows(connection: asyncpg.Connection, table: str, seller_id: str) -> S
     return rows
 
 
+# Of the log of usage events the view that says it in words, and not what the service needs to write it.
 _TABLES: Final = """
 SELECT t.table_name AS name,
        EXISTS (SELECT FROM information_schema.columns c
                WHERE c.table_schema = t.table_schema AND c.table_name = t.table_name AND c.column_name = 'seller_id')
        AS of_sellers
 FROM information_schema.tables t
-WHERE t.table_schema = 'public' AND t.table_type = 'BASE TABLE' AND t.table_name <> 'alembic_version'
+WHERE t.table_schema = 'public' AND t.table_name <> ALL (
+    ARRAY['alembic_version', 'usage_log', 'usage_segments', 'usage_filters'])
 """

@@ -24,37 +24,43 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 def acknowledged_stored_once(records: Records, tally: Tally) -> None:
     """What a client was told is accepted is there, once, as it was sent; what is a duplicate is there too."""
-    stored = {
-        (row["seller_id"], row["source"], row["event_id"]): row for row in records.rows("metering", "usage_events")
-    }
+    stored: dict[tuple[str, str, str], Row] = {}
+    for row in records.rows("metering", "usage_events"):
+        identity = (row["seller_id"], row["source"], row["event_id"])
+        tally.check(identity not in stored, f"{row['source']} {row['event_id']} is stored twice")
+        stored[identity] = row
     accepted: Counter[tuple[str, str, str]] = Counter()
     for entry in records.entries:
-        if entry.outcome not in ("ACCEPTED", "DUPLICATE"):
+        if entry.outcome not in ("ACCEPTED", "UNMATCHED", "DUPLICATE"):
             continue
         identity = (entry.seller_id, entry.source, entry.id)
-        row = stored.get(identity)
-        tally.check(row is not None, f"{entry.source} {entry.id} was acknowledged and is gone")
-        if row is None or entry.outcome != "ACCEPTED":
+        found = stored.get(identity)
+        tally.check(found is not None, f"{entry.source} {entry.id} was acknowledged and is gone")
+        if found is None or entry.outcome == "DUPLICATE":
             continue
         accepted[identity] += 1
         sent = (entry.meter, EPOCH + timedelta(microseconds=entry.time_ns // 1_000), Fraction(entry.value))
-        kept = (row["meter"], row["time"], Fraction(row["value"]))
+        kept = (found["meter"], found["time"], Fraction(found["value"]))
         once = accepted[identity] == 1
         tally.check(kept == sent and once, f"{entry.source} {entry.id} was accepted as something else, or twice")
 
 
 def positions_account_for_events(records: Records, tally: Tally) -> None:
-    """Every ingest ends at the position that counts all usage events up to it."""
-    sizes = Counter((row["seller_id"], row["ingest_id"]) for row in records.rows("metering", "usage_events"))
-    reached: dict[str, int] = defaultdict(int)
-    for ingest in sorted(records.rows("metering", "ingests"), key=lambda row: row["position"]):
-        seller_id = ingest["seller_id"]
-        reached[seller_id] += sizes.pop((seller_id, ingest["id"]), 0)
-        tally.check(reached[seller_id] == ingest["position"], f"ingest {ingest['id']} of {seller_id}")
-    for seller_id, ingest_id in sizes:
-        tally.check(False, f"ingest {ingest_id} of {seller_id} is not on record")
-    for row in records.rows("metering", "positions"):
-        tally.check(reached[row["seller_id"]] == row["last"], f"{row['seller_id']} has {row['last']} positions")
+    """The usage events of a seller are numbered from 1 without a gap, and every one came with an ingest."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for row in records.rows("metering", "usage_events"):
+        found[row["seller_id"]].append(row["position"])
+    brought: dict[str, int] = defaultdict(int)
+    for ingest in records.rows("metering", "ingests"):
+        seller_id, position = ingest["seller_id"], ingest["position"]
+        tally.check(position <= len(found[seller_id]), f"ingest {ingest['id']} of {seller_id}")
+        brought[seller_id] = max(brought[seller_id], position)
+    told = {row["seller_id"]: row["last"] for row in records.rows("metering", "positions")}
+    for seller_id in sorted({*found, *told}):
+        positions = sorted(found[seller_id])
+        tally.check(positions == [*range(1, len(positions) + 1)], f"the positions of {seller_id} have gaps or repeats")
+        last = told.get(seller_id, 0)
+        tally.check(last == len(positions) == brought[seller_id], f"{seller_id} has {last} positions")
 
 
 def quantities_counted_anew(records: Records, tally: Tally) -> None:
@@ -115,11 +121,11 @@ def events_of_billed_periods_billed(records: Records, tally: Tally) -> None:
 
 
 def each_event_in_one_period(records: Records, tally: Tally) -> None:
-    """No usage event is counted in two periods of one item."""
+    """No usage event is counted in two periods of one item, unless it is to be counted in all that follow."""
     counting = Counting(records)
     spans: dict[tuple[str, str], dict[Span, Row]] = defaultdict(dict)
     for lines in lines_by_key(records).values():
-        if lines[0]["usage_digest"] is not None:
+        if lines[0]["usage_digest"] is not None and not counting.carries_over(lines[0]):
             spans[lines[0]["item_id"], lines[0]["price_id"]][span_of(lines[0])] = lines[0]
     for periods in spans.values():
         seen: Counter[tuple[str, str]] = Counter()

@@ -6,7 +6,19 @@ import asyncio
 import time
 from typing import Final
 
-from tools.check import announcements, billing, catalog, collection, coupons, decisions, hygiene, payers, rest, usage
+from tools.check import (
+    announcements,
+    billing,
+    catalog,
+    collection,
+    coupons,
+    decisions,
+    freezes,
+    hygiene,
+    payers,
+    rest,
+    usage,
+)
 from tools.check.records import Sources, read_records
 from tools.check.report import Invariant, Report, examine
 
@@ -15,6 +27,7 @@ INVARIANTS: Final[tuple[Invariant, ...]] = (
     *coupons.INVARIANTS,
     *catalog.INVARIANTS,
     *usage.INVARIANTS,
+    *freezes.INVARIANTS,
     *collection.INVARIANTS,
     *announcements.INVARIANTS,
     *decisions.INVARIANTS,

@@ -56,7 +56,8 @@ class Outgoing:
     async def _send(self, client: Client, rows: Sequence[UsageRow]) -> None:
         request = metering_service_pb2.IngestEventsRequest(events=[usage_event(row) for row in rows])
         answer = await client.metering.IngestEvents(request)
-        self.sent.accepted += answer.accepted_count
+        # Of a customer that was created a moment ago metering may not have heard: its usage counts all the same.
+        self.sent.accepted += answer.accepted_count + answer.unmatched_count
         self.sent.duplicate += answer.duplicate_count
         self.sent.rejected += answer.rejected_count
         for row, result in zip(rows, answer.results, strict=True):

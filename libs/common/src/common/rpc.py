@@ -11,7 +11,8 @@ import functools
 import hashlib
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar, get_type_hints
 
@@ -194,18 +195,39 @@ class IncomingCalls(grpc.aio.ServerInterceptor):
         handler = await continuation(details)
         if handler is None or method.startswith("/grpc."):
             return handler
-        assert handler.unary_unary is not None, "streams are not served yet"
         # Without a deserializer: gRPC's own would read requests of strangers, and answers garbage with UNKNOWN.
-        wrapped = grpc.unary_unary_rpc_method_handler(
-            self._around(method, handler.unary_unary, handler.request_deserializer),
-            response_serializer=handler.response_serializer,
-        )
+        parse, serialize = handler.request_deserializer, handler.response_serializer
+        if handler.stream_stream is not None:
+            wrapped = grpc.stream_stream_rpc_method_handler(
+                self._around_stream(method, handler.stream_stream, parse), response_serializer=serialize
+            )
+        else:
+            assert handler.unary_unary is not None, "streams of one side are not served yet"
+            wrapped = grpc.unary_unary_rpc_method_handler(
+                self._around(method, handler.unary_unary, parse), response_serializer=serialize
+            )
         self._wrapped[method] = wrapped
         return wrapped
 
-    def _around(self, method: str, behaviour: Any, parse: Any) -> Any:  # Any: grpc's behaviours are not typed
+    def _around_stream(self, method: str, behaviour: Any, parse: Any) -> Any:  # Any: as below
+        """A stream is one call: one token, one span, one log event. It ends with the first failure."""
+
+        async def answers(requests: AsyncIterator[bytes], context: Any) -> None:  # Any: see Method
+            async def parsed() -> AsyncIterator[Message]:
+                async for raw in requests:
+                    yield _parsed(parse, raw)
+
+            async with aclosing(behaviour(parsed(), context)) as responses:
+                async for each in responses:
+                    await context.write(each)
+
+        return self._around(method, answers, lambda requests: requests, named=behaviour)
+
+    def _around(  # Any: grpc's behaviours are not typed
+        self, method: str, behaviour: Any, parse: Any, *, named: Any = None
+    ) -> Any:
         name = method.rpartition("/")[2]
-        audience: Audience = getattr(behaviour, "audience", None) or audience_of(name)
+        audience: Audience = getattr(named or behaviour, "audience", None) or audience_of(name)
         span_name = method.lstrip("/")
         well = {"rpc.method": name, "rpc.response.status_code": "OK"}
 
@@ -239,6 +261,8 @@ class IncomingCalls(grpc.aio.ServerInterceptor):
                         )
                         if failure is not None or code != "OK" or self._telemetry.verbose:
                             self._log(method, code, caller, duration, failure)
+                        # It leads to this frame, and so to the request: neither would be freed before a collection.
+                        failure = None
             finally:
                 self.in_flight -= 1
             await _abort(context, status)

@@ -15,7 +15,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from types import ModuleType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import asyncpg
 import grpc.aio
@@ -60,6 +60,16 @@ Mount = Callable[[grpc.aio.Server], None]
 
 
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
+
+
+class Loop(Protocol):
+    """Something that goes on beside the calls."""
+
+    async def run(self) -> None:
+        """Go on until told to stop."""
+
+    def stop(self) -> None:
+        """Finish what is under way, then return from `run`."""
 
 
 class StoppedEarly(Exception):
@@ -110,6 +120,7 @@ class Service:
         self._package = ""
         self._handlers: Handlers = {}
         self._jobs: Sequence[Scheduled] = ()
+        self._loops: list[Loop] = []
         self._figures: dict[str, Select[int]] = {}
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self._stopping = asyncio.Event()
@@ -135,6 +146,10 @@ class Service:
 
     def schedule(self, jobs: Sequence[Scheduled]) -> None:
         self._jobs = jobs
+
+    def work(self, loop: Loop) -> None:
+        """Keep a loop of the service's own going for as long as it serves; a failure of it brings the service down."""
+        self._loops.append(loop)
 
     def watch(self, name: str, figure: Select[int]) -> None:
         """Show a figure of the service's own beside those of the chassis, as the gauge `saldo.<name>`."""
@@ -190,6 +205,7 @@ class Service:
                     relaying = group.create_task(relay.run(), name="relay")
                     consuming = group.create_task(consumers.run(), name="consumers")
                     working = group.create_task(jobs.run(), name="jobs")
+                    looping = [group.create_task(each.run(), name="loop") for each in self._loops]
                     monitor = group.create_task(self._monitor(operations), name="monitor")
                     self._ready()
                     try:
@@ -201,7 +217,9 @@ class Service:
                     # In the order of what they leave behind: what is announced last is published still.
                     consumers.stop()
                     jobs.stop()
-                    await self._end(consuming, working)
+                    for each in self._loops:
+                        each.stop()
+                    await self._end(consuming, working, *looping)
                     relay.stop()
                     await self._end(relaying)
                     monitor.cancel()

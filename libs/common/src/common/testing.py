@@ -199,7 +199,9 @@ class Suite:
 
     def raw_stub(self, stub: type[Any], service: str, *, token: str) -> Any:  # Any: as above
         """A client with any token, or with none."""
-        interceptors = [_WithToken(token)] if token else []
+        interceptors: list[grpc.aio.ClientInterceptor] = []
+        if token:
+            interceptors += [_WithToken(token), _StreamWithToken(token)]
         channel = grpc.aio.insecure_channel(self._addresses[service], interceptors=interceptors)
         self._stack.push_async_callback(channel.close)
         return stub(channel)
@@ -266,20 +268,46 @@ async def _live(service: Service, ready: asyncio.Event) -> None:
         await service.stopped()
 
 
-class _WithToken(grpc.aio.UnaryUnaryClientInterceptor):
+async def answered(
+    method: Any, request: Message, **options: Any
+) -> Any:  # Any: a method of a stub, what grpc lets one say, and what the method answers
+    """The answer, or the first one of a stream that is sent one request."""
+    if not isinstance(method, grpc.aio.StreamStreamMultiCallable):
+        return await method(request, **options)
+
+    async def requests() -> AsyncIterator[Message]:
+        yield request
+
+    async for each in method(requests(), **options):
+        return each
+    raise AssertionError("a stream ends with an answer or an error")
+
+
+class _Details:
+    """What is told with every call: the token, and how long it may take."""
+
     def __init__(self, token: str) -> None:
         self._token = token
 
+    def told(self, details: Any) -> Any:  # Any: grpc's details of a call
+        metadata = grpc.aio.Metadata(*(details.metadata or ()), ("authorization", f"Bearer {self._token}"))
+        return grpc.aio.ClientCallDetails(
+            details.method, details.timeout or 20, metadata, details.credentials, details.wait_for_ready
+        )
+
+
+class _WithToken(_Details, grpc.aio.UnaryUnaryClientInterceptor):
     async def intercept_unary_unary(
         self, continuation: Any, details: Any, request: Any
     ) -> Any:  # Any: grpc's signature
-        metadata = grpc.aio.Metadata(*(details.metadata or ()), ("authorization", f"Bearer {self._token}"))
-        return await continuation(
-            grpc.aio.ClientCallDetails(
-                details.method, details.timeout or 20, metadata, details.credentials, details.wait_for_ready
-            ),
-            request,
-        )
+        return await continuation(self.told(details), request)
+
+
+class _StreamWithToken(_Details, grpc.aio.StreamStreamClientInterceptor):
+    async def intercept_stream_stream(
+        self, continuation: Any, details: Any, requests: Any
+    ) -> Any:  # Any: grpc's signature
+        return await continuation(self.told(details), requests)
 
 
 class Refusal:

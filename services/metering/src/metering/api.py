@@ -2,49 +2,61 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from typing import Any, Final
 
-from common import ids, wire
+from common import clock, ids, telemetry, wire
+from common.caller import Caller
 from common.db import Database, Tx
 from common.errors import InvalidArgument
+from common.ids import SellerId
 from common.rpc import transactional
 from metering import store, usecases
-from metering.convert import (
-    NAME_LENGTH_MAX,
-    UNIT_LABEL_LENGTH_MAX,
+from metering.convert.answers import answer
+from metering.convert.ingest import Clock, sent_from_proto
+from metering.convert.meters import NAME_LENGTH_MAX, UNIT_LABEL_LENGTH_MAX, definition_from_proto, meter_to_proto
+from metering.convert.unmatched import unmatched_usage_to_proto
+from metering.convert.usages import (
     event_place,
     event_to_proto,
-    meter_to_proto,
     place_token,
-    reports_from_proto,
-    results_to_proto,
     usage_queries_from_proto,
     usage_query_from_proto,
     usage_to_proto,
 )
-from metering.domain.meter import Aggregation, MeterId, check_code, check_unique_dimension
+from metering.customers import Customers
+from metering.domain.meter import MeterId, check_code
+from metering.forwarding import Call, Forwarding
+from metering.log import Log
 from saldo.metering.v1 import meter_pb2, usage_event_pb2
 from saldo.metering.v1 import metering_service_pb2 as pb
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceServicer
 
+BATCHES_UNDER_WAY: Final = 16
+"""On one stream."""
+
 
 class MeteringApi(MeteringServiceServicer):
-    def __init__(self, database: Database, *, ahead_max: timedelta) -> None:
+    def __init__(self, database: Database, *, log: Log, forwarding: Forwarding, ahead_max: timedelta) -> None:
         self.database = database
+        self._log = log
+        self._forwarding = forwarding
         self._ahead_max = ahead_max
+        self._known: dict[SellerId, set[str]] = {}
+        self._customers = Customers(database)
 
     @transactional
     async def CreateMeter(self, request: pb.CreateMeterRequest, tx: Tx) -> meter_pb2.Meter:
-        aggregation = Aggregation[wire.enum_name(meter_pb2.Meter.Aggregation, request.aggregation, field="aggregation")]
         meter = await usecases.create_meter(
             tx,
             code=check_code(request.code),
             display_name=wire.text(request.display_name, field="display_name", max_length=NAME_LENGTH_MAX),
-            aggregation=aggregation,
+            definition=definition_from_proto(request),
             unit_label=wire.text(
                 request.unit_label, field="unit_label", max_length=UNIT_LABEL_LENGTH_MAX, required=False
             ),
-            unique_dimension=check_unique_dimension(request.unique_dimension, aggregation),
         )
         return meter_to_proto(meter)
 
@@ -65,10 +77,57 @@ class MeteringApi(MeteringServiceServicer):
             next_page_token=wire.encode_page_token(found[page.size - 1].id) if len(found) > page.size else "",
         )
 
-    @transactional
-    async def IngestEvents(self, request: pb.IngestEventsRequest, tx: Tx) -> pb.IngestEventsResponse:
-        results = await usecases.ingest_events(tx, reports_from_proto(request), ahead_max=self._ahead_max)
-        return results_to_proto(results)
+    async def IngestEvents(self, request: pb.IngestEventsRequest, context: object) -> pb.IngestEventsResponse:
+        return await self._ingest(request, Call.of(context))
+
+    async def StreamEvents(
+        self, requests: AsyncIterator[pb.StreamEventsRequest], context: object
+    ) -> AsyncIterator[pb.StreamEventsResponse]:
+        call = Call.of(context)
+        under_way: asyncio.Queue[asyncio.Task[pb.IngestEventsResponse] | None] = asyncio.Queue(BATCHES_UNDER_WAY)
+
+        async def read() -> None:
+            try:
+                async for request in requests:
+                    await under_way.put(asyncio.create_task(self._ingest(request.batch, call)))
+            finally:
+                await under_way.put(None)
+
+        reading = asyncio.create_task(read())
+        try:
+            while (batch := await under_way.get()) is not None:
+                yield pb.StreamEventsResponse(batch=await batch)
+            await reading
+        finally:
+            reading.cancel()
+            left: list[asyncio.Task[Any]] = [reading]  # Any: of the one nothing, of the others answers
+            while not under_way.empty():
+                batch = under_way.get_nowait()
+                if batch is not None:
+                    batch.cancel()
+                    left.append(batch)
+            # Whoever reads the requests ends before the call does.
+            await asyncio.gather(*left, return_exceptions=True)
+
+    async def _ingest(self, request: pb.IngestEventsRequest, call: Call) -> pb.IngestEventsResponse:
+        if (answered := await self._forwarding.answer(request, call)) is not None:
+            return answered
+        caller = call.caller
+        seller_id = SellerId(caller.seller_id)
+        sent = sent_from_proto(
+            request,
+            seller_id=seller_id,
+            clock=Clock(now=await self._now(caller), ahead_max=self._ahead_max),
+            traceparent=telemetry.traceparent(),
+        )
+        stored = await self._log.append(sent.batch, sent.asked)
+        return answer(
+            sent,
+            stored,
+            meters=await self._codes(caller, sent.meters),
+            strangers=await self._customers.unknown(caller, sent.customers),
+            exceptions_only=request.exceptions_only,
+        )
 
     @transactional
     async def QueryUsage(self, request: pb.QueryUsageRequest, tx: Tx) -> usage_event_pb2.Usage:
@@ -90,3 +149,27 @@ class MeteringApi(MeteringServiceServicer):
             events=[event_to_proto(event) for event in found[: page.size]],
             next_page_token=place_token(found[page.size - 1]) if len(found) > page.size else "",
         )
+
+    @transactional
+    async def ListUnmatchedUsage(self, request: pb.ListUnmatchedUsageRequest, tx: Tx) -> pb.ListUnmatchedUsageResponse:
+        page = wire.page(request, keys=2)
+        found, last = await store.list_unmatched(tx, after=page.after, limit=page.size)
+        return pb.ListUnmatchedUsageResponse(
+            unmatched_usages=[unmatched_usage_to_proto(each) for each in found],
+            next_page_token=wire.encode_page_token(*last) if last else "",
+        )
+
+    async def _now(self, caller: Caller) -> datetime:
+        """The time of a live seller is everybody's, and needs no question."""
+        if not ids.is_sandbox(caller.seller_id):
+            return clock.wall()
+        async with self.database.transaction(caller) as tx:
+            return tx.now
+
+    async def _codes(self, caller: Caller, asked: set[str]) -> set[str]:
+        """Those of the meters asked for that there are. None ever goes away, so what was found is remembered."""
+        known = self._known.setdefault(SellerId(caller.seller_id), set())
+        if not asked <= known:
+            async with self.database.transaction(caller) as tx:
+                known.update(await store.meters_by_code(tx, asked - known))
+        return known

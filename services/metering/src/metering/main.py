@@ -7,9 +7,15 @@ from datetime import timedelta
 from common.bus import Bus
 from common.service import Service
 from common.service import main as run
+from metering import store
 from metering.api import MeteringApi
+from metering.consumers import HANDLERS
+from metering.forwarding import Forwarding
+from metering.freezes_api import FreezesApi
+from metering.log import Log
+from metering.schedule import JOBS
 from metering.settings import Settings
-from saldo.metering.v1 import events_pb2, metering_service_pb2
+from saldo.metering.v1 import events_pb2, freeze_service_pb2, metering_service_pb2
 
 
 def main() -> None:
@@ -19,8 +25,28 @@ def main() -> None:
 def build(settings: Settings, *, bus: Bus | None = None) -> Service:
     service = Service("metering", settings, callers=("invoicing",), bus=bus)
     service.publish(events_pb2)
+
+    def address() -> str:
+        return settings.advertised_address or service.address
+
+    log = Log(service.database, leaf_rows=settings.leaf_rows, address=address, telemetry=service.telemetry)
+    forwarding = Forwarding(log, address=address, telemetry=service.telemetry)
+    service.on_close(forwarding.close)
     service.serve(
         metering_service_pb2.DESCRIPTOR.services_by_name["MeteringService"],
-        MeteringApi(service.database, ahead_max=timedelta(hours=settings.event_ahead_hours_max)),
+        MeteringApi(
+            service.database,
+            log=log,
+            forwarding=forwarding,
+            ahead_max=timedelta(hours=settings.event_ahead_hours_max),
+        ),
     )
+    service.serve(
+        freeze_service_pb2.DESCRIPTOR.services_by_name["FreezeService"],
+        FreezesApi(service.database),
+    )
+    service.work(log)
+    service.consume(HANDLERS)
+    service.schedule(JOBS)
+    service.watch("usage_events.unmatched", store.UNMATCHED_EVENTS)
     return service

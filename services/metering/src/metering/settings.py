@@ -14,3 +14,13 @@ class Settings(ServiceSettings):
         le=8_760,
         description="how far ahead of the seller's time a usage event may lie: senders' clocks differ",
     )
+    leaf_rows: int = Field(
+        default=1_000_000,
+        ge=1,
+        le=10_000_000,
+        description="how many usage events a part of the log has before the next one is begun and it gets its indexes",
+    )
+    advertised_address: str = Field(
+        default="",
+        description="host:port at which other replicas reach this one; the address listened on, unless told",
+    )

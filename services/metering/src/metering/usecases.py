@@ -4,27 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Final
 
+from common import ids
 from common.db import Tx
+from common.errors import InvalidArgument
 from metering import store
-from metering.convert import meter_to_proto
+from metering.convert.freezes import PREFIX, late_usage_to_proto
+from metering.convert.meters import meter_to_proto
 from metering.domain.errors import MeterNotFound
-from metering.domain.meter import Aggregation, Meter, MeterId
+from metering.domain.freeze import (
+    FrozenUsage,
+    FrozenUsageId,
+    LateUsage,
+    Verification,
+    check_freezable,
+    check_replaces,
+    freeze,
+)
+from metering.domain.meter import Definition, Meter, MeterId
 from metering.domain.usage import Usage, UsageQuery
-from metering.domain.usage_event import EventPlace, EventResult, Report, UsageEvent, first_of_each, settle
+from metering.domain.usage_event import EventPlace, UsageEvent
 from saldo.metering.v1 import events_pb2 as events
 
+LOOK_WAIT: Final = timedelta(minutes=5)
+"""Between looks for late usage: nobody corrects an invoice sooner, and each reads what was stored since."""
 
-async def create_meter(
-    tx: Tx, *, code: str, display_name: str, aggregation: Aggregation, unit_label: str, unique_dimension: str
-) -> Meter:
+
+async def create_meter(tx: Tx, *, code: str, display_name: str, definition: Definition, unit_label: str) -> Meter:
+    definition.check()
     meter = Meter(
         id=MeterId(tx.new_id("meter")),
         code=code,
         display_name=display_name,
-        aggregation=aggregation,
+        definition=definition,
         unit_label=unit_label,
-        unique_dimension=unique_dimension,
         revision=1,
         create_time=tx.now,
     )
@@ -33,25 +47,18 @@ async def create_meter(
     return meter
 
 
-async def ingest_events(tx: Tx, reports: Sequence[Report], *, ahead_max: timedelta) -> list[EventResult]:
-    """Store what can be stored, exactly once, and say of each report what became of it."""
-    meters = await store.meters_by_code(tx, {report.event.meter for report in reports if report.event})
-    judged = [report.judged(meters=meters, latest=tx.now + ahead_max) for report in reports]
-    accepted = await store.add_events(tx, first_of_each(judged))
-    # A good event that was not accepted has been before; of a faulty one it must be found out.
-    faulty = {report.identity for report in judged if report.fault and report.identity}
-    known = await store.known_events(tx, faulty - accepted)
-    return settle(judged, accepted=accepted, known=known)
-
-
 async def query_usages(tx: Tx, queries: Sequence[UsageQuery]) -> list[Usage]:
     """In the order asked, all from one snapshot of what was ingested."""
-    return await store.usages(tx, queries, meters=await _existing_meters(tx, queries))
+    meters = await _existing_meters(tx, queries)
+    if all(query.is_short and meters[query.meter].definition.is_summed for query in queries):
+        return await store.totals(tx, queries, [meters[query.meter].definition.aggregation for query in queries])
+    return await store.usages(tx, queries, meters=meters)
 
 
 async def list_events(tx: Tx, query: UsageQuery, *, after: EventPlace, limit: int) -> list[UsageEvent]:
-    await _existing_meters(tx, [query])
-    return await store.list_events(tx, query, after=after, limit=limit)
+    meters = await _existing_meters(tx, [query])
+    definition = meters[query.meter].definition
+    return await store.list_events(tx, query, definition=definition, after=after, limit=limit)
 
 
 async def _existing_meters(tx: Tx, queries: Sequence[UsageQuery]) -> dict[str, Meter]:
@@ -61,3 +68,58 @@ async def _existing_meters(tx: Tx, queries: Sequence[UsageQuery]) -> dict[str, M
     if missing := sorted(codes - meters.keys()):
         raise MeterNotFound(f"there is no meter {', '.join(missing)}", codes=",".join(missing))
     return meters
+
+
+async def freeze_usage(tx: Tx, query: UsageQuery, *, replaces: FrozenUsageId | None) -> FrozenUsage:
+    check_freezable(query, at=tx.now)
+    if replaces is not None:
+        check_replaces(query, await store.frozen_usage(tx, replaces))
+    meters = await _existing_meters(tx, [query])
+    await store.hold_looks(tx)
+    [usage] = await store.usages(tx, [query], meters=meters)
+    frozen = freeze(usage, frozen_id=FrozenUsageId(tx.new_id(PREFIX)), replaces=replaces, at=tx.now)
+    await store.add_frozen_usage(tx, frozen, counted_from=meters[query.meter].definition.counted(query.period).start)
+    return frozen
+
+
+async def late_usage(tx: Tx, frozen_id: FrozenUsageId) -> LateUsage:
+    [late] = await late_usages(tx, [await store.frozen_usage(tx, frozen_id)])
+    return late
+
+
+async def late_usages(tx: Tx, frozen: Sequence[FrozenUsage]) -> list[LateUsage]:
+    """What came too late for each, counted now."""
+    usages = await query_usages(tx, [each.usage_now() for each in frozen])
+    return [LateUsage(frozen=each, now=usage) for each, usage in zip(frozen, usages, strict=True)]
+
+
+async def verify_frozen_usage(tx: Tx, frozen_id: FrozenUsageId) -> Verification:
+    frozen = await store.frozen_usage(tx, frozen_id)
+    [counted] = await query_usages(tx, [frozen.query])
+    return Verification(digest=frozen.digest, frozen=frozen, counted=counted)
+
+
+async def verify_digest(tx: Tx, query: UsageQuery, *, digest: str) -> Verification:
+    [counted] = await query_usages(tx, [query])
+    if counted.through_position != query.through_position:
+        message = f"the last position is {counted.through_position}"
+        raise InvalidArgument(message, field="query.through_position")
+    return Verification(digest=digest, frozen=None, counted=counted)
+
+
+async def look_for_late_usage(tx: Tx, seller_id: str) -> None:
+    """Look through what was stored since the last time; a part of it, if it is much."""
+    before = await store.lock_look(tx)
+    reached = await store.look(tx, before)
+    wait = timedelta(0) if reached.position == before.position else LOOK_WAIT
+    await store.save_look(tx, reached, next_time=None if ids.is_sandbox(seller_id) else tx.now + wait)
+
+
+async def announce_late_usages(tx: Tx, frozen_ids: Sequence[str]) -> None:
+    overtaken = await store.lock_overtaken(tx, frozen_ids)
+    found = await late_usages(tx, await store.frozen_usages_by_id(tx, [each.frozen_id for each in overtaken]))
+    for each, late in zip(overtaken, found, strict=True):
+        # A meter may let fewer events through than have its code.
+        if late.event_count > each.announced_count:
+            await tx.emit(events.LateUsageDetected(late_usage=late_usage_to_proto(late)))
+    await store.save_announced(tx, [(late.frozen.id, late.now.through_position, late.event_count) for late in found])

@@ -6,7 +6,8 @@ import asyncio
 import random
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal
+from fractions import Fraction
 from typing import Any
 
 import grpc
@@ -38,6 +39,8 @@ async def meters(metering: Any) -> Sequence[str]:  # Any: grpc stubs are generat
                 display_name=aggregation,
                 aggregation=meter_pb2.Meter.Aggregation.Value(aggregation),
                 unique_dimension="device" if aggregation == "UNIQUE_COUNT" else "",
+                percentile=decimal_pb2.Decimal(value="87.5") if aggregation == "PERCENTILE" else None,
+                bucket=meter_pb2.Meter.HOUR if aggregation == "SUM_OF_MAX" else meter_pb2.Meter.BUCKET_UNSPECIFIED,
             )
         )
     return [aggregation.lower() for aggregation in AGGREGATIONS]
@@ -278,22 +281,43 @@ async def test_every_answer_is_what_a_plain_recount_comes_to(metering: Any, mete
         events = await listed(metering, each)
         counted += len(events)
         assert found.event_count == len(events)
-        assert Decimal(found.quantity.value) == recount(each.meter, events)
+        assert Decimal(found.quantity.value) == recount(
+            each.meter, events, wire.parse_interval(each.period, field="period")
+        )
         assert [value.value for value in found.values] == [one.value.value for one in events if each.with_values]
         apart: dict[tuple[str, ...], list[usage_event_pb2.UsageEvent]] = {}
         for one in events:
             if each.group_by:
                 apart.setdefault(tuple(one.dimensions.get(name, "") for name in each.group_by), []).append(one)
         assert [(tuple(group.values), Decimal(group.quantity.value), group.event_count) for group in found.groups] == [
-            (values, recount(each.meter, members), len(members)) for values, members in sorted(apart.items())
+            (values, recount(each.meter, members, wire.parse_interval(each.period, field="period")), len(members))
+            for values, members in sorted(apart.items())
         ]
     assert counted > len(sent), "hardly anything was compared"
 
 
-def recount(aggregation: str, events: Sequence[usage_event_pb2.UsageEvent]) -> Decimal:
+def recount(aggregation: str, events: Sequence[usage_event_pb2.UsageEvent], period: Period) -> Decimal:
     """The contract's definitions of the aggregations, over events in any order."""
     values = [Decimal(each.value.value) for each in events]
     match aggregation:
+        case "min":
+            return min(values, default=Decimal(0))
+        case "average":
+            return quotient(sum(map(Fraction, values)), len(values)) if values else Decimal(0)
+        case "weighted_sum":
+            ends = period.end.timestamp()
+            held = sum(
+                Fraction(value) * (int(ends) - each.time.seconds) for value, each in zip(values, events, strict=True)
+            )
+            return quotient(held, int((period.end - period.start).total_seconds()))
+        case "percentile":
+            return sorted(values)[-(-len(values) * 875 // 1000) - 1] if values else Decimal(0)
+        case "sum_of_max":
+            hours: dict[int, Decimal] = {}
+            for value, each in zip(values, events, strict=True):
+                hour = each.time.seconds // 3600
+                hours[hour] = max(hours.get(hour, value), value)
+            return sum(hours.values(), Decimal(0))
         case "sum":
             return sum(values, Decimal(0))
         case "count":
@@ -306,6 +330,13 @@ def recount(aggregation: str, events: Sequence[usage_event_pb2.UsageEvent]) -> D
         case "unique_count":
             return Decimal(len({each.dimensions["device"] for each in events if "device" in each.dimensions}))
     raise AssertionError(f"no aggregation {aggregation}")
+
+
+def quotient(dividend: Fraction | int, divisor: int) -> Decimal:
+    """At 12 decimals, halves away from zero."""
+    scaled = abs(Fraction(dividend)) / divisor * 10**12
+    whole = int(scaled + Fraction(1, 2))
+    return Decimal(whole if dividend >= 0 else -whole).scaleb(-12, Context(prec=100))
 
 
 async def listed(metering: Any, asked: pb.UsageQuery) -> list[usage_event_pb2.UsageEvent]:  # Any: a stub

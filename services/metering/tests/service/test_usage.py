@@ -206,7 +206,6 @@ BAD = [
     (event("a", customer=""), "INVALID_ARGUMENT", "customer"),
     (event("a", customer="line\nbreak"), "INVALID_ARGUMENT", "customer"),
     (event("a", meter="Not A Code"), "INVALID_ARGUMENT", "meter"),
-    (event("a", meter="gas"), "UNKNOWN_METER", "meter"),
     (event("a", time=None), "INVALID_ARGUMENT", "time"),
     (event("a", time=wire.timestamp(SANDBOX_START + 25 * HOUR)), "EVENT_IN_FUTURE", "time"),
     (event("a", "many"), "INVALID_ARGUMENT", "value"),
@@ -228,7 +227,7 @@ async def test_a_bad_event_harms_no_other(metering: Any, kwh: meter_pb2.Meter) -
     answer = await metering.IngestEvents(batch(event("good-1", "1"), *bad, event("good-2", "2")))
     assert outcomes(answer) == [ACCEPTED, *[REJECTED] * len(BAD), ACCEPTED]
     told = [(result.id, result.reason, result.field) for result in answer.results[1:-1]]
-    assert told == [(each.id, reason, field) for each, reason, field in BAD]
+    assert told == [(each.id[:128], reason, field) for each, reason, field in BAD]
     assert all(result.message for result in answer.results[1:-1])
     assert (await usage(metering)).quantity.value == "3"
     repaired = await metering.IngestEvents(batch(event("a", "4")))
@@ -463,10 +462,14 @@ async def test_a_sender_that_repeats_until_answered_is_counted_once(
     unanswered = 0
 
     async def send(n: int) -> None:
+        for part in range(10):
+            await answered(batch(*(event(f"{n}-{part}-{k}", "0.5") for k in range(10))))
+
+    async def answered(request: pb.IngestEventsRequest) -> None:
         nonlocal unanswered
         for _ in range(200):
             try:
-                await metering.IngestEvents(batch(*(event(f"{n}-{k}", "0.5") for k in range(50))))
+                await metering.IngestEvents(request)
                 return
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
@@ -477,14 +480,14 @@ async def test_a_sender_that_repeats_until_answered_is_counted_once(
 
     async with asyncio.TaskGroup() as group:
         senders = [group.create_task(send(n)) for n in range(20)]
-        for _ in range(100):
+        for _ in range(400):
             await cut_connections(suite)
             await asyncio.sleep(0.005)
             if all(sender.done() for sender in senders):
                 break
     assert unanswered, "no connection was cut while it mattered"
     found = await usage(metering)
-    assert (found.quantity.value, found.event_count, found.through_position) == ("500", 1000, 1000)
+    assert (found.quantity.value, found.event_count, found.through_position) == ("1000", 2000, 2000)
     assert found.digest == digest(await rows(suite))
 
 
@@ -493,7 +496,7 @@ async def cut_connections(suite: Suite) -> None:
     try:
         await admin.fetch(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = $1 AND state = 'active' AND application_name = 'metering'",
+            " WHERE datname = $1 AND state <> 'idle' AND application_name LIKE 'metering%'",
             suite.urls["metering"].rpartition("/")[2],
         )
     finally:

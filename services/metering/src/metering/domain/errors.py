@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from common.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from common.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+)
 
 
 class MeterCodeTaken(AlreadyExists):
@@ -14,7 +21,11 @@ class MeterNotFound(NotFound):
 
 
 class UnknownMeter(InvalidArgument):
-    """A usage event names a meter that the seller does not have. Create it, then send the event again."""
+    """A usage event names a meter that the seller does not have. It is kept, and counts once there is one."""
+
+
+class UnknownCustomer(InvalidArgument):
+    """As far as metering has heard, no customer is called as a usage event says. It is kept, and counts once one is."""
 
 
 class EventInFuture(InvalidArgument):
@@ -25,5 +36,29 @@ class TooManyGroups(FailedPrecondition):
     """There are more combinations of values than one usage can tell: ask by fewer dimensions, or for less time."""
 
 
+class TooManyWindows(FailedPrecondition):
+    """There are more windows, or days of buckets, than one answer can tell: ask for longer ones, or for less time."""
+
+
 class TooManyValues(FailedPrecondition):
     """There are more usage events than one usage can tell the values of: ask for less time."""
+
+
+class FrozenUsageNotFound(NotFound):
+    """The seller has no such frozen usage."""
+
+
+class FrozenUsageReplaced(FailedPrecondition):
+    """Another frozen usage has taken the place of this one: replace that one."""
+
+
+class PeriodNotEnded(FailedPrecondition):
+    """The period is not over: usage that is still to come would be late."""
+
+
+class IngestOverloaded(ResourceExhausted):
+    """More usage events are waiting than can soon be stored."""
+
+
+class IngestMoving(Unavailable):
+    """Who stores usage events is changing. What was sent may have been stored or not: send the same again."""

@@ -5,13 +5,20 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from enum import Enum
 from typing import Final, NewType
 
 from common.errors import InvalidArgument
+from common.period import EARLIEST, Period
 from metering.domain.dimension import check_dimension
+from metering.domain.expression import Expression, parse
+from metering.domain.filter import EVERYTHING, EventFilter
+from metering.domain.window import Window
 
 MeterId = NewType("MeterId", str)
+
+PERCENTILE_MAX: Final = 100
 
 _CODE: Final = re.compile(r"[a-z0-9_-]{1,64}")
 
@@ -24,6 +31,74 @@ class Aggregation(Enum):
     MAX = "MAX"
     LATEST = "LATEST"
     UNIQUE_COUNT = "UNIQUE_COUNT"
+    MIN = "MIN"
+    AVERAGE = "AVERAGE"
+    WEIGHTED_SUM = "WEIGHTED_SUM"
+    PERCENTILE = "PERCENTILE"
+    SUM_OF_MAX = "SUM_OF_MAX"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bucket:
+    """Of which SUM_OF_MAX takes the largest value."""
+
+    length: Window
+    time_zone: str
+
+
+SUMMED: Final = frozenset({Aggregation.SUM, Aggregation.COUNT, Aggregation.MIN, Aggregation.MAX})
+"""What is kept of whole days."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """How a meter counts, in full. What an aggregation would ignore is refused: somebody relied on it."""
+
+    aggregation: Aggregation
+    unique_dimension: str = ""
+    """Whose different values UNIQUE_COUNT counts; empty for any other aggregation."""
+    percentile: Decimal | None = None
+    carries_over: bool = False
+    """Counts the usage events before the period too."""
+    bucket: Bucket | None = None
+    filter: EventFilter = EVERYTHING
+    value_expression: str = ""
+    """What a usage event counts for; empty for its value."""
+
+    def check(self) -> None:
+        check_unique_dimension(self.unique_dimension, self.aggregation)
+        self._check_percentile()
+        if self.carries_over and self.aggregation not in _CARRYING:
+            raise InvalidArgument("must be false: only SUM, LATEST and WEIGHTED_SUM carry over", field="carries_over")
+        if (self.bucket is None) == (self.aggregation is Aggregation.SUM_OF_MAX):
+            needed = "HOUR or DAY" if self.bucket is None else "absent unless the aggregation is SUM_OF_MAX"
+            raise InvalidArgument(f"must be {needed}", field="bucket")
+        self.filter.check(field="filter")
+        if self.value_expression and self.aggregation in _NOT_LOOKING_AT_VALUES:
+            raise InvalidArgument(f"must be empty: {self.aggregation.name} looks at no value", field="value_expression")
+        if self.value_expression:
+            parse(self.value_expression)
+
+    @property
+    def is_summed(self) -> bool:
+        """Whether a quantity can be put together of those of days."""
+        more = self.carries_over or self.bucket or self.value_expression
+        return self.aggregation in SUMMED and not more and self.filter == EVERYTHING
+
+    @property
+    def expression(self) -> Expression | None:
+        return parse(self.value_expression) if self.value_expression else None
+
+    def counted(self, period: Period) -> Period:
+        """When the usage events happened that are counted in a period."""
+        return Period(EARLIEST, period.end) if self.carries_over else period
+
+    def _check_percentile(self) -> None:
+        if self.aggregation is not Aggregation.PERCENTILE:
+            if self.percentile is not None:
+                raise InvalidArgument("must be absent unless the aggregation is PERCENTILE", field="percentile")
+        elif self.percentile is None or not 0 < self.percentile <= PERCENTILE_MAX:
+            raise InvalidArgument(f"must be greater than 0 and at most {PERCENTILE_MAX}", field="percentile")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +108,8 @@ class Meter:
     id: MeterId
     code: str
     display_name: str
-    aggregation: Aggregation
+    definition: Definition
     unit_label: str
-    unique_dimension: str
-    """Whose different values UNIQUE_COUNT counts; empty for any other aggregation."""
     revision: int
     create_time: datetime
 
@@ -54,3 +127,7 @@ def check_unique_dimension(name: str, aggregation: Aggregation) -> str:
     elif name:
         raise InvalidArgument("must be empty unless the aggregation is UNIQUE_COUNT", field="unique_dimension")
     return name
+
+
+_CARRYING: Final = frozenset({Aggregation.SUM, Aggregation.LATEST, Aggregation.WEIGHTED_SUM})
+_NOT_LOOKING_AT_VALUES: Final = frozenset({Aggregation.COUNT, Aggregation.UNIQUE_COUNT})

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from common.period import Period
+from metering.domain.filter import EVERYTHING, EventFilter
+from metering.domain.window import Window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +21,20 @@ class UsageQuery:
     """What else the customer is called."""
     group_by: tuple[str, ...] = ()
     with_values: bool = False
+    without_proof: bool = False
+    filter: EventFilter = EVERYTHING
+    """Beside that of the meter."""
+    window: Window | None = None
+    time_zone: str = ""
+    """Whose calendar the windows are of."""
+    through_position: int | None = None
+    """What was ingested later is not considered; None for considering all."""
+
+    @property
+    def is_short(self) -> bool:
+        """Whether nothing is asked for but the quantity."""
+        more = self.group_by or self.with_values or self.window or self.through_position is not None
+        return self.without_proof and not more and self.filter == EVERYTHING
 
     @property
     def customers(self) -> list[str]:
@@ -37,15 +53,27 @@ class UsageGroup:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UsageWindow:
+    """The usage of one window."""
+
+    window: Period
+    """Whole, though only what lies in the period asked for is counted."""
+    quantity: Decimal
+    event_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     query: UsageQuery
     quantity: Decimal
     event_count: int
     digest: str
     through_position: int
-    """How many usage events of the seller had been accepted, in all, when these were counted."""
+    """How many usage events of the seller had been accepted, in all, when these were counted; or were to be counted."""
     traceparents: tuple[str, ...]
     groups: tuple[UsageGroup, ...]
     """In order of their values; only if asked for."""
     values: tuple[Decimal, ...]
     """Of every event, in order of time, source and id; only if asked for."""
+    windows: tuple[UsageWindow, ...]
+    """Without gaps, in order of time; only if asked for."""

@@ -1,16 +1,19 @@
-"""Knows what becomes of the usage events of a batch: each is judged on its own, and none harms another."""
+"""Knows what a usage event says, and what one must not say."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from enum import Enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from common.errors import InvalidArgument
-from metering.domain.errors import EventInFuture, UnknownMeter
+from metering.domain.errors import EventInFuture
+
+KEY_LENGTH_MAX: Final = 128
+VALUE_DIGITS_MAX: Final = 26
+"""Before the decimal point; 12 decimals more make the 38 digits that every database can hold."""
 
 
 class Identity(NamedTuple):
@@ -40,68 +43,15 @@ class EventPlace:
     identity: Identity
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """One event of a batch as it came: the usage event, or what is wrong with it."""
-
-    sent_id: str
-    identity: Identity | None
-    """None when what was sent cannot identify anything."""
-    event: UsageEvent | None = None
-    fault: InvalidArgument | None = None
-
-    def judged(self, *, meters: Collection[str], latest: datetime) -> Report:
-        """The report, at fault if it names none of the meters or happens after `latest`."""
-        if self.event is None:
-            return self
-        if self.event.meter not in meters:
-            fault: InvalidArgument = UnknownMeter(f"there is no meter {self.event.meter}", field="meter")
-        elif self.event.time > latest:
-            fault = EventInFuture(f"must not be after {latest.isoformat()}", field="time")
-        else:
-            return self
-        return replace(self, event=None, fault=fault)
+def check_value(value: Decimal) -> Decimal:
+    # Compared as it is: abs() would round it to 28 digits.
+    if not -_VALUE_END < value < _VALUE_END:
+        raise InvalidArgument(f"must have at most {VALUE_DIGITS_MAX} digits before the decimals", field="value")
+    return value
 
 
-class Outcome(Enum):
-    ACCEPTED = "ACCEPTED"
-    DUPLICATE = "DUPLICATE"
-    REJECTED = "REJECTED"
+def in_future(latest: datetime) -> EventInFuture:
+    return EventInFuture(f"must not be after {latest.isoformat()}", field="time")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventResult:
-    id: str
-    outcome: Outcome
-    fault: InvalidArgument | None = None
-    """Only of a rejected one."""
-
-
-def first_of_each(reports: Iterable[Report]) -> list[UsageEvent]:
-    """The usage events that can be stored; of several with one identity the first."""
-    firsts: dict[Identity, UsageEvent] = {}
-    for report in reports:
-        if report.event is not None:
-            firsts.setdefault(report.event.identity, report.event)
-    return list(firsts.values())
-
-
-def settle(
-    reports: Sequence[Report], *, accepted: Collection[Identity], known: Collection[Identity]
-) -> list[EventResult]:
-    """What to answer, in order: `accepted` were stored now, `known` had been before.
-
-    A repeat is a duplicate whatever else it says: its sender only needs to know that the first one counts.
-    """
-    results = []
-    seen = set(known)
-    for report in reports:
-        event, identity = report.event, report.identity
-        if event is not None and event.identity in accepted and event.identity not in seen:
-            seen.add(event.identity)
-            results.append(EventResult(id=report.sent_id, outcome=Outcome.ACCEPTED))
-        elif event is not None or identity in seen:
-            results.append(EventResult(id=report.sent_id, outcome=Outcome.DUPLICATE))
-        else:
-            results.append(EventResult(id=report.sent_id, outcome=Outcome.REJECTED, fault=report.fault))
-    return results
+_VALUE_END: Final = Decimal(10) ** VALUE_DIGITS_MAX

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, null, select
 from sqlalchemy.dialects.postgresql import insert
 
 from common.db import Tx
 from metering.domain.errors import MeterCodeTaken, MeterNotFound
-from metering.domain.meter import Aggregation, Meter, MeterId
+from metering.domain.filter import DimensionMatch, EventFilter
+from metering.domain.meter import Aggregation, Bucket, Definition, Meter, MeterId
+from metering.domain.window import Window
 from metering.store.tables import meters
 
 
@@ -22,9 +24,8 @@ async def add_meter(tx: Tx, meter: Meter) -> None:
             id=meter.id,
             code=meter.code,
             display_name=meter.display_name,
-            aggregation=meter.aggregation.name,
             unit_label=meter.unit_label,
-            unique_dimension=meter.unique_dimension,
+            **_columns(meter.definition),
             revision=meter.revision,
             create_time=meter.create_time,
         )
@@ -67,9 +68,46 @@ def _meter(row: Row[Any]) -> Meter:  # Any: a row of `meters`
         id=MeterId(row.id),
         code=row.code,
         display_name=row.display_name,
-        aggregation=Aggregation[row.aggregation],
+        definition=Definition(
+            aggregation=Aggregation[row.aggregation],
+            unique_dimension=row.unique_dimension,
+            percentile=row.percentile,
+            carries_over=row.carries_over,
+            bucket=Bucket(length=Window[row.bucket], time_zone=row.time_zone) if row.bucket else None,
+            filter=_filter(row.filter or {}),
+            value_expression=row.value_expression,
+        ),
         unit_label=row.unit_label,
-        unique_dimension=row.unique_dimension,
         revision=row.revision,
         create_time=row.create_time,
     )
+
+
+def _columns(definition: Definition) -> dict[str, object]:
+    bucket, only = definition.bucket, definition.filter
+    told = {"match": _plain(only.match), "exclude": [_plain(exclusion) for exclusion in only.exclude]}
+    return {
+        "aggregation": definition.aggregation.name,
+        "unique_dimension": definition.unique_dimension,
+        "percentile": definition.percentile,
+        "carries_over": definition.carries_over,
+        "bucket": bucket.length.name if bucket else "",
+        "time_zone": bucket.time_zone if bucket else "",
+        "filter": told if only else null(),
+        "value_expression": definition.value_expression,
+    }
+
+
+def _plain(matches: Iterable[DimensionMatch]) -> list[object]:
+    return [{"dimension": match.dimension, "values": match.values} for match in matches]
+
+
+def _filter(told: Mapping[str, Any]) -> EventFilter:  # Any: as it was written to `filter`
+    return EventFilter(
+        match=_matches(told.get("match", ())),
+        exclude=tuple(_matches(exclusion) for exclusion in told.get("exclude", ())),
+    )
+
+
+def _matches(told: Iterable[Mapping[str, Any]]) -> tuple[DimensionMatch, ...]:  # Any: as above
+    return tuple(DimensionMatch(dimension=each["dimension"], values=tuple(each["values"])) for each in told)

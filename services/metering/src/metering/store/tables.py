@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
+    Boolean,
     Column,
+    Date,
     Index,
+    Integer,
+    LargeBinary,
     MetaData,
     Numeric,
     Table,
     Text,
     UniqueConstraint,
+    Uuid,
+    false,
+    not_,
 )
 from sqlalchemy import (
     Identity as IdentityColumn,
@@ -32,27 +40,139 @@ meters = Table(
     Column("aggregation", Text, nullable=False),
     Column("unit_label", Text, nullable=False),
     Column("unique_dimension", Text, nullable=False, server_default=""),
+    Column("percentile", Numeric),
+    Column("carries_over", Boolean, nullable=False, server_default=false()),
+    Column("bucket", Text, nullable=False, server_default=""),
+    Column("time_zone", Text, nullable=False, server_default=""),
+    Column("filter", JSONB),
+    Column("value_expression", Text, nullable=False, server_default=""),
     Column("revision", BigInteger, nullable=False),
     Column("create_time", Instant, nullable=False),
     UniqueConstraint("seller_id", "code", name="meters_code"),
 )
 
-usage_events = Table(
-    "usage_events",
+EVERYBODYS = "*"
+"""Whose the rows are that belong to no seller: only the loops of the service see them."""
+
+shards = Table(
+    "shards",
     metadata,
-    Column("seller_id", Text, primary_key=True),
-    Column("source", ByteOrder, primary_key=True),
-    Column("event_id", ByteOrder, primary_key=True),
-    Column("customer", Text, nullable=False),
+    Column("seller_id", Text, nullable=False, server_default=EVERYBODYS),
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", BigInteger, nullable=False, server_default="0"),
+    Column("address", Text, nullable=False, server_default=""),
+    comment="the parts of the log, and how often each has changed its owner",
+)
+
+seeds = Table(
+    "seeds",
+    metadata,
+    Column("seller_id", Text, nullable=False, server_default=EVERYBODYS),
+    Column("seed", Numeric, nullable=False),
+    comment="the number by which identities become keys: one, drawn once",
+)
+
+usage_leaves = Table(
+    "usage_leaves",
+    metadata,
+    Column("seller_id", Text, nullable=False, server_default=EVERYBODYS),
+    Column("leaf", Integer, IdentityColumn(), primary_key=True),
+    Column("shard", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("row_count", BigInteger, nullable=False, server_default="0"),
+    Column("start_time", Instant),
+    Column("end_time", Instant, comment="of the latest event in it; known once it is sealed"),
+    Column("generation", Integer),
+    Column("is_summed", Boolean, nullable=False, server_default="false"),
+    comment="the parts of the log by age, each a table of its own",
+)
+
+usage_segments = Table(
+    "usage_segments",
+    metadata,
+    Column("seller_id", Text, nullable=False, server_default=EVERYBODYS),
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("leaf", Integer, nullable=False),
+    Column("keys", LargeBinary, nullable=False),
+    comment="the keys of each commit, until a filter has them",
+)
+
+usage_filters = Table(
+    "usage_filters",
+    metadata,
+    Column("seller_id", Text, nullable=False, server_default=EVERYBODYS),
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("piece", Integer, primary_key=True, autoincrement=False),
+    Column("bits", LargeBinary, nullable=False),
+    comment="which keys the leaves of a generation may have",
+)
+
+usage_streams = Table(
+    "usage_streams",
+    metadata,
+    Column("seller_id", Text, nullable=False),
+    Column("stream", BigInteger, IdentityColumn(), primary_key=True),
     Column("meter", Text, nullable=False),
+    Column("customer", Text, nullable=False),
+    Column(
+        "customer_known",
+        Boolean,
+        nullable=False,
+        server_default=false(),
+        comment="true only if some customer is called so; may be false though one is: then customer_names says",
+    ),
+    UniqueConstraint("seller_id", "meter", "customer", name="usage_streams_names"),
+    comment="meter and customer as senders name them: a number for each pair",
+)
+
+Index(
+    "usage_streams_unknown",
+    usage_streams.c.seller_id,
+    usage_streams.c.meter,
+    usage_streams.c.customer,
+    postgresql_where=not_(usage_streams.c.customer_known),
+)
+
+usage_days = Table(
+    "usage_days",
+    metadata,
+    Column("seller_id", Text, nullable=False),
+    Column("stream", BigInteger, primary_key=True, autoincrement=False),
+    Column("day", Date, primary_key=True),
+    Column("event_count", BigInteger, nullable=False),
+    Column("value_sum", Numeric, nullable=False),
+    Column("value_min", Numeric, nullable=False),
+    Column("value_max", Numeric, nullable=False),
+    comment="what the leaves that are summed come to, by days of UTC",
+)
+
+usage_sources = Table(
+    "usage_sources",
+    metadata,
+    Column("seller_id", Text, nullable=False),
+    Column("number", Integer, IdentityColumn(), primary_key=True),
+    Column("source", ByteOrder, nullable=False),
+    UniqueConstraint("seller_id", "source", name="usage_sources_names"),
+    comment="what sends usage events: a number for each",
+)
+
+usage_log = Table(
+    "usage_log",
+    metadata,
+    Column("seller_id", Text, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("stream", BigInteger, nullable=False),
+    Column("source", Integer, nullable=False),
     Column("time", Instant, nullable=False),
+    Column("key", Uuid, nullable=False),
     Column("value", Numeric, nullable=False),
-    # Written by the very statement that writes the ingest: a foreign key would only be checked once per row.
-    Column("ingest_id", BigInteger, nullable=False),
     # NULL when the usage event names none: as most do, and then it costs a bit of the row.
     Column("dimensions", JSONB),
-    Index("usage_events_usage", "seller_id", "meter", "customer", "time"),
-    comment="every report of use that was accepted, for ever",
+    Column("event_id", ByteOrder, nullable=False),
+    Column("leaf", Integer, nullable=False),
+    comment="every report of use that was accepted, for ever; written to its leaves directly",
 )
 
 ingests = Table(
@@ -72,5 +192,94 @@ positions = Table(
     metadata,
     Column("seller_id", Text, primary_key=True),
     Column("last", BigInteger, nullable=False),
+    Column("shard", Integer, nullable=False, server_default="0"),
     comment="how many usage events each seller has had accepted",
+)
+
+customers = Table(
+    "customers",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    comment="the customers that were heard of, each with the last of its changes",
+)
+
+customer_names = Table(
+    "customer_names",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("customer_id", Text, primary_key=True),
+    Index("customer_names_customer", "seller_id", "customer_id"),
+    comment="what usage may call customers; only to report what names nobody",
+)
+
+sellers_with_customers = Table(
+    "sellers_with_customers",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    comment="the sellers of whom a customer was heard of",
+)
+
+usage_freezes = Table(
+    "usage_freezes",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("customer_id", Text, nullable=False),
+    Column("external_id", Text, nullable=False),
+    Column("names", ARRAY(Text), nullable=False),
+    Column("meter", Text, nullable=False),
+    Column("start_time", Instant, nullable=False),
+    Column("end_time", Instant, nullable=False),
+    Column("counted_from", Instant, nullable=False, comment="before start_time if the meter looks further back"),
+    Column("quantity", Numeric, nullable=False),
+    Column("event_count", BigInteger, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("through_position", BigInteger, nullable=False),
+    Column("replaces", Text, comment="the frozen usage that this one takes the place of"),
+    Column("create_time", Instant, nullable=False),
+    UniqueConstraint("seller_id", "replaces", name="usage_freezes_replaces"),
+    Index("usage_freezes_customer", "seller_id", "customer_id", "id"),
+    Index("usage_freezes_end", "seller_id", "end_time"),
+    comment="usages as they were counted once, for ever",
+)
+
+usage_freeze_names = Table(
+    "usage_freeze_names",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("meter", Text, primary_key=True),
+    Column("customer", Text, primary_key=True),
+    Column("freeze_id", Text, primary_key=True),
+    comment="by what usage events name them, the frozen usages that they may be late for",
+)
+
+late_looks = Table(
+    "late_looks",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("leaf", Integer, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    # NULL in a sandbox, whose time may stand still: there is looked at once.
+    Column("next_time", Instant),
+    comment="how far each seller's log is looked through for late usage: before the leaf, and to the position",
+)
+
+late_usages = Table(
+    "late_usages",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("freeze_id", Text, primary_key=True),
+    Column("position", BigInteger, nullable=False, comment="of the last usage event that was found to be late"),
+    Column("announced_position", BigInteger, nullable=False, server_default="0"),
+    Column("announced_count", BigInteger, nullable=False, server_default="0"),
+    comment="the frozen usages, not replaced, for which something came too late",
+)
+
+Index(
+    "late_usages_due",
+    late_usages.c.position,
+    postgresql_where=late_usages.c.position > late_usages.c.announced_position,
 )

@@ -1,188 +1,186 @@
-"""Knows how stored usage events become usages: quantity, groups, values and their proof, of one snapshot."""
+"""Knows how stored usage events become usages: quantity, groups, windows, values and their proof, of one snapshot."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final, Self
 
 import asyncpg
 
 from common.db import Tx
+from common.period import Period
 from metering.domain.dimension import GROUP_BY_MAX
 from metering.domain.errors import TooManyGroups, TooManyValues
 from metering.domain.meter import Aggregation, Meter
-from metering.domain.usage import Usage, UsageGroup, UsageQuery
+from metering.domain.quantity import NO_EVENTS, Sums, quantity, window_quantities
+from metering.domain.usage import Usage, UsageGroup, UsageQuery, UsageWindow
+from metering.domain.window import WINDOWS_MAX, Grid, Place, grid, too_many_windows
+from metering.store.expressions import expression_sql
+from metering.store.filters import filter_path
+from metering.store.usage_sql import GROUPS_MAX, PLAIN_USAGES, VALUES_MAX, usages_sql
 
 TRACEPARENTS_MAX: Final = 4
-GROUPS_MAX: Final = 10_000
-VALUES_MAX: Final = 10_000
+POSITION_MAX: Final = 2**63 - 1
 SEPARATOR: Final = "\x1f"
 """No key contains it: control characters are refused."""
 
 
 async def usages(tx: Tx, queries: Sequence[UsageQuery], *, meters: Mapping[str, Meter]) -> list[Usage]:
     """All of them in one statement: quantity, digest and position are of one snapshot."""
+    questions = [_Question.of(query, meters[query.meter]) for query in queries]
+    windows = _windows(questions)
     asked = [
         tx.seller_id,
         TRACEPARENTS_MAX,
         [SEPARATOR.join(query.customers) for query in queries],
         [query.meter for query in queries],
-        [query.period.start for query in queries],
-        [query.period.end for query in queries],
-        [meters[query.meter].aggregation.name for query in queries],
+        [question.counted.start for question in questions],
+        [question.counted.end for question in questions],
+        [question.meter.definition.aggregation.name for question in questions],
+        [POSITION_MAX if query.through_position is None else query.through_position for query in queries],
     ]
-    if all(_is_plain(query, meters[query.meter].aggregation) for query in queries):
-        rows = await tx.driver.fetch(_PLAIN_USAGES, *asked)
+    if all(question.is_plain for question in questions):
+        rows = await tx.driver.fetch(PLAIN_USAGES, *asked)
     else:
-        group_bys = [(*query.group_by, *[None] * GROUP_BY_MAX)[:GROUP_BY_MAX] for query in queries]
-        rows = await tx.driver.fetch(
-            _USAGES,
-            *asked,
-            [meters[query.meter].unique_dimension for query in queries],
-            [first for first, _ in group_bys],
-            [second for _, second in group_bys],
-            [query.with_values for query in queries],
-            GROUPS_MAX,
-            VALUES_MAX,
+        rows = await tx.driver.fetch(_sql(questions), *asked, *_more(questions))
+    return [_usage(*each) for each in zip(rows, questions, windows, strict=True)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Question:
+    query: UsageQuery
+    meter: Meter
+    counted: Period
+    filter: str | None
+    buckets: Grid | None
+    windows: Grid | None
+
+    @classmethod
+    def of(cls, query: UsageQuery, meter: Meter) -> Self:
+        definition, period, window = meter.definition, query.period, query.window
+        bucket = definition.bucket
+        return cls(
+            query=query,
+            meter=meter,
+            counted=definition.counted(period),
+            filter=filter_path([definition.filter, query.filter]),
+            buckets=grid(period, bucket.length, bucket.time_zone) if bucket else None,
+            windows=grid(period, window, query.time_zone) if window else None,
         )
-    return [_usage(row, query) for row, query in zip(rows, queries, strict=True)]
+
+    @property
+    def is_plain(self) -> bool:
+        """Nothing is asked for but what is counted together with the proof."""
+        query, definition = self.query, self.meter.definition
+        return definition.aggregation in _COUNTED_WITH_THE_PROOF and not (
+            query.group_by or query.with_values or self.windows or self.filter or definition.value_expression
+        )
 
 
-def _is_plain(query: UsageQuery, aggregation: Aggregation) -> bool:
-    """Nothing is asked for but what is counted together with the proof."""
-    return aggregation in _COUNTED_WITH_THE_PROOF and not query.group_by and not query.with_values
+_COUNTED_WITH_THE_PROOF: Final = frozenset({Aggregation.SUM, Aggregation.COUNT, Aggregation.AVERAGE})
+
+Windows = Sequence[tuple[Place, Period]]
 
 
-def _usage(row: asyncpg.Record, query: UsageQuery) -> Usage:
+def _windows(questions: Sequence[_Question]) -> list[Windows]:
+    """Those of each, before anybody looks for their events."""
+    found: list[Windows] = []
+    left = WINDOWS_MAX
+    for question in questions:
+        each = question.windows.windows(question.query.period) if question.windows else ()
+        found.append(tuple(islice(each, left + 1)))
+        left -= len(found[-1])
+        if left < 0:
+            raise too_many_windows()
+    return found
+
+
+def _sql(questions: Sequence[_Question]) -> str:
+    return usages_sql(
+        _values(questions),
+        aggregations={question.meter.definition.aggregation.name for question in questions},
+        grouped=any(question.query.group_by for question in questions),
+        windowed=any(question.windows for question in questions),
+    )
+
+
+def _values(questions: Sequence[_Question]) -> dict[str, str]:
+    expressions = {question.query.meter: question.meter.definition.expression for question in questions}
+    return {meter: expression_sql(expression, event="e") for meter, expression in expressions.items() if expression}
+
+
+def _more(questions: Sequence[_Question]) -> list[list[object]]:
+    group_bys = [(*question.query.group_by, *[None] * GROUP_BY_MAX)[:GROUP_BY_MAX] for question in questions]
+    return [
+        [question.query.period.start for question in questions],
+        [question.meter.definition.unique_dimension for question in questions],
+        [first for first, _ in group_bys],
+        [second for _, second in group_bys],
+        [question.query.with_values for question in questions],
+        [question.filter for question in questions],
+        [question.meter.definition.percentile for question in questions],
+        [_marks(question.buckets) for question in questions],
+        [_step(question.buckets) for question in questions],
+        [_marks(question.windows) for question in questions],
+        [_step(question.windows) for question in questions],
+    ]
+
+
+def _marks(found: Grid | None) -> str | None:
+    return ",".join(mark.isoformat() for mark in found.marks) if found else None
+
+
+def _step(found: Grid | None) -> int | None:
+    return found.step.seconds if found and found.step else None
+
+
+def _usage(row: asyncpg.Record, question: _Question, windows: Windows) -> Usage:
+    query = question.query
     if query.with_values and row["event_count"] > VALUES_MAX:
         raise TooManyValues(f"{query.meter} has more than {VALUES_MAX} values", meter=query.meter, limit=VALUES_MAX)
     return Usage(
         query=query,
-        quantity=row["quantity"],
+        quantity=quantity(
+            question.meter.definition.aggregation,
+            row["measure"],
+            event_count=row["event_count"],
+            period=query.period,
+        ),
         event_count=row["event_count"],
         digest=row["digest"],
         through_position=row["through_position"],
         traceparents=tuple(row["traceparents"]),
-        groups=_groups(row, query) if query.group_by else (),
+        groups=_groups(row, question) if query.group_by else (),
         values=tuple(row["values"]) if query.with_values else (),
+        windows=_window_usages(row, question, windows) if windows else (),
     )
 
 
-def _groups(row: asyncpg.Record, query: UsageQuery) -> tuple[UsageGroup, ...]:
-    found = list(zip(row["firsts"], row["seconds"], row["quantities"], row["event_counts"], strict=True))
+def _groups(row: asyncpg.Record, question: _Question) -> tuple[UsageGroup, ...]:
+    query, aggregation = question.query, question.meter.definition.aggregation
+    found = list(zip(row["firsts"], row["seconds"], row["measures"], row["event_counts"], strict=True))
     if len(found) > GROUPS_MAX:
         raise TooManyGroups(f"{query.meter} has more than {GROUPS_MAX} groups", meter=query.meter, limit=GROUPS_MAX)
     return tuple(
-        UsageGroup(values=(first, second)[: len(query.group_by)], quantity=quantity, event_count=event_count)
-        for first, second, quantity, event_count in found
+        UsageGroup(
+            values=(first, second)[: len(query.group_by)],
+            quantity=quantity(aggregation, measure, event_count=event_count, period=query.period),
+            event_count=event_count,
+        )
+        for first, second, measure, event_count in found
     )
 
 
-_COUNTED_WITH_THE_PROOF: Final = frozenset({Aggregation.SUM, Aggregation.COUNT})
+def _window_usages(row: asyncpg.Record, question: _Question, windows: Windows) -> tuple[UsageWindow, ...]:
+    columns = [row[f"window_{name}"] or () for name in ("marks", "steps", "measures", "value_sums", "event_counts")]
+    found = {
+        Place(mark, step): Sums(measure=measure, value_sum=value_sum, event_count=event_count)
+        for mark, step, measure, value_sum, event_count in zip(*columns, strict=True)
+    }
+    before = found.pop(_BEFORE, NO_EVENTS)
+    return tuple(window_quantities(question.meter.definition, question.query.period, windows, found, before))
 
-_PLAIN_QUERIES: Final = """
-unnest($3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::text[]) WITH ORDINALITY
-    AS q (customers, meter, start_time, end_time, aggregation, nth)
-"""
 
-_QUERIES: Final = """
-unnest($3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::text[],
-       $8::text[], $9::text[], $10::text[], $11::boolean[]) WITH ORDINALITY
-    AS q (customers, meter, start_time, end_time, aggregation,
-          unique_dimension, first_dimension, second_dimension, with_values, nth)
-"""
-
-# Arrays of different lengths do not pass through `unnest`: each is split where it is used.
-_COUNTED: Final = r"""
-    FROM usage_events e
-    WHERE e.seller_id = $1 AND e.meter = q.meter AND e.customer = ANY (string_to_array(q.customers, E'\x1f'))
-      AND e.time >= q.start_time AND e.time < q.end_time
-"""
-
-# No key can contain a separator (control characters are refused), so different events cannot have one digest.
-_PROOF: Final = rf"""
-CROSS JOIN LATERAL (
-    SELECT count(*) AS event_count,
-           coalesce(sum(e.value), 0) AS value_sum,
-           encode(sha256(convert_to(coalesce(string_agg(
-               e.source || E'\x1f' || e.event_id || E'\x1f' || trim_scale(e.value), E'\n'
-               ORDER BY e.source, e.event_id), ''), 'UTF8')), 'hex') AS digest,
-           array_agg(DISTINCT e.ingest_id) AS ingest_ids
-    {_COUNTED}
-) u
-CROSS JOIN LATERAL (
-    SELECT coalesce(array_agg(newest.traceparent ORDER BY newest.position DESC), '{{}}') AS traceparents
-    FROM (
-        SELECT i.traceparent, i.position FROM ingests i
-        WHERE i.seller_id = $1 AND i.id = ANY (u.ingest_ids) AND i.traceparent <> ''
-        ORDER BY i.position DESC LIMIT $2
-    ) newest
-) t
-LEFT JOIN positions p ON p.seller_id = $1
-"""
-
-# Also within a batch only the queries that ask for more pay for it: a branch of CASE that is not taken is not run, and
-# neither is a subquery whose condition is false for every event.
-_AGGREGATED: Final = f"""
-CROSS JOIN LATERAL (
-    WITH counted AS NOT MATERIALIZED (SELECT e.* {_COUNTED})
-    SELECT CASE q.aggregation
-               WHEN 'SUM' THEN u.value_sum
-               WHEN 'COUNT' THEN u.event_count
-               WHEN 'MAX' THEN coalesce((SELECT max(c.value) FROM counted c), 0)
-               WHEN 'LATEST' THEN coalesce((
-                   SELECT c.value FROM counted c ORDER BY c.time DESC, c.source DESC, c.event_id DESC LIMIT 1), 0)
-               WHEN 'UNIQUE_COUNT' THEN (
-                   SELECT count(DISTINCT (c.dimensions ->> q.unique_dimension) COLLATE "C") FROM counted c)
-           END AS quantity,
-           CASE WHEN q.with_values AND u.event_count <= $13 THEN
-               ARRAY(SELECT c.value FROM counted c ORDER BY c.time, c.source, c.event_id)
-           END AS values
-) a
-"""
-
-# No value of a dimension is empty, so the empty text is free to stand for events that do not name it.
-_GROUPED: Final = f"""
-CROSS JOIN LATERAL (
-    SELECT coalesce(array_agg(d.first ORDER BY d.first, d.second), '{{}}') AS firsts,
-           coalesce(array_agg(d.second ORDER BY d.first, d.second), '{{}}') AS seconds,
-           coalesce(array_agg(d.quantity ORDER BY d.first, d.second), '{{}}') AS quantities,
-           coalesce(array_agg(d.event_count ORDER BY d.first, d.second), '{{}}') AS event_counts
-    FROM (
-        SELECT e.first, e.second, count(*) AS event_count,
-               CASE q.aggregation
-                   WHEN 'SUM' THEN sum(e.value)
-                   WHEN 'COUNT' THEN count(*)
-                   WHEN 'MAX' THEN max(e.value)
-                   WHEN 'LATEST' THEN (array_agg(e.value ORDER BY e.time DESC, e.source DESC, e.event_id DESC)
-                                       FILTER (WHERE q.aggregation = 'LATEST'))[1]
-                   WHEN 'UNIQUE_COUNT' THEN count(DISTINCT e.counted)
-                                            FILTER (WHERE q.aggregation = 'UNIQUE_COUNT')
-               END AS quantity
-        FROM (
-            SELECT e.time, e.source, e.event_id, e.value,
-                   (e.dimensions ->> q.unique_dimension) COLLATE "C" AS counted,
-                   coalesce(e.dimensions ->> q.first_dimension, '') COLLATE "C" AS first,
-                   coalesce(e.dimensions ->> q.second_dimension, '') COLLATE "C" AS second
-            {_COUNTED} AND q.first_dimension IS NOT NULL
-        ) e
-        GROUP BY e.first, e.second
-        ORDER BY e.first, e.second
-        LIMIT $12::bigint + 1
-    ) d
-) g
-"""
-
-_PROVEN: Final = "SELECT u.event_count, u.digest, t.traceparents, coalesce(p.last, 0) AS through_position,"
-
-_PLAIN_USAGES: Final = f"""
-{_PROVEN} CASE q.aggregation WHEN 'SUM' THEN u.value_sum ELSE u.event_count END AS quantity
-FROM {_PLAIN_QUERIES} {_PROOF}
-ORDER BY q.nth
-"""
-
-_USAGES: Final = f"""
-{_PROVEN} a.quantity, a.values, g.firsts, g.seconds, g.quantities, g.event_counts
-FROM {_QUERIES} {_PROOF} {_AGGREGATED} {_GROUPED}
-ORDER BY q.nth
-"""
+_BEFORE: Final = Place(0, 0)

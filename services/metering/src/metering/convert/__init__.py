@@ -1,0 +1,1 @@
+"""Knows how metering's domain looks on the wire, by resource."""

@@ -1,0 +1,195 @@
+"""Knows how a replica that does not own the log hands usage events on to the one that does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import grpc
+import grpc.aio
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+from opentelemetry.trace import SpanKind
+
+from common import telemetry
+from common.auth import Unauthenticated
+from common.caller import Caller, current_caller
+from common.db import DatabaseUnavailable
+from common.errors import InvalidArgument, SaldoError, reason_of
+from common.rpc import CALL_DEADLINE_SECONDS, MESSAGE_BYTES_MAX, error_info
+from common.telemetry import Telemetry
+from metering.domain.errors import IngestMoving, IngestOverloaded
+from metering.log import Log
+from saldo.metering.v1 import metering_service_pb2 as pb
+from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
+
+FORWARDED: Final = "saldo-forwarded"
+"""The mark of a call that another replica has handed on: it goes no further."""
+WAITING_BYTES_MAX: Final = 128 << 20
+"""Of requests that are handed on and not answered; more is refused."""
+OWNER_SECONDS_MAX: Final = 5
+"""For how long an owner is looked for."""
+PAUSE_SECONDS: Final = 0.1
+ADDRESS_SECONDS: Final = 0.1
+"""How old an address may be."""
+ADDRESSES_MAX: Final = 16
+RETRY_SECONDS: Final = 1
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """Who sends usage events, and what a replica needs to ask another one in their name."""
+
+    caller: Caller
+    authorization: str
+    is_forwarded: bool
+
+    @classmethod
+    def of(cls, context: Any) -> Call:  # Any: the context of gRPC, which has no usable type
+        told = dict(context.invocation_metadata() or ())
+        return cls(
+            caller=current_caller.get(),
+            authorization=told.get("authorization", ""),
+            is_forwarded=FORWARDED in told,
+        )
+
+
+class Forwarding:
+    def __init__(self, log: Log, *, address: Callable[[], str], telemetry: Telemetry) -> None:
+        """`address` is our own, as the other replicas know it."""
+        self._log = log
+        self._own_address = address
+        self._telemetry = telemetry
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._waiting_bytes = 0
+        self._reading = asyncio.Lock()
+        self._owner_address = ""
+        self._read_time = -ADDRESS_SECONDS
+
+    async def answer(self, request: pb.IngestEventsRequest, call: Call) -> pb.IngestEventsResponse | None:
+        """What the owner answers; None when we are the owner.
+
+        Fails with IngestMoving when there is none, or none that can be reached. It may have stored the events all the
+        same: whoever sends them again, we or the sender, is told that they are duplicates.
+        """
+        if self._log.owned.is_set():
+            return None
+        if call.is_forwarded:
+            raise _moving("this replica does not store usage events any more, or not yet")
+        size = request.ByteSize()
+        if self._waiting_bytes + size > WAITING_BYTES_MAX:
+            raise IngestOverloaded("too much is waiting for the replica that stores", retry_seconds=RETRY_SECONDS)
+        self._waiting_bytes += size
+        try:
+            return await self._answer(request, call)
+        finally:
+            self._waiting_bytes -= size
+
+    async def close(self) -> None:
+        for each in self._channels.values():
+            await each.close()
+
+    async def _answer(self, request: pb.IngestEventsRequest, call: Call) -> pb.IngestEventsResponse | None:
+        owned = self._log.owned
+        give_up = time.monotonic() + OWNER_SECONDS_MAX
+        while not owned.is_set():
+            address = await self._address()
+            if address and address != self._own_address():
+                response = await _unless(owned, self._ask(address, request, call))
+                if response is not None:
+                    return response
+            if time.monotonic() > give_up:
+                raise _moving("another replica stores usage events, and cannot be reached")
+            await _unless(owned, asyncio.sleep(PAUSE_SECONDS))
+        return None
+
+    async def _ask(self, address: str, request: pb.IngestEventsRequest, call: Call) -> pb.IngestEventsResponse | None:
+        """None when there is no answer."""
+        stub: Any = MeteringServiceStub(self._channel(address))  # Any: typed for synchronous calls only
+        with self._telemetry.span("saldo.metering.v1.MeteringService/IngestEvents", SpanKind.CLIENT):
+            metadata = (
+                ("authorization", call.authorization),
+                ("traceparent", telemetry.traceparent()),
+                (FORWARDED, "1"),
+            )
+            try:
+                response: pb.IngestEventsResponse = await stub.IngestEvents(
+                    request, metadata=metadata, timeout=CALL_DEADLINE_SECONDS
+                )
+            except grpc.aio.AioRpcError as error:
+                refusal = _refusal(error)
+                if refusal is None:
+                    return None
+                raise refusal from error
+            return response
+
+    def _channel(self, address: str) -> grpc.aio.Channel:
+        channel = self._channels.get(address)
+        if channel is None:
+            if len(self._channels) >= ADDRESSES_MAX:
+                self._channels.pop(next(iter(self._channels)))  # closed when the last call on it has ended
+            channel = self._channels[address] = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
+        return channel
+
+    async def _address(self) -> str:
+        """The owner's, as it stands in the database; the last one known while that is away."""
+        async with self._reading:
+            if time.monotonic() - self._read_time >= ADDRESS_SECONDS:
+                with suppress(DatabaseUnavailable):
+                    self._owner_address = await self._log.owner_address()
+                self._read_time = time.monotonic()
+            return self._owner_address
+
+
+async def _unless(event: asyncio.Event, work: Coroutine[object, object, ResultT]) -> ResultT | None:
+    """What the work gives; None when it was broken off because of the event."""
+    working = asyncio.create_task(work)
+    waiting = asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait((working, waiting), return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        working.cancel()
+        waiting.cancel()
+        await asyncio.gather(working, waiting, return_exceptions=True)
+
+
+def _refusal(error: grpc.aio.AioRpcError) -> SaldoError | None:
+    """What the owner refused the events with, to be told on; None when it is not the owner, or not there."""
+    info = error_info(error)
+    message = error.details() or ""
+    if info is None:
+        return None
+    if info.reason == reason_of(IngestOverloaded):
+        return IngestOverloaded(message, retry_seconds=RETRY_SECONDS, **info.metadata)
+    if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+        return InvalidArgument(message, field=_field(error))
+    if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+        return Unauthenticated(message)  # a stream may live longer than its token
+    return None
+
+
+def _field(error: grpc.aio.AioRpcError) -> str:
+    bad = error_details_pb2.BadRequest()
+    told = rpc_status.from_call(error)  # type: ignore[arg-type] # typed for the synchronous call only; works on both
+    for detail in told.details if told else ():
+        detail.Unpack(bad)
+    return bad.field_violations[0].field if bad.field_violations else ""
+
+
+def _moving(message: str) -> IngestMoving:
+    return IngestMoving(message, retry_seconds=RETRY_SECONDS)
+
+
+_CHANNEL_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    # An owner that is gone is given up at once: the next one is not far.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 500),
+)

@@ -1,0 +1,7 @@
+"""The log of usage events: what came in is written once, in order, by one owner at a time, and remembered for ever."""
+
+from metering.log.batch import Batch
+from metering.log.log import Log
+from metering.log.shard import Stored
+
+__all__ = ["Batch", "Log", "Stored"]

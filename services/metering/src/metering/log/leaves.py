@@ -1,0 +1,355 @@
+"""Knows the tables of the log: leaves that are written to, filled, given their indexes, and the keys of each commit.
+
+Rows are written to a leaf itself: COPY does not go through row-level security, and what reads goes through `usage_log`,
+which has it. Every other statement of this service names `usage_log`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+
+from metering.log.batch import KEY_BYTES
+from metering.log.memory import LEAVES_PER_FILTER, PIECE_BYTES, Filter, Generation, Memory, split
+from metering.log.rows import COLUMNS, HEADER, TRAILER
+
+SEGMENTS_PER_READ: Final = 200
+DENSE: Final = 8
+"""A leaf is summed if a day of a stream has so many events in it on average."""
+SORT_MEMORY: Final = "256MB"
+MISSED_SECONDS: Final = 4
+OWNER_CLASS: Final = 7_203_158
+"""Of the advisory locks by which replicas own shards."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingest:
+    """What one request added to the log."""
+
+    seller_id: str
+    position: int
+    """Of the last of its events."""
+    traceparent: str
+    time: datetime
+
+
+@dataclass(slots=True)
+class Leaf:
+    number: int
+    row_count: int
+
+
+async def seed(connection: asyncpg.Connection) -> int:
+    return int(await connection.fetchval("SELECT seed FROM seeds"))
+
+
+async def be_missed(connection: asyncpg.Connection) -> None:
+    """Let the database notice within seconds when we are gone without a word, as with the power of the machine: for as
+    long as it believes in this connection, nobody else becomes the owner."""
+    await connection.execute(
+        "SET tcp_keepalives_idle = 2; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 2;"
+        f" SET tcp_user_timeout = {MISSED_SECONDS * 1_000}"
+    )
+
+
+async def become_owner(connection: asyncpg.Connection, shard: int, *, address: str) -> int | None:
+    """Fence whoever owned the shard before; the epoch that is ours. None while another one is connected."""
+    if not await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", OWNER_CLASS, shard):
+        return None
+    # Waits for a commit of the owner before that is still under way: every commit holds this row.
+    epoch: int = await connection.fetchval(
+        "INSERT INTO shards AS s (shard, epoch, address) VALUES ($1, 1, $2)"
+        " ON CONFLICT (shard) DO UPDATE SET epoch = s.epoch + 1, address = excluded.address RETURNING epoch",
+        shard,
+        address,
+    )
+    return epoch
+
+
+async def owner_address(connection: asyncpg.Connection, shard: int) -> str:
+    """Of the last one; empty when there was none."""
+    address: str | None = await connection.fetchval("SELECT address FROM shards WHERE shard = $1", shard)
+    return address or ""
+
+
+async def last_sequence(connection: asyncpg.Connection, shard: int) -> int:
+    last: int = await connection.fetchval(
+        "SELECT coalesce(max(sequence), 0) FROM usage_segments WHERE shard = $1", shard
+    )
+    return last
+
+
+async def begin(
+    connection: asyncpg.Connection,
+    *,
+    shard: int,
+    epoch: int,
+    leaf: int,
+    sequence: int,
+    keys: bytes,
+    lasts: Sequence[tuple[str, int]],
+    ingests: Sequence[Ingest],
+) -> bool:
+    """Begin a commit of new events; False when the shard is not ours any more."""
+    await connection.execute("BEGIN")
+    return bool(
+        await connection.fetchval(
+            _BEGIN,
+            shard,
+            epoch,
+            leaf,
+            sequence,
+            keys,
+            [seller_id for seller_id, _ in lasts],
+            [last for _, last in lasts],
+            [each.seller_id for each in ingests],
+            [each.position for each in ingests],
+            [each.traceparent for each in ingests],
+            [each.time for each in ingests],
+        )
+    )
+
+
+async def write(connection: asyncpg.Connection, leaf: int, parts: Sequence[bytes]) -> None:
+    async def stream() -> AsyncIterator[bytes]:
+        yield HEADER
+        for each in parts:
+            yield each
+        yield TRAILER
+
+    await connection.copy_to_table(
+        f"usage_{leaf}", schema_name="leaves", source=stream(), columns=list(COLUMNS), format="binary"
+    )
+
+
+async def open_leaf(connection: asyncpg.Connection, shard: int) -> Leaf:
+    """The leaf that is being written; the first one, if there is none yet."""
+    row = await connection.fetchrow(
+        "SELECT leaf FROM usage_leaves WHERE shard = $1 AND state = 'OPEN' ORDER BY leaf DESC LIMIT 1", shard
+    )
+    if row is None:
+        number = await ready_leaf(connection, shard)
+        await connection.execute("UPDATE usage_leaves SET state = 'OPEN' WHERE leaf = $1", number)
+        return Leaf(number, 0)
+    count: int = await connection.fetchval(
+        f"SELECT coalesce(sum(length(keys)), 0) / {KEY_BYTES} FROM usage_segments WHERE shard = $1 AND leaf = $2",
+        shard,
+        row["leaf"],
+    )
+    return Leaf(row["leaf"], count)
+
+
+async def ready_leaf(connection: asyncpg.Connection, shard: int) -> int:
+    """An empty leaf that can be written as soon as the open one is full."""
+    number: int | None = await connection.fetchval(
+        "SELECT leaf FROM usage_leaves WHERE shard = $1 AND state = 'READY' ORDER BY leaf LIMIT 1", shard
+    )
+    if number is not None:
+        return number
+    async with connection.transaction():
+        number = await connection.fetchval(
+            "INSERT INTO usage_leaves (shard, state) VALUES ($1, 'READY') RETURNING leaf", shard
+        )
+        assert number is not None
+        # A check that says the same spares the reading of the table, and a lock on the log that readers would feel.
+        await connection.execute(
+            f"CREATE TABLE leaves.usage_{number} (LIKE usage_log INCLUDING DEFAULTS);"
+            f"ALTER TABLE leaves.usage_{number} ALTER COLUMN leaf SET DEFAULT {number},"
+            f" ADD CONSTRAINT usage_{number}_leaf CHECK (leaf = {number});"
+            f"ALTER TABLE usage_log ATTACH PARTITION leaves.usage_{number} FOR VALUES IN ({number})"
+        )
+    return number
+
+
+async def turn(connection: asyncpg.Connection, *, full: Leaf, following: int) -> None:
+    """Write to the next leaf from now on."""
+    await connection.execute(
+        "UPDATE usage_leaves SET state = CASE leaf WHEN $1 THEN 'FULL' ELSE 'OPEN' END, row_count ="
+        " CASE leaf WHEN $1 THEN $3 ELSE 0 END WHERE leaf IN ($1, $2)",
+        full.number,
+        following,
+        full.row_count,
+    )
+
+
+async def full_leaves(connection: asyncpg.Connection, shard: int) -> list[int]:
+    rows = await connection.fetch(
+        "SELECT leaf FROM usage_leaves WHERE shard = $1 AND state = 'FULL' ORDER BY leaf", shard
+    )
+    return [row["leaf"] for row in rows]
+
+
+async def seal(connection: asyncpg.Connection, leaf: int, *, generation: int) -> None:
+    """Give a leaf that is not written any more its indexes. By the one on `key` a repeat is recognised for ever."""
+    await _drop_unfinished(connection, leaf)
+    async with connection.transaction():
+        # By one process: the others are for those who wait for an answer.
+        await connection.execute(
+            f"SET LOCAL max_parallel_maintenance_workers = 0; SET LOCAL maintenance_work_mem = '{SORT_MEMORY}';"
+            f"CREATE UNIQUE INDEX IF NOT EXISTS usage_{leaf}_key ON leaves.usage_{leaf} (key);"
+            f"CREATE INDEX IF NOT EXISTS usage_{leaf}_stream ON leaves.usage_{leaf} (stream, time)"
+        )
+        is_ours = await connection.fetchval(
+            "UPDATE usage_leaves SET state = 'SEALED', generation = $2, (row_count, start_time, end_time) ="
+            f" (SELECT count(*), min(time), max(time) FROM leaves.usage_{leaf})"
+            " WHERE leaf = $1 AND state = 'FULL' RETURNING true",
+            leaf,
+            generation,
+        )
+        # An owner that was replaced meanwhile may have been first.
+        if is_ours:
+            await _sum(connection, leaf)
+    # Nothing in it changes any more: no later sweep has to look at it again.
+    await connection.execute(f"VACUUM (FREEZE, ANALYZE) leaves.usage_{leaf}")
+
+
+async def index_open(connection: asyncpg.Connection, leaf: int) -> None:
+    """Give the leaf that is being written the index by which it is read, without making anybody wait."""
+    await _drop_unfinished(connection, leaf)
+    await connection.execute(
+        f"CREATE INDEX CONCURRENTLY IF NOT EXISTS usage_{leaf}_stream ON leaves.usage_{leaf} (stream, time)"
+    )
+
+
+async def _drop_unfinished(connection: asyncpg.Connection, leaf: int) -> None:
+    """What a process left behind that died while it made one."""
+    if await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass($1) AND NOT indisvalid)",
+        f"leaves.usage_{leaf}_stream",
+    ):
+        await connection.execute(f"DROP INDEX leaves.usage_{leaf}_stream")
+
+
+async def _sum(connection: asyncpg.Connection, leaf: int) -> None:
+    """Add a leaf to the days of its streams, if that makes far fewer rows of it."""
+    await connection.execute(
+        "CREATE TEMPORARY TABLE summed ON COMMIT DROP AS"
+        " SELECT seller_id, stream, (time AT TIME ZONE 'UTC')::date AS day, count(*) AS event_count,"
+        "  sum(value) AS value_sum, min(value) AS value_min, max(value) AS value_max"
+        f" FROM leaves.usage_{leaf} GROUP BY seller_id, stream, day"
+    )
+    is_dense = await connection.fetchval(
+        "SELECT (SELECT count(*) FROM summed) * $2 <= row_count FROM usage_leaves WHERE leaf = $1", leaf, DENSE
+    )
+    if is_dense:
+        await connection.execute(_ADD_DAYS)
+        await connection.execute("UPDATE usage_leaves SET is_summed = true WHERE leaf = $1", leaf)
+
+
+async def keep_filter(connection: asyncpg.Connection, shard: int, generation: Generation) -> None:
+    """Store the filter of a generation that is complete: it stands for the keys of each commit."""
+    bits = generation.filter.bits()
+    async with connection.transaction():
+        for piece, first in enumerate(range(0, len(bits), PIECE_BYTES)):
+            await connection.execute(
+                "INSERT INTO usage_filters (shard, generation, piece, bits) VALUES ($1, $2, $3, $4)",
+                shard,
+                generation.number,
+                piece,
+                bits[first : first + PIECE_BYTES],
+            )
+        # The last one tells at which number the next begins.
+        await connection.execute(
+            "DELETE FROM usage_segments WHERE shard = $1 AND leaf = ANY ($2::integer[])"
+            " AND sequence < (SELECT max(sequence) FROM usage_segments WHERE shard = $1)",
+            shard,
+            generation.leaves,
+        )
+
+
+async def known(connection: asyncpg.Connection, keys: Sequence[bytes], *, leaves: Sequence[int]) -> set[bytes]:
+    """Those of the keys that stand in the indexes of these leaves."""
+    rows = await connection.fetch(
+        "SELECT key FROM usage_log WHERE leaf = ANY ($1::integer[]) AND key = ANY ($2::uuid[])",
+        leaves,
+        [UUID(bytes=each) for each in keys],
+    )
+    return {row["key"].bytes for row in rows}
+
+
+async def remembered(connection: asyncpg.Connection, shard: int, *, leaf_rows: int) -> Memory:
+    """What has been written to a shard."""
+    memory = Memory(leaf_rows)
+    stored = await connection.fetch(
+        "SELECT generation, array_agg(leaf ORDER BY leaf) AS leaves, sum(row_count)::bigint AS keys FROM usage_leaves"
+        " WHERE shard = $1 AND state = 'SEALED' GROUP BY generation ORDER BY generation",
+        shard,
+    )
+    for row in stored:
+        number, leaves = row["generation"], row["leaves"]
+        bits = b"".join(
+            [
+                each["bits"]
+                for each in await connection.fetch(
+                    "SELECT bits FROM usage_filters WHERE shard = $1 AND generation = $2 ORDER BY piece", shard, number
+                )
+            ]
+        )
+        size = max(LEAVES_PER_FILTER * leaf_rows, row["keys"])
+        generation = Generation(number, Filter(size, bits or None), leaves)
+        if not bits:
+            async for keys in _keys_of(connection, shard, leaves):
+                generation.filter.add(keys)
+        memory.generations.append(generation)
+    rows = await connection.fetch(
+        "SELECT leaf FROM usage_leaves WHERE shard = $1 AND state IN ('OPEN', 'FULL')"
+        " ORDER BY state = 'OPEN', leaf",  # the one that is being written last
+        shard,
+    )
+    for row in rows:
+        recent: set[bytes] = set()
+        async for keys in _keys_of(connection, shard, [row["leaf"]]):
+            recent.update(split(keys))
+        memory.recent[row["leaf"]] = recent
+    return memory
+
+
+async def _keys_of(connection: asyncpg.Connection, shard: int, leaves: Sequence[int]) -> AsyncIterator[bytes]:
+    after = 0
+    while True:
+        rows = await connection.fetch(
+            "SELECT sequence, keys FROM usage_segments"
+            " WHERE shard = $1 AND leaf = ANY ($2::integer[]) AND sequence > $3"
+            " ORDER BY sequence LIMIT $4",
+            shard,
+            leaves,
+            after,
+            SEGMENTS_PER_READ,
+        )
+        if not rows:
+            return
+        after = rows[-1]["sequence"]
+        yield b"".join([row["keys"] for row in rows])
+
+
+# In one order: whoever else adds to the same days waits, and does not wait for us.
+_ADD_DAYS: Final = """
+INSERT INTO usage_days AS d (seller_id, stream, day, event_count, value_sum, value_min, value_max)
+SELECT seller_id, stream, day, event_count, value_sum, value_min, value_max FROM summed ORDER BY stream, day
+ON CONFLICT (stream, day) DO UPDATE SET
+    event_count = d.event_count + excluded.event_count,
+    value_sum = d.value_sum + excluded.value_sum,
+    value_min = least(d.value_min, excluded.value_min),
+    value_max = greatest(d.value_max, excluded.value_max)
+"""
+# The row of the shard is held until the commit: a new owner waits for it, and comes after it.
+_BEGIN: Final = """
+WITH owner AS (
+    SELECT shard FROM shards WHERE shard = $1 AND epoch = $2 FOR SHARE
+), segment AS (
+    INSERT INTO usage_segments (shard, sequence, leaf, keys) SELECT shard, $4, $3, $5 FROM owner
+), reached AS (
+    UPDATE positions p SET last = n.last FROM unnest($6::text[], $7::bigint[]) AS n (seller_id, last), owner
+    WHERE p.seller_id = n.seller_id
+), recorded AS (
+    INSERT INTO ingests (seller_id, position, traceparent, create_time)
+    SELECT n.* FROM unnest($8::text[], $9::bigint[], $10::text[], $11::timestamptz[])
+        AS n (seller_id, position, traceparent, create_time), owner
+)
+SELECT count(*) FROM owner
+"""

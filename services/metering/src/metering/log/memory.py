@@ -1,0 +1,172 @@
+"""Knows which events there have been: the recent ones exactly, all older ones by filters that never miss one.
+
+keys of the leaves that are being written    sets, exact                                  about 110 bytes a key
+keys of the leaves that have an index        one filter for every 16 leaves, by which     2.5 bytes a key
+                                             about 1 of 2,000 new keys seems known
+what a filter seems to know                  is looked up in the index of those leaves
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from metering.log.batch import KEY_BYTES, Mask
+
+BITS_PER_KEY: Final = 20
+BLOCK_BITS: Final = 128
+LEAVES_PER_FILTER: Final = 16
+
+Words = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """Where in a filter some keys are looked for: a block, and four bits in either word of it."""
+
+    place: Words
+    first: Words
+    second: Words
+
+    @classmethod
+    def of(cls, keys: bytes) -> Probes:
+        halves: Words = np.frombuffer(keys, dtype="<u8").reshape(-1, 2)
+        low = halves[:, 1]
+        one, six = np.uint64(1), np.uint64(63)
+        masks = []
+        for word in range(2):
+            mask = np.zeros(len(low), dtype=np.uint64)
+            for bit in range(4):
+                mask |= one << ((low >> np.uint64(24 * word + 6 * bit)) & six)
+            masks.append(mask)
+        return cls(halves[:, 0] >> np.uint64(32), masks[0], masks[1])
+
+
+class Filter:
+    """A blocked Bloom filter for a number of keys: says of a key that it is not there, or that it may be."""
+
+    def __init__(self, keys_max: int, bits: bytes | None = None) -> None:
+        """`bits` are those of a filter that was kept, of whatever size."""
+        self._words: Words = (
+            np.zeros((2, max(1, keys_max * BITS_PER_KEY // BLOCK_BITS)), dtype=np.uint64)
+            if bits is None
+            else np.frombuffer(bits, dtype="<u8").reshape(2, -1).copy()
+        )
+        self._blocks = np.uint64(self._words.shape[1])
+
+    def add(self, keys: bytes) -> None:
+        probes = Probes.of(keys)
+        place = self._place(probes)
+        np.bitwise_or.at(self._words[0], place, probes.first)
+        np.bitwise_or.at(self._words[1], place, probes.second)
+
+    def may_contain(self, probes: Probes) -> Mask:
+        place = self._place(probes)
+        found: Mask = (self._words[0][place] & probes.first) == probes.first
+        if found.any():
+            found &= (self._words[1][place] & probes.second) == probes.second
+        return found
+
+    def bits(self) -> bytes:
+        return self._words.astype("<u8").tobytes()
+
+    @property
+    def size_bytes(self) -> int:
+        return self._words.nbytes
+
+    def _place(self, probes: Probes) -> npt.NDArray[np.intp]:
+        return ((probes.place * self._blocks) >> np.uint64(32)).astype(np.intp)
+
+
+@dataclass(slots=True)
+class Generation:
+    """Sixteen leaves that share a filter; the last one may still have fewer."""
+
+    number: int
+    filter: Filter
+    leaves: list[int] = field(default_factory=list)
+
+    @property
+    def is_complete(self) -> bool:
+        return len(self.leaves) >= LEAVES_PER_FILTER
+
+
+@dataclass(slots=True)
+class Memory:
+    """What one shard remembers of its events."""
+
+    leaf_rows: int
+    recent: dict[int, set[bytes]] = field(default_factory=dict)
+    """By leaf, the one that is being written last."""
+    generations: list[Generation] = field(default_factory=list)
+
+    def suspects(self, keys: Sequence[bytes]) -> dict[int, list[bytes]]:
+        """The keys that a filter seems to know, by the number of its generation."""
+        if not self.generations or not keys:
+            return {}
+        probes = Probes.of(b"".join(keys))
+        found: dict[int, list[bytes]] = {}
+        for generation in self.generations:
+            mask = generation.filter.may_contain(probes)
+            if mask.any():
+                found[generation.number] = [keys[n] for n in np.flatnonzero(mask).tolist()]
+        return found
+
+    def is_recent(self, key: bytes) -> bool:
+        return any(key in each for each in self.recent.values())
+
+    def take(self, keys: Sequence[bytes], *, known: set[bytes]) -> Mask | None:
+        """Remember keys, as those of the leaf that is being written; which of them are new, None for all.
+
+        `known` are those that stand in an index. Of several that are the same the first is new.
+        """
+        newest = next(reversed(self.recent.values()))
+        distinct = set(keys)
+        if (
+            len(distinct) == len(keys)
+            and (not known or known.isdisjoint(keys))
+            and all(each.isdisjoint(keys) for each in self.recent.values())
+        ):
+            newest |= distinct
+            return None
+        fresh = np.zeros(len(keys), dtype=np.bool_)
+        for n, key in enumerate(keys):
+            if key not in known and not self.is_recent(key):
+                newest.add(key)
+                fresh[n] = True
+        return fresh
+
+    def upcoming_generation(self) -> int:
+        """To which the next leaf will belong that gets its index."""
+        if not self.generations:
+            return 0
+        newest = self.generations[-1]
+        return newest.number + 1 if newest.is_complete else newest.number
+
+    def generation_of(self, leaf: int) -> Generation:
+        """The one that a leaf belongs to from now on, which has got its index."""
+        number = self.upcoming_generation()
+        if not self.generations or self.generations[-1].number < number:
+            self.generations.append(Generation(number, Filter(LEAVES_PER_FILTER * self.leaf_rows)))
+        self.generations[-1].leaves.append(leaf)
+        return self.generations[-1]
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes, about."""
+        exact = sum(len(each) for each in self.recent.values()) * RECENT_KEY_BYTES
+        return exact + sum(each.filter.size_bytes for each in self.generations)
+
+
+RECENT_KEY_BYTES: Final = 110
+PIECE_BYTES: Final = 4 << 20
+"""In which pieces filters and keys are read and written."""
+
+
+def split(keys: bytes) -> list[bytes]:
+    """Keys that stand one after another."""
+    return [keys[n : n + KEY_BYTES] for n in range(0, len(keys), KEY_BYTES)]

@@ -1,0 +1,142 @@
+"""Knows how usage events are written in PostgreSQL's binary COPY format, a batch at a time.
+
+https://www.postgresql.org/docs/current/sql-copy.html#SQL-COPY-FILE-FORMATS: a row is the number of its fields, then
+each field as its length and its bytes, all in network byte order. What has the same width in every row of a batch is
+written by numpy; only dimensions and ids are put in one by one.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Final
+
+import numpy as np
+
+from metering.log.batch import Batch, Fixed, Ints
+
+COLUMNS: Final = ("seller_id", "position", "stream", "source", "time", "key", "value", "dimensions", "event_id")
+HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+TRAILER: Final = b"\xff\xff"
+NULL: Final = b"\xff\xff\xff\xff"
+DECIMALS_MAX: Final = 12
+
+_POSTGRES_EPOCH_MICROS: Final = 946_684_800_000_000
+_LENGTHS: Final = [n.to_bytes(4, "big") for n in range(1 << 10)]
+_GROUPS: Final = 8
+"""Of four decimal digits each: five before the point, in which 63 bits fit, and three after it."""
+_NUMERIC_BYTES: Final = 8 + 2 * _GROUPS
+
+
+def rows(batch: Batch, *, positions: Ints, streams: Ints, sources: Ints, keys: list[bytes]) -> bytes:
+    """The events of a batch as rows of a COPY."""
+    ids = batch.ids
+    fixed = _fixed(batch, positions=positions, streams=streams, sources=sources, keys=keys)
+    width = fixed.dtype.itemsize
+    raw = fixed.tobytes()
+    heads = [raw[n : n + width] for n in range(0, len(raw), width)]
+    if batch.wide:
+        for n, value in batch.wide.items():
+            field = numeric(value)
+            heads[n] = heads[n][: -4 - _NUMERIC_BYTES] + _length(field) + field
+    pieces: list[bytes] = [b""] * (4 * len(ids))
+    pieces[0::4] = heads
+    if batch.dimension_sets:
+        texts = [b"\x01" + each.encode() for each in batch.dimension_sets]  # jsonb, version 1
+        fields = [NULL, *(_length(each) + each for each in texts)]
+        pieces[1::4] = [fields[n] for n in batch.dimensions.tolist()]
+    else:
+        pieces[1::4] = [NULL] * len(ids)
+    pieces[2::4] = [_LENGTHS[len(each)] for each in ids]
+    pieces[3::4] = ids
+    return b"".join(pieces)
+
+
+def _fixed(batch: Batch, *, positions: Ints, streams: Ints, sources: Ints, keys: list[bytes]) -> Fixed:
+    seller = batch.seller_id.encode()
+    record = np.empty(
+        len(batch),
+        dtype=[
+            ("fields", ">i2"),
+            ("seller_length", ">i4"),
+            ("seller", f"S{len(seller)}"),
+            ("position_length", ">i4"),
+            ("position", ">i8"),
+            ("stream_length", ">i4"),
+            ("stream", ">i8"),
+            ("source_length", ">i4"),
+            ("source", ">i4"),
+            ("time_length", ">i4"),
+            ("time", ">i8"),
+            ("key_length", ">i4"),
+            ("key", "V16"),
+            ("value_length", ">i4"),
+            ("value_header", ">i2", (4,)),
+            ("value", ">i2", (_GROUPS,)),
+        ],
+    )
+    record["fields"] = len(COLUMNS)
+    record["seller_length"] = len(seller)
+    record["seller"] = seller
+    record["position_length"] = record["stream_length"] = record["time_length"] = 8
+    record["position"] = positions
+    record["stream"] = streams
+    record["source_length"] = 4
+    record["source"] = sources
+    record["time"] = batch.times - _POSTGRES_EPOCH_MICROS
+    record["key_length"] = 16
+    record["key"] = np.frombuffer(b"".join(keys), dtype="V16")
+    record["value_length"] = _NUMERIC_BYTES
+    _write_numerics(record, batch.units, batch.decimals)
+    return record
+
+
+def _write_numerics(record: Fixed, units: Ints, decimals: Ints) -> None:
+    """As `numeric_recv` reads them: number of groups, weight of the first, sign, digits after the point, the groups."""
+    negative = units < 0
+    # The least of all has no opposite in 64 bits, but it has in unsigned ones.
+    magnitude = np.where(negative, np.negative(units), units).astype(np.uint64)
+    scale = _POWERS[decimals]
+    whole = magnitude // scale
+    fraction = (magnitude - whole * scale) * _POWERS[DECIMALS_MAX - decimals]
+    record["value_header"][:, 0] = _GROUPS
+    record["value_header"][:, 1] = _GROUPS - 4
+    record["value_header"][:, 2] = np.where(negative, 0x4000, 0)
+    record["value_header"][:, 3] = decimals
+    value = record["value"]
+    base = np.uint64(10_000)
+    if not len(whole) or int(whole.max()) < 10_000:
+        value[:, :4] = 0
+        value[:, 4] = whole
+    else:
+        for group in range(4, -1, -1):
+            value[:, group] = whole % base
+            whole = whole // base
+    if not fraction.any():
+        value[:, 5:] = 0
+    else:
+        for group in range(7, 4, -1):
+            value[:, group] = fraction % base
+            fraction = fraction // base
+
+
+def numeric(value: Decimal) -> bytes:
+    """One number of any size."""
+    sign, digits, exponent = value.as_tuple()
+    assert isinstance(exponent, int), "neither infinite nor not a number"
+    scale = max(0, -exponent)
+    coefficient = int("".join(map(str, digits))) * 10 ** max(0, exponent)
+    padded = coefficient * 10 ** (-scale % 4)
+    groups: list[int] = []
+    while padded:
+        padded, group = divmod(padded, 10_000)
+        groups.insert(0, group)
+    weight = len(groups) - -(-scale // 4) - 1
+    header = (len(groups), weight, 0x4000 if sign else 0, scale)
+    return b"".join(each.to_bytes(2, "big", signed=each < 0) for each in (*header, *groups))
+
+
+def _length(field: bytes) -> bytes:
+    return len(field).to_bytes(4, "big")
+
+
+_POWERS: Final = np.array([10**n for n in range(DECIMALS_MAX + 1)], dtype=np.uint64)

@@ -1,0 +1,204 @@
+"""A replica that does not store hands usage events on to the one that does, once, in the sender's own name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import asyncpg
+import grpc.aio
+import pytest
+import pytest_asyncio
+
+from common.caller import Role
+from common.testing import SANDBOX_START, Suite, refused
+from metering import forwarding
+from metering.forwarding import FORWARDED
+from metering.log import leaves
+from metering.main import build
+from metering.settings import Settings
+from saldo.metering.v1 import metering_service_pb2 as pb
+from saldo.metering.v1.metering_service_pb2_grpc import (
+    MeteringServiceServicer,
+    MeteringServiceStub,
+    add_MeteringServiceServicer_to_server,
+)
+from saldo.metering.v1.usage_event_pb2 import EventResult, FlatEvent
+
+TRACE: Final = "0af7651916cd43dd8448eb211c80319c"
+NOBODY: Final = "127.0.0.1:9"
+
+
+def request(*event_ids: str) -> pb.IngestEventsRequest:
+    micros = int(SANDBOX_START.timestamp()) * 1_000_000
+    return pb.IngestEventsRequest(
+        flat_events=[
+            FlatEvent(id=each, source="s", customer="c", meter="kwh", time_micros=micros) for each in event_ids
+        ]
+    )
+
+
+@asynccontextmanager
+async def second(suite: Suite, *, role: Role = Role.OWNER) -> AsyncIterator[Any]:  # Any: grpc stubs are generated
+    """A replica that is there beside the first one, and a stub of it."""
+    settings = Settings(
+        database_url=suite.urls["metering"],  # type: ignore[arg-type] # pydantic makes a secret of it
+        listen="127.0.0.1:0",
+        auth_jwks=suite.keys.jwks,
+        auth_key=suite.keys.private("metering"),
+        log_level="warning",
+        drain_seconds=0.5,
+    )
+    token = suite.keys.token(role=role, seller_id=suite.seller)
+    service = build(settings, bus=suite.bus)
+    async with service.running() as address, grpc.aio.insecure_channel(address) as channel:
+        yield _Told(MeteringServiceStub(channel), token)
+        service.stop()
+
+
+class _Told:
+    """A stub that tells a token with every call."""
+
+    def __init__(self, stub: Any, token: str) -> None:  # Any: as above
+        self._stub = stub
+        self.metadata = [("authorization", f"Bearer {token}")]
+
+    def IngestEvents(self, request: Any, *, metadata: Any = ()) -> Any:  # Any: grpc's signature
+        return self._stub.IngestEvents(request, metadata=[*self.metadata, *metadata], timeout=20)
+
+    def StreamEvents(self) -> Any:  # Any: as above
+        return self._stub.StreamEvents(metadata=self.metadata, timeout=20)
+
+
+@pytest_asyncio.fixture
+async def other(suite: Suite, metering: Any, kwh: Any) -> AsyncIterator[Any]:  # Any: as above
+    await metering.IngestEvents(request("first"))  # so that this one is the owner
+    async with second(suite) as stub:
+        yield stub
+
+
+async def logged(suite: Suite, question: str) -> list[Any]:  # Any: one column
+    connection = await asyncpg.connect(suite.urls["metering"].replace("+asyncpg", ""))
+    try:
+        await connection.execute("SELECT set_config('saldo.seller', '*', false)")
+        return [row[0] for row in await connection.fetch(question)]
+    finally:
+        await connection.close()
+
+
+async def advertise(suite: Suite, address: str) -> None:
+    await logged(suite, f"UPDATE shards SET address = '{address}' RETURNING address")
+
+
+async def test_what_is_sent_to_either_replica_is_stored_once(suite: Suite, metering: Any, other: Any) -> None:
+    """Whoever is asked answers as the owner would: what was sent to one of them is a duplicate for both."""
+    told = await other.IngestEvents(request("a", "first"))
+    assert [each.outcome for each in told.results] == [EventResult.ACCEPTED, EventResult.DUPLICATE]
+    assert (await metering.IngestEvents(request("a"))).duplicate_count == 1
+    assert await logged(suite, "SELECT event_id FROM usage_events ORDER BY position") == ["first", "a"]
+
+
+async def test_a_stream_is_handed_on_batch_by_batch(metering: Any, other: Any) -> None:
+    """Its sender cannot tell to which replica it is connected."""
+    call = other.StreamEvents()
+    for n in range(40):
+        await call.write(pb.StreamEventsRequest(batch=request(f"{n}", "first")))
+    await call.done_writing()
+    answers = [each.batch async for each in call]
+    assert [answer.results[0].id for answer in answers] == [f"{n}" for n in range(40)]
+    assert all((answer.accepted_count, answer.duplicate_count) == (1, 1) for answer in answers)
+
+
+async def test_the_trace_of_the_sender_reaches_the_log(suite: Suite, other: Any) -> None:
+    """Where an amount comes from can be followed to the call that brought the events, through both replicas."""
+    await other.IngestEvents(request("a"), metadata=[("traceparent", f"00-{TRACE}-b7ad6b7169203331-01")])
+    [traceparent] = await logged(suite, "SELECT traceparent FROM ingests ORDER BY position DESC LIMIT 1")
+    assert traceparent.split("-")[1] == TRACE
+
+
+async def test_it_is_the_sender_who_is_judged(suite: Suite, metering: Any, kwh: Any) -> None:
+    """A replica lends nobody its own rights."""
+    await metering.IngestEvents(request("first"))
+    async with second(suite, role=Role.VIEWER) as stub:
+        with refused("ROLE_NOT_ALLOWED"):
+            await stub.IngestEvents(request("a"))
+
+
+async def test_a_refusal_of_the_owner_is_told_as_it_is(other: Any) -> None:
+    """With its reason and its field."""
+    with refused("INVALID_ARGUMENT") as refusal:
+        await other.IngestEvents(pb.IngestEventsRequest())
+    assert (refusal.field, refusal.message) == ("events", "must have 1 to 10000 events")
+
+
+async def test_what_was_handed_on_goes_no_further(suite: Suite, other: Any) -> None:
+    """Two replicas that each take the other for the owner would else pass a batch to and fro for ever."""
+    with refused("INGEST_MOVING"):
+        await asyncio.wait_for(other.IngestEvents(request("a"), metadata=[(FORWARDED, "1")]), timeout=2)
+    assert await logged(suite, "SELECT event_id FROM usage_events") == ["first"]
+
+
+async def test_what_is_handed_on_is_marked_and_in_the_name_of_its_sender(suite: Suite, other: Any) -> None:
+    """Seen from where the database says that the owner is."""
+    owner = _Owner()  # type: ignore[abstract] # nobody asks it anything else
+    server = grpc.aio.server()
+    add_MeteringServiceServicer_to_server(owner, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        await advertise(suite, f"127.0.0.1:{port}")
+        await asyncio.sleep(2 * forwarding.ADDRESS_SECONDS)
+        assert (await other.IngestEvents(request("a"))).accepted_count == 77
+    finally:
+        await server.stop(0)
+    assert owner.told[FORWARDED]
+    assert owner.told["authorization"] == dict(other.metadata)["authorization"]
+
+
+class _Owner(MeteringServiceServicer):
+    """Answers what no real one would, and remembers how it was asked."""
+
+    async def IngestEvents(self, request: Any, context: Any) -> pb.IngestEventsResponse:  # Any: grpc's signature
+        self.told = dict(context.invocation_metadata())
+        return pb.IngestEventsResponse(accepted_count=77)
+
+
+async def test_an_owner_that_cannot_be_reached(suite: Suite, other: Any) -> None:
+    """It may be alive and storing for others: nobody may store in its place, so the sender is told to try again."""
+    await advertise(suite, NOBODY)
+    await asyncio.sleep(2 * forwarding.ADDRESS_SECONDS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forwarding, "OWNER_SECONDS_MAX", 0.3)
+        with refused("INGEST_MOVING", grpc.StatusCode.UNAVAILABLE):
+            await other.IngestEvents(request("a"))
+
+
+async def test_who_waits_when_the_owner_goes_is_answered_by_the_next(suite: Suite, other: Any) -> None:
+    """The address of one that is gone is tried in vain until this replica is the owner itself."""
+    await suite.stop("metering")
+    await advertise(suite, NOBODY)
+    assert (await other.IngestEvents(request("a", "first"))).duplicate_count == 1
+    assert await logged(suite, "SELECT event_id FROM usage_events ORDER BY position") == ["first", "a"]
+
+
+async def test_too_much_for_the_owner_is_refused_early(other: Any) -> None:
+    """What waits for another replica takes memory here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forwarding, "WAITING_BYTES_MAX", 10)
+        with refused("INGEST_OVERLOADED", grpc.StatusCode.RESOURCE_EXHAUSTED):
+            await other.IngestEvents(request("a"))
+
+
+async def test_an_owner_without_power_is_missed_within_seconds(suite: Suite, metering: Any) -> None:
+    """Its connection ends with no word; by default the database would wait two hours before it asks."""
+    connection = await asyncpg.connect(suite.urls["metering"].replace("+asyncpg", ""))
+    try:
+        await leaves.be_missed(connection)
+        names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count")
+        idle, interval, count = [int(await connection.fetchval(f"SHOW {name}")) for name in names]
+        assert idle + interval * count <= leaves.MISSED_SECONDS
+        assert int(await connection.fetchval("SHOW tcp_user_timeout")) == leaves.MISSED_SECONDS * 1_000
+    finally:
+        await connection.close()

@@ -1,0 +1,98 @@
+"""A quantity without proof is put together of days and events, and is what a full count says."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import asyncpg
+
+from common import ids, wire
+from common.period import Period
+from common.testing import SANDBOX_START, Suite
+from saldo.metering.v1 import meter_pb2
+from saldo.metering.v1 import metering_service_pb2 as pb
+from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
+from saldo.metering.v1.usage_event_pb2 import FlatEvent
+
+LEAF_ROWS: Final = 400
+METERS: Final = {
+    "sum": meter_pb2.Meter.SUM,
+    "count": meter_pb2.Meter.COUNT,
+    "max": meter_pb2.Meter.MAX,
+    "min": meter_pb2.Meter.MIN,
+}
+CUSTOMERS: Final = ("anna", "bert")
+FIRST: Final = SANDBOX_START - timedelta(days=8)
+DAY: Final = timedelta(days=1)
+
+
+async def test_days_and_events_make_the_quantity_of_a_full_count(suite: Suite) -> None:
+    """Over leaves that are summed, leaves that are not, and the open one; over periods that begin and end anywhere."""
+    chance = random.Random(11)
+    await suite.start("metering", leaf_rows=LEAF_ROWS)
+    metering = suite.stub(MeteringServiceStub, "metering")
+    for code, aggregation in METERS.items():
+        await metering.CreateMeter(pb.CreateMeterRequest(code=code, display_name=code, aggregation=aggregation))
+    for part in range(12):
+        # Every other leaf has events of so many days and customers that summing it would make nothing shorter.
+        sparse = part % 4 == 3
+        request = pb.IngestEventsRequest(flat_events=[event(f"{part}-{n}", chance, sparse) for n in range(300)])
+        assert (await metering.IngestEvents(request)).accepted_count == 300
+    await suite.quiet()
+    states = await leaves(suite)
+    assert {(state, summed) for state, summed in states} >= {("SEALED", True), ("SEALED", False), ("OPEN", False)}
+    instants = sorted(
+        [FIRST + n * DAY for n in range(10)]
+        + [FIRST + timedelta(microseconds=chance.randrange(9 * 86_400 * 10**6)) for _ in range(12)]
+    )
+    queries = []
+    for _ in range(60):
+        start, end = sorted(chance.sample(instants, 2))
+        queries.append(
+            pb.UsageQuery(
+                customer_id=ids.mint("cus", SANDBOX_START),
+                external_id=chance.choice(CUSTOMERS),
+                meter=chance.choice(list(METERS)),
+                period=wire.interval(Period(start, end)),
+                names=chance.choice([[], list(CUSTOMERS)]),
+            )
+        )
+    full = (await metering.BatchQueryUsage(pb.BatchQueryUsageRequest(queries=queries))).usages
+    for query in queries:
+        query.without_proof = True
+    short = (await metering.BatchQueryUsage(pb.BatchQueryUsageRequest(queries=queries))).usages
+    figures = [(each.quantity.value, each.event_count, each.through_position) for each in short]
+    assert figures == [(each.quantity.value, each.event_count, each.through_position) for each in full]
+    assert len({quantity for quantity, *_ in figures}) > 10
+    assert not any(each.digest or each.traceparents for each in short)
+    assert all(each.digest for each in full)
+
+
+def event(event_id: str, chance: random.Random, sparse: bool) -> FlatEvent:
+    time = FIRST + timedelta(microseconds=chance.randrange(8 * 86_400 * 10**6))
+    if not sparse:
+        time = datetime.combine(FIRST.date() + DAY * chance.randrange(2), time.time(), UTC)
+    return FlatEvent(
+        id=event_id,
+        source="s",
+        customer=f"customer-{chance.randrange(1000)}" if sparse else chance.choice(CUSTOMERS),
+        meter=chance.choice(list(METERS)),
+        time_micros=(time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1),
+        units=chance.randrange(-1_000, 100_000),
+        decimal_places=3,
+    )
+
+
+async def leaves(suite: Suite) -> list[Any]:  # Any: a row
+    connection = await asyncpg.connect(suite.urls["metering"].replace("+asyncpg", ""))
+    try:
+        rows: list[Any] = []
+        for _ in range(200):
+            rows = await connection.fetch("SELECT state, is_summed FROM usage_leaves ORDER BY leaf")
+            if not any(row["state"] == "FULL" for row in rows):
+                break
+        return rows
+    finally:
+        await connection.close()
