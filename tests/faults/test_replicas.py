@@ -33,7 +33,7 @@ pytestmark = pytest.mark.fault
 
 LEAF_ROWS: Final = "5000"
 READY_SECONDS_MAX: Final = 60.0
-TAKEOVER_SECONDS_MAX: Final = 5.0
+TAKEOVER_SECONDS_MAX: Final = 20.0
 SENDING_SECONDS_MAX: Final = 60.0
 LOAD_SECONDS: Final = 1.5
 BATCHES: Final = 150

@@ -10,6 +10,8 @@ from tests.contracts.descriptors import files, methods, package_of
 from tools.client import Client
 from tools.commands.calls import STUBS, methods_of
 
+STREAMS = {"StreamEvents"}
+
 
 @pytest.mark.parametrize("service", SERVICES)
 async def test_every_rpc_has_a_stub(service: str) -> None:
@@ -20,4 +22,5 @@ async def test_every_rpc_has_a_stub(service: str) -> None:
     async with Client(dict.fromkeys(SERVICES, "127.0.0.1:1"), token="") as client:
         for name, method in found.items():
             stub = getattr(client, STUBS.get(method.containing_service.name, service))
-            assert isinstance(getattr(stub, name), grpc.aio.UnaryUnaryMultiCallable), name
+            kind = grpc.aio.StreamStreamMultiCallable if name in STREAMS else grpc.aio.UnaryUnaryMultiCallable
+            assert isinstance(getattr(stub, name), kind), name

@@ -7,6 +7,7 @@ import pkgutil
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
+import grpc.aio
 import typer
 from google.protobuf import json_format
 from google.protobuf.message import Message
@@ -50,7 +51,15 @@ def call(
 
 
 async def _call(client: Client, stub: str, name: str, request: Message) -> None:
-    answer = await getattr(getattr(client, stub), name)(request)
+    method = getattr(getattr(client, stub), name)
+    answer: Any  # Any: what the method answers
+    if isinstance(method, grpc.aio.StreamStreamMultiCallable):
+        call = method()
+        await call.write(request)
+        await call.done_writing()
+        answer = await call.read()
+    else:
+        answer = await method(request)
     print(json_format.MessageToJson(answer, preserving_proto_field_name=True, ensure_ascii=False))
 
 
@@ -60,6 +69,7 @@ STUBS: Final = {
     "MoneyService": "money",
     "CustomersService": "customers",
     "EntitlementService": "entitlements",
+    "FreezeService": "freezes",
     "PersonalDataService": "personal_data",
     "PlanMigrationService": "plan_migrations",
     "SeatService": "seats",
