@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from typing import Final
+from uuid import UUID
 
 import xxhash
 from alembic import op
@@ -168,26 +169,36 @@ def _move(seed: int) -> None:
         ALTER TABLE usage_log ATTACH PARTITION leaves.usage_{leaf} FOR VALUES IN ({leaf});
         """
     )
-    rows = connection.execution_options(yield_per=ROWS).execute(
+    connection.execute(
         text(
-            "SELECT e.seller_id, row_number() OVER (PARTITION BY e.seller_id ORDER BY i.position, e.source, e.event_id)"
-            "    AS position, n.stream, s.number AS source, e.time, e.value, e.dimensions::text AS dimensions,"
-            "    e.event_id, e.source AS sent_by"
+            "CREATE TEMPORARY TABLE moved ON COMMIT DROP AS"
+            " SELECT row_number() OVER () AS nth, e.seller_id, row_number() OVER"
+            "    (PARTITION BY e.seller_id ORDER BY i.position, e.source, e.event_id) AS position,"
+            "    n.stream, s.number AS source, e.time, e.value, e.dimensions::text AS dimensions, e.event_id,"
+            "    e.source AS sent_by"
             " FROM usage_events_before e"
             " JOIN ingests i ON i.seller_id = e.seller_id AND i.id = e.ingest_id"
             " JOIN usage_streams n ON (n.seller_id, n.meter, n.customer) = (e.seller_id, e.meter, e.customer)"
             " JOIN usage_sources s ON (s.seller_id, s.source) = (e.seller_id, e.source)"
         )
     )
+    count: int = connection.execute(text("SELECT count(*) FROM moved")).scalar_one()
     insert = text(
         f"INSERT INTO leaves.usage_{leaf}"
         " (seller_id, position, stream, source, time, key, value, dimensions, event_id)"
         " VALUES (:seller_id, :position, :stream, :source, :time, CAST(:key AS uuid), :value,"
         " CAST(:dimensions AS jsonb), :event_id)"
     )
-    for sequence, part in enumerate(rows.mappings().partitions(ROWS), start=1):
+    for sequence, first in enumerate(range(1, count + 1, ROWS), start=1):
+        part = [
+            dict(row)
+            for row in connection.execute(
+                text("SELECT * FROM moved WHERE nth >= :first AND nth < :following"),
+                {"first": first, "following": first + ROWS},
+            ).mappings()
+        ]
         keys = [_key(seed, row["seller_id"], row["sent_by"], row["event_id"]) for row in part]
-        connection.execute(insert, [{**row, "key": key.hex()} for row, key in zip(part, keys, strict=True)])
+        connection.execute(insert, [{**row, "key": UUID(bytes=key)} for row, key in zip(part, keys, strict=True)])
         connection.execute(
             text("INSERT INTO usage_segments (shard, sequence, leaf, keys) VALUES (0, :sequence, :leaf, :keys)"),
             {"sequence": sequence, "leaf": leaf, "keys": b"".join(keys)},
