@@ -429,6 +429,7 @@ async def test_a_lost_connection_costs_no_event_and_doubles_none(suite: Suite, m
                 await admin.execute(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                    " AND backend_type = 'client backend'"
                 )
         finally:
             await admin.close()
