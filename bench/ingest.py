@@ -18,7 +18,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from io import BytesIO
 from typing import Any, Final
 
@@ -30,10 +31,11 @@ from pydantic import SecretStr
 
 import metering.main
 from bench.figures import Figure, median_ratio, percentile_ms
-from bench.senders import METERS, Sender, Shape
+from bench.senders import DECIMAL_PLACES, METERS, Sender, Shape, customer_of
 from bench.stage import SELLER, Stage, stage
-from common import clock
+from common import clock, ids, wire
 from common.caller import Role
+from common.period import Period
 from common.rpc import MESSAGE_BYTES_MAX
 from common.testing import SERVICES, Keys
 from metering.settings import Settings
@@ -50,7 +52,10 @@ WARM_UP_EVENTS: Final = 200_000
 HALF_SECONDS: Final = 6.0
 CEILING_ROWS: Final = 20_000
 CEILING_COPIES: Final = 60
-CUSTOMERS_COUNTED: Final = 50
+RETRY_SECONDS: Final = 1.0
+TRIES_MAX: Final = 30
+PAIRS_COUNTED: Final = 50
+NOBODY: Final = ids.mint("cus", datetime(2026, 1, 1, tzinfo=UTC))
 BYTES_PER_MB: Final = 1 << 20
 SEED: Final = 20_260_101
 
@@ -78,8 +83,9 @@ class Scene:
     metadata: tuple[tuple[str, str], ...]
     connection: asyncpg.Connection
     process: psutil.Process
-    senders: dict[str, Sender] = field(default_factory=dict)
     outcomes: Counter[str] = field(default_factory=Counter)
+    sent_units: Counter[tuple[int, int]] = field(default_factory=Counter)
+    """Of a customer and a meter, in all shapes that were sent."""
 
     def cpu_seconds(self) -> Counter[str]:
         used = self.here.cpu_seconds()
@@ -87,9 +93,9 @@ class Scene:
 
 
 async def main(chosen: Sequence[str], events: int | None) -> None:
-    async with metering_scene() as (scene, _):
+    async with metering_scene() as (scene, stub):
         for name in chosen:
-            print((await measure(scene, name, events or EVENTS.get(name, ROUND_EVENTS))).line(), flush=True)
+            print((await measure(scene, stub, name, events or EVENTS.get(name, ROUND_EVENTS))).line(), flush=True)
 
 
 @asynccontextmanager
@@ -125,7 +131,7 @@ async def metering_scene() -> AsyncIterator[tuple[Scene, Any]]:  # Any: grpc's s
             await connection.close()
 
 
-async def measure(scene: Scene, name: str, events: int) -> Figure:
+async def measure(scene: Scene, stub: Any, name: str, events: int) -> Figure:  # Any: as above
     shape = SHAPES[name]
     start = int((clock.wall() - timedelta(days=31)).replace(microsecond=0).timestamp())
     sender = Sender(shape, name[:12], start, random.Random(SEED))
@@ -158,11 +164,12 @@ async def measure(scene: Scene, name: str, events: int) -> Figure:
         ratio=median_ratio(rates, ceilings),
         p50_ms=percentile_ms(latencies, 0.50),
         p99_ms=percentile_ms(latencies, 0.99),
-        checked=await is_right(scene, sender, stored),
+        checked=await is_right(scene, stub, sender, stored),
         more={
             "rounds": [round(rate) for rate in rates],
             "half_load_p99_ms": round(percentile_ms(half, 0.99) or 0, 1),
             "half_load_p50_ms": round(percentile_ms(half, 0.50) or 0, 1),
+            "overloaded": scene.outcomes["overloaded"],
             "goal": GOALS.get(name),
             "sent": journal.events,
             "stored": stored,
@@ -197,8 +204,18 @@ async def send_at(scene: Scene, requests: Sequence[bytes], *, per_second: float)
     began = time.perf_counter()
 
     async def one(request: bytes, due: float) -> None:
-        note(scene, await call(request, metadata=scene.metadata))
-        seconds.append(time.perf_counter() - due)
+        for _ in range(TRIES_MAX):
+            try:
+                note(scene, await call(request, metadata=scene.metadata))
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+                    raise
+                scene.outcomes["overloaded"] += 1
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                seconds.append(time.perf_counter() - due)
+                return
+        raise RuntimeError("too much is waiting, for too long")
 
     async with asyncio.TaskGroup() as group:
         for n, request in enumerate(requests):
@@ -242,7 +259,9 @@ async def copy_rows(scene: Scene) -> float:
     return CEILING_ROWS * CEILING_COPIES / seconds
 
 
-async def is_right(scene: Scene, sender: Sender, stored: int) -> bool:
+async def is_right(  # Any: grpc's stubs
+    scene: Scene, stub: Any, sender: Sender, stored: int
+) -> bool:
     """Journal = answers = rows = identities = usages."""
     journal, outcomes = sender.journal, scene.outcomes
     found = await scene.connection.fetchrow(
@@ -250,10 +269,21 @@ async def is_right(scene: Scene, sender: Sender, stored: int) -> bool:
         " max(position) AS last, (SELECT max(last) FROM positions) AS told FROM usage_log"
     )
     assert found is not None
+    scene.sent_units += journal.by_pair
+    pairs = random.Random(SEED).sample(sorted(scene.sent_units), min(PAIRS_COUNTED, len(scene.sent_units)))
+    now = clock.wall()
+    period = wire.interval(Period(now - timedelta(days=62), now + timedelta(days=31)))
+    queries = [
+        pb.UsageQuery(customer_id=NOBODY, external_id=customer_of(customer), meter=METERS[meter], period=period)
+        for customer, meter in pairs
+    ]
+    answer = await stub.BatchQueryUsage(pb.BatchQueryUsageRequest(queries=queries), metadata=scene.metadata)
+    counted = [Decimal(each.quantity.value) for each in answer.usages]
     return bool(
         stored == journal.distinct == outcomes["accepted"]
         and outcomes["duplicate"] == journal.events - journal.distinct
         and not outcomes["other"]
+        and counted == [Decimal(scene.sent_units[pair]).scaleb(-DECIMAL_PLACES) for pair in pairs]
         and found["events"] == found["keys"] == found["positions"] == found["last"] == found["told"]
     )
 

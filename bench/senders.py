@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -46,9 +47,21 @@ class Journal:
 
     events: int = 0
     distinct: int = 0
-    units: int = 0
-    by_pair: dict[tuple[int, int], int] = field(default_factory=dict)
-    """Events of a customer and a meter, by their numbers."""
+    by_pair: Counter[tuple[int, int]] = field(default_factory=Counter)
+    """The units of a customer and a meter, by their numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What is made up of one batch, in columns; customers, meters and regions by their numbers."""
+
+    ids: Sequence[str]
+    customers: Sequence[int]
+    meters: Sequence[int]
+    units: Sequence[int]
+    times: Sequence[int]
+    regions: Sequence[int]
+    """Counted from 1; empty for events without dimensions."""
 
 
 @dataclass(slots=True)
@@ -87,91 +100,65 @@ class Sender:
         journal.distinct += size - len(again)
         for n in range(size):
             if n not in again:
-                journal.units += units[n]
-                pair = (customers[n], meters[n])
-                journal.by_pair[pair] = journal.by_pair.get(pair, 0) + 1
+                journal.by_pair[customers[n], meters[n]] += units[n]
         if shape.duplicates:
             self._recent = [*self._recent[-20 * size :], *(ids[n] for n in range(size) if n not in again)]
-        made = {"columns": self._columns, "flat": self._flat, "rows": self._rows}[shape.form]
-        request = made(ids, customers, meters, units, times, regions)
+        form = {"columns": self._columns, "flat": self._flat, "rows": self._rows}[shape.form]
+        request = form(_Made(ids, customers, meters, units, times, regions))
         request.exceptions_only = True
         return request
 
-    def _columns(
-        self,
-        ids: Sequence[str],
-        customers: Sequence[int],
-        meters: Sequence[int],
-        units: Sequence[int],
-        times: Sequence[int],
-        regions: Sequence[int],
-    ) -> pb.IngestEventsRequest:
-        names = sorted(set(customers))
+    def _columns(self, made: _Made) -> pb.IngestEventsRequest:
+        names = sorted(set(made.customers))
         number = {each: n for n, each in enumerate(names, start=1 + len(METERS))}
         columns = EventColumns(
             strings=[SOURCE, *METERS, *(customer_of(each) for each in names)],
-            ids="".join(ids).encode(),
+            ids="".join(made.ids).encode(),
             id_lengths=[self.shape.id_length],
             sources=[0],
-            customers=[number[each] for each in customers],
-            meters=[1 + each for each in meters],
-            times_micros=times,
-            units=units,
+            customers=[number[each] for each in made.customers],
+            meters=[1 + each for each in made.meters],
+            times_micros=made.times,
+            units=made.units,
             decimal_places=DECIMAL_PLACES,
             dimension_sets=[
-                DimensionSet(dimensions=self._dimensions(n)) for n in range(len(REGIONS) if regions else 0)
+                DimensionSet(dimensions=self._dimensions(n)) for n in range(len(REGIONS) if made.regions else 0)
             ],
-            dimensions=regions,
+            dimensions=made.regions,
         )
         return pb.IngestEventsRequest(columns=columns)
 
-    def _flat(
-        self,
-        ids: Sequence[str],
-        customers: Sequence[int],
-        meters: Sequence[int],
-        units: Sequence[int],
-        times: Sequence[int],
-        regions: Sequence[int],
-    ) -> pb.IngestEventsRequest:
+    def _flat(self, made: _Made) -> pb.IngestEventsRequest:
         told = [[text for pair in self._dimensions(n).items() for text in pair] for n in range(len(REGIONS))]
         return pb.IngestEventsRequest(
             flat_events=[
                 FlatEvent(
-                    id=ids[n],
+                    id=made.ids[n],
                     source=SOURCE,
-                    customer=customer_of(customers[n]),
-                    meter=METERS[meters[n]],
-                    time_micros=times[n],
-                    units=units[n],
+                    customer=customer_of(made.customers[n]),
+                    meter=METERS[made.meters[n]],
+                    time_micros=made.times[n],
+                    units=made.units[n],
                     decimal_places=DECIMAL_PLACES,
-                    dimensions=told[regions[n] - 1] if regions else [],
+                    dimensions=told[made.regions[n] - 1] if made.regions else [],
                 )
-                for n in range(len(ids))
+                for n in range(len(made.ids))
             ]
         )
 
-    def _rows(
-        self,
-        ids: Sequence[str],
-        customers: Sequence[int],
-        meters: Sequence[int],
-        units: Sequence[int],
-        times: Sequence[int],
-        regions: Sequence[int],
-    ) -> pb.IngestEventsRequest:
+    def _rows(self, made: _Made) -> pb.IngestEventsRequest:
         return pb.IngestEventsRequest(
             events=[
                 UsageEvent(
-                    id=ids[n],
+                    id=made.ids[n],
                     source=SOURCE,
-                    customer=customer_of(customers[n]),
-                    meter=METERS[meters[n]],
-                    time=Timestamp(seconds=times[n] // MICROS, nanos=times[n] % MICROS * 1_000),
-                    value=decimal_pb2.Decimal(value=str(Decimal(units[n]).scaleb(-DECIMAL_PLACES))),
-                    dimensions=self._dimensions(regions[n] - 1) if regions else {},
+                    customer=customer_of(made.customers[n]),
+                    meter=METERS[made.meters[n]],
+                    time=Timestamp(seconds=made.times[n] // MICROS, nanos=made.times[n] % MICROS * 1_000),
+                    value=decimal_pb2.Decimal(value=str(Decimal(made.units[n]).scaleb(-DECIMAL_PLACES))),
+                    dimensions=self._dimensions(made.regions[n] - 1) if made.regions else {},
                 )
-                for n in range(len(ids))
+                for n in range(len(made.ids))
             ]
         )
 
