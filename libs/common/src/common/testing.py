@@ -7,18 +7,20 @@ neighbours without importing them.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import importlib
 import json
 import os
-import secrets
 import socket
+import tempfile
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import IO, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -51,7 +53,7 @@ SERVICES: Final = ("catalog", "subscriptions", "metering", "invoicing", "payment
 SANDBOX_START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 ISSUER: Final = "test"
 PORTS: Final = range(10_000, 15_000)
-PORT_TRIES_MAX: Final = 200
+PORTS_OF_A_PROCESS: Final = 250
 PASSWORD: Final = "test"  # of roles in a server that lives as long as the test run
 DECLARATIONS_MAX: Final = 256
 OUTBOX_POLLS: Final = 1_000
@@ -132,6 +134,54 @@ class Databases:
             await connection.close()
 
 
+class Ports:
+    """Ports for this process alone: a share of PORTS that is locked as long as the process lives.
+
+    Test processes run side by side, and a service that is started again wants the port it had: one that merely is free
+    now may be another's by then. Outgoing connections are never given one of these.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._lock, share = _locked_share(folder)
+        self._free = deque(PORTS[share * PORTS_OF_A_PROCESS : (share + 1) * PORTS_OF_A_PROCESS])
+
+    @classmethod
+    @cache
+    def of_this_process(cls) -> Ports:
+        return cls(Path(tempfile.gettempdir()))
+
+    def take(self) -> int:
+        for _ in range(len(self._free)):
+            port = self._free.popleft()  # the one that has been free for longest
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gRPC does: what lingers is no matter
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError:
+                    self._free.append(port)
+                    continue
+            return port
+        raise RuntimeError(f"no free port between {PORTS.start} and {PORTS.stop} for this process")
+
+    def give_back(self, port: int) -> None:
+        self._free.append(port)
+
+    def close(self) -> None:
+        self._lock.close()
+
+
+def _locked_share(folder: Path) -> tuple[IO[bytes], int]:
+    for share in range(len(PORTS) // PORTS_OF_A_PROCESS):
+        lock = (folder / f"saldo-test-ports-{os.getuid()}-{share}").open("ab")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            continue
+        return lock, share
+    raise RuntimeError(f"all shares of the ports between {PORTS.start} and {PORTS.stop} are taken by other processes")
+
+
 class Suite:
     """Services in this process, around one in-memory bus, with a sandbox to play in."""
 
@@ -143,7 +193,7 @@ class Suite:
         self.running: dict[str, Service] = {}
         self.urls: dict[str, str] = {}
         self._otlp_endpoint = otlp_endpoint
-        self._addresses = {name: f"127.0.0.1:{_free_port()}" for name in SERVICES}
+        self._addresses = {name: f"127.0.0.1:{Ports.of_this_process().take()}" for name in SERVICES}
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._stack = AsyncExitStack()
 
@@ -187,6 +237,8 @@ class Suite:
     async def close(self) -> None:
         await self._stack.aclose()
         await self.stop(*self.running)
+        for address in self._addresses.values():
+            Ports.of_this_process().give_back(int(address.rpartition(":")[2]))
         for url in self.urls.values():
             await self.databases.drop(url)
 
@@ -365,19 +417,6 @@ def _asked_once(question: Callable[..., str]) -> Callable[..., str]:
 @lru_cache(maxsize=DECLARATIONS_MAX)
 def _text(due: Select[Any]) -> str:  # Any: as in Job
     return str(due.compile(compile_kwargs={"literal_binds": True}))
-
-
-def _free_port() -> int:
-    """One that outgoing connections are never given: such a one may be gone by the time its service wants it."""
-    for _ in range(PORT_TRIES_MAX):
-        port = secrets.choice(PORTS)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return port
-    raise RuntimeError(f"no free port between {PORTS.start} and {PORTS.stop}")
 
 
 @pytest.fixture(scope="session")

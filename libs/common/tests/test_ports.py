@@ -1,0 +1,50 @@
+"""Ports of services under test belong to one process at a time, and to one suite in it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from common.testing import PORTS, PORTS_OF_A_PROCESS, Ports
+
+
+def test_a_process_never_gives_the_same_port_twice() -> None:
+    ports = Ports.of_this_process()
+    taken = [ports.take() for _ in range(10)]
+    for port in taken:
+        ports.give_back(port)
+    assert len(set(taken)) == 10
+    assert set(taken) <= set(PORTS)
+
+
+@pytest.fixture
+def ports(tmp_path: Path) -> Iterator[Ports]:
+    with contextlib.closing(Ports(tmp_path)) as found:
+        yield found
+
+
+def test_another_process_has_others(ports: Ports, tmp_path: Path) -> None:
+    told = (
+        "from common.testing import Ports; from pathlib import Path; import sys; print(Ports(Path(sys.argv[1])).take())"
+    )
+    theirs = subprocess.run([sys.executable, "-c", told, str(tmp_path)], capture_output=True, check=True, timeout=60)
+    assert PORTS.start <= ports.take() < PORTS.start + PORTS_OF_A_PROCESS <= int(theirs.stdout)
+
+
+def test_a_port_that_somebody_listens_on_is_passed_over_and_kept(ports: Ports) -> None:
+    first = ports.take()
+    ports.give_back(first)
+    rest = [ports.take() for _ in range(PORTS_OF_A_PROCESS - 1)]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", first))
+        listener.listen()
+        with pytest.raises(RuntimeError, match="no free port"):
+            ports.take()
+    assert ports.take() == first
+    assert first not in rest
