@@ -48,7 +48,15 @@ POSTGRES_ALWAYS = {
     "log_line_prefix": "%m [%p] %u@%d ",
 }
 # What a power cut may not touch: a stack that outlives its commands.
-POSTGRES_DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
+POSTGRES_DURABLE = {
+    "fsync": "on",
+    "full_page_writes": "on",
+    "synchronous_commit": "on",
+    # By default a checkpoint comes with every gigabyte, every few seconds of much usage, and commits wait for its
+    # flushes; and what it does not keep of the log's files is made anew, while a commit waits.
+    "max_wal_size": "8GB",
+    "min_wal_size": "2GB",
+}
 # What nobody will miss: a stack that ends with its test run.
 POSTGRES_VOLATILE = {
     "fsync": "off",

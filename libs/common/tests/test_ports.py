@@ -15,6 +15,7 @@ from common.testing import PORTS, PORTS_OF_A_PROCESS, Ports
 
 
 def test_a_process_never_gives_the_same_port_twice() -> None:
+    """Suites of one process may be up at the same time."""
     ports = Ports.of_this_process()
     taken = [ports.take() for _ in range(10)]
     for port in taken:
@@ -30,6 +31,7 @@ def ports(tmp_path: Path) -> Iterator[Ports]:
 
 
 def test_another_process_has_others(ports: Ports, tmp_path: Path) -> None:
+    """Test processes run side by side, and each service wants its own port back."""
     told = (
         "from common.testing import Ports; from pathlib import Path; import sys; print(Ports(Path(sys.argv[1])).take())"
     )
@@ -38,6 +40,7 @@ def test_another_process_has_others(ports: Ports, tmp_path: Path) -> None:
 
 
 def test_a_port_that_somebody_listens_on_is_passed_over_and_kept(ports: Ports) -> None:
+    """Somebody else's server may stand in the range."""
     first = ports.take()
     ports.give_back(first)
     rest = [ports.take() for _ in range(PORTS_OF_A_PROCESS - 1)]

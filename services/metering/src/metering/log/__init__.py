@@ -2,6 +2,6 @@
 
 from metering.log.batch import Batch
 from metering.log.log import Log
-from metering.log.shard import Stored
+from metering.log.owner import Stored
 
 __all__ = ["Batch", "Log", "Stored"]

@@ -17,8 +17,9 @@ from common.ids import SellerId
 Ints: TypeAlias = npt.NDArray[np.int64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Fixed: TypeAlias = npt.NDArray[Any]  # Any: records of numpy, whose fields are named where they are made
+KeyArray: TypeAlias = npt.NDArray[np.void]
 
-KEY_BYTES: Final = 16
+KEY: Final = np.dtype("V16")
 NO_DIMENSIONS: Final = 0
 SEPARATOR: Final = "\x1f"
 """No key contains it: control characters are refused."""
@@ -85,14 +86,14 @@ class Keys:
     def of(self, seller_id: str, source: str, event_id: bytes) -> bytes:
         return xxhash.xxh3_128_digest(event_id, self._seed_of(seller_id, source))
 
-    def of_batch(self, batch: Batch) -> list[bytes]:
+    def of_batch(self, batch: Batch) -> KeyArray:
         digest = xxhash.xxh3_128_digest
         sources = batch.sources
         if len(sources) and (sources == sources[0]).all():
             seed = self._seed_of(batch.seller_id, batch.strings[sources[0]])
-            return [digest(each, seed) for each in batch.ids]
+            return as_keys([digest(each, seed) for each in batch.ids])
         seeds = {n: self._seed_of(batch.seller_id, batch.strings[n]) for n in np.unique(sources).tolist()}
-        return [digest(each, seeds[n]) for each, n in zip(batch.ids, sources.tolist(), strict=True)]
+        return as_keys([digest(each, seeds[n]) for each, n in zip(batch.ids, sources.tolist(), strict=True)])
 
     def _seed_of(self, seller_id: str, source: str) -> int:
         known = self._seeds.get((seller_id, source))
@@ -102,6 +103,10 @@ class Keys:
             known = xxhash.xxh3_64_intdigest(f"{seller_id}{SEPARATOR}{source}".encode(), self._seed)
             self._seeds[seller_id, source] = known
         return known
+
+
+def as_keys(digests: Sequence[bytes]) -> KeyArray:
+    return np.frombuffer(b"".join(digests), dtype=KEY)
 
 
 SEEDS_MAX: Final = 100_000

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from common.db import Database
 from common.telemetry import Telemetry
 from metering.log.batch import Batch
-from metering.log.shard import Shard, Stored
+from metering.log.owner import Stored
+from metering.log.shard import Shard
 
 
 class Log:

@@ -1,6 +1,6 @@
 """Knows which events there have been: the recent ones exactly, all older ones by filters that never miss one.
 
-keys of the leaves that are being written    sets, exact                                  about 110 bytes a key
+keys of the leaves that are being written    sets, exact                                  about 42 bytes a key
 keys of the leaves that have an index        one filter for every 16 leaves, by which     2.5 bytes a key
                                              about 1 of 2,000 new keys seems known
 what a filter seems to know                  is looked up in the index of those leaves
@@ -8,14 +8,14 @@ what a filter seems to know                  is looked up in the index of those 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from metering.log.batch import KEY_BYTES, Mask
+from metering.log.batch import KeyArray, Mask
+from metering.log.keyset import KeySet, Places
 
 BITS_PER_KEY: Final = 20
 BLOCK_BITS: Final = 128
@@ -33,8 +33,8 @@ class Probes:
     second: Words
 
     @classmethod
-    def of(cls, keys: bytes) -> Probes:
-        halves: Words = np.frombuffer(keys, dtype="<u8").reshape(-1, 2)
+    def of(cls, keys: KeyArray) -> Probes:
+        halves: Words = keys.view("<u8").reshape(-1, 2)
         low = halves[:, 1]
         one, six = np.uint64(1), np.uint64(63)
         masks = []
@@ -58,7 +58,7 @@ class Filter:
         )
         self._blocks = np.uint64(self._words.shape[1])
 
-    def add(self, keys: bytes) -> None:
+    def add(self, keys: KeyArray) -> None:
         probes = Probes.of(keys)
         place = self._place(probes)
         np.bitwise_or.at(self._words[0], place, probes.first)
@@ -100,45 +100,43 @@ class Memory:
     """What one shard remembers of its events."""
 
     leaf_rows: int
-    recent: dict[int, set[bytes]] = field(default_factory=dict)
+    recent: dict[int, KeySet] = field(default_factory=dict)
     """By leaf, the one that is being written last."""
     generations: list[Generation] = field(default_factory=list)
 
-    def suspects(self, keys: Sequence[bytes]) -> dict[int, list[bytes]]:
-        """The keys that a filter seems to know, by the number of its generation."""
-        if not self.generations or not keys:
+    def suspects(self, keys: KeyArray) -> dict[int, Places]:
+        """Where among the keys those are that a filter seems to know, by the number of its generation."""
+        if not self.generations or not len(keys):
             return {}
-        probes = Probes.of(b"".join(keys))
-        found: dict[int, list[bytes]] = {}
-        for generation in self.generations:
-            mask = generation.filter.may_contain(probes)
-            if mask.any():
-                found[generation.number] = [keys[n] for n in np.flatnonzero(mask).tolist()]
+        probes = Probes.of(keys)
+        found = {each.number: np.flatnonzero(each.filter.may_contain(probes)) for each in self.generations}
+        return {number: places for number, places in found.items() if len(places)}
+
+    def is_recent(self, keys: KeyArray) -> Mask:
+        found = np.zeros(len(keys), dtype=np.bool_)
+        for each in self.recent.values():
+            found |= each.contains(keys)
         return found
 
-    def is_recent(self, key: bytes) -> bool:
-        return any(key in each for each in self.recent.values())
-
-    def take(self, keys: Sequence[bytes], *, known: set[bytes]) -> Mask | None:
-        """Remember keys, as those of the leaf that is being written; which of them are new, None for all.
+    def take(self, keys: KeyArray, *, known: Mask) -> Mask:
+        """Remember keys, as those of the leaf that is being written; which of them are new.
 
         `known` are those that stand in an index. Of several that are the same the first is new.
         """
-        newest = next(reversed(self.recent.values()))
-        distinct = set(keys)
-        if (
-            len(distinct) == len(keys)
-            and (not known or known.isdisjoint(keys))
-            and all(each.isdisjoint(keys) for each in self.recent.values())
-        ):
-            newest |= distinct
-            return None
-        fresh = np.zeros(len(keys), dtype=np.bool_)
-        for n, key in enumerate(keys):
-            if key not in known and not self.is_recent(key):
-                newest.add(key)
-                fresh[n] = True
+        *older, newest = self.recent.values()
+        before = known.copy()
+        for each in older:
+            before |= each.contains(keys)
+        if not before.any():
+            return newest.add(keys)
+        fresh = ~before
+        fresh[fresh] = newest.add(keys[fresh])
         return fresh
+
+    def begin_leaf(self, leaf: int) -> KeySet:
+        """The keys of one that is going to be written."""
+        self.recent[leaf] = found = KeySet(self.leaf_rows)
+        return found
 
     def upcoming_generation(self) -> int:
         """To which the next leaf will belong that gets its index."""
@@ -158,15 +156,10 @@ class Memory:
     @property
     def size_bytes(self) -> int:
         """What it takes, about."""
-        exact = sum(len(each) for each in self.recent.values()) * RECENT_KEY_BYTES
-        return exact + sum(each.filter.size_bytes for each in self.generations)
+        return sum(each.size_bytes for each in self.recent.values()) + sum(
+            each.filter.size_bytes for each in self.generations
+        )
 
 
-RECENT_KEY_BYTES: Final = 110
 PIECE_BYTES: Final = 4 << 20
-"""In which pieces filters and keys are read and written."""
-
-
-def split(keys: bytes) -> list[bytes]:
-    """Keys that stand one after another."""
-    return [keys[n : n + KEY_BYTES] for n in range(0, len(keys), KEY_BYTES)]
+"""In which pieces filters are read and written."""

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from metering.log.batch import Batch, Fixed, Ints
+from metering.log.batch import KEY, Batch, Fixed, Ints, KeyArray
 
 COLUMNS: Final = ("seller_id", "position", "stream", "source", "time", "key", "value", "dimensions", "event_id")
 HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
@@ -27,7 +27,7 @@ _GROUPS: Final = 8
 _NUMERIC_BYTES: Final = 8 + 2 * _GROUPS
 
 
-def rows(batch: Batch, *, positions: Ints, streams: Ints, sources: Ints, keys: list[bytes]) -> bytes:
+def rows(batch: Batch, *, positions: Ints, streams: Ints, sources: Ints, keys: KeyArray) -> bytes:
     """The events of a batch as rows of a COPY."""
     ids = batch.ids
     fixed = _fixed(batch, positions=positions, streams=streams, sources=sources, keys=keys)
@@ -51,7 +51,7 @@ def rows(batch: Batch, *, positions: Ints, streams: Ints, sources: Ints, keys: l
     return b"".join(pieces)
 
 
-def _fixed(batch: Batch, *, positions: Ints, streams: Ints, sources: Ints, keys: list[bytes]) -> Fixed:
+def _fixed(batch: Batch, *, positions: Ints, streams: Ints, sources: Ints, keys: KeyArray) -> Fixed:
     seller = batch.seller_id.encode()
     record = np.empty(
         len(batch),
@@ -68,7 +68,7 @@ def _fixed(batch: Batch, *, positions: Ints, streams: Ints, sources: Ints, keys:
             ("time_length", ">i4"),
             ("time", ">i8"),
             ("key_length", ">i4"),
-            ("key", "V16"),
+            ("key", KEY),
             ("value_length", ">i4"),
             ("value_header", ">i2", (4,)),
             ("value", ">i2", (_GROUPS,)),
@@ -84,7 +84,7 @@ def _fixed(batch: Batch, *, positions: Ints, streams: Ints, sources: Ints, keys:
     record["source"] = sources
     record["time"] = batch.times - _POSTGRES_EPOCH_MICROS
     record["key_length"] = 16
-    record["key"] = np.frombuffer(b"".join(keys), dtype="V16")
+    record["key"] = keys
     record["value_length"] = _NUMERIC_BYTES
     _write_numerics(record, batch.units, batch.decimals)
     return record

@@ -1,0 +1,291 @@
+"""Knows what it is to own a shard: which events are new, how they are written, and when a leaf gets its indexes.
+
+    which are new? ─► rows ─► one transaction               a leaf is full ─► indexes, sums ─► its keys go to the filter
+    memory, indexes           epoch, keys, positions, COPY
+
+The owner knows by heart what was written. What it prepares it takes as written: when anything fails, it knows too much,
+and is not used any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import asyncpg
+import numpy as np
+
+from common.crash import crashpoint, register
+from common.db import DatabaseUnavailable
+from common.ids import SellerId
+from common.pace import Pace
+from metering.log import leaves
+from metering.log.batch import Batch, KeyArray, Keys, Mask, as_keys
+from metering.log.leaves import Ingest, Leaf
+from metering.log.memory import Memory
+from metering.log.names import Names, Pairs
+from metering.log.rows import rows
+
+UNSEALED_MAX: Final = 6
+"""How many full leaves may wait for their indexes before ingest waits for them."""
+LOOK_SECONDS: Final = 1
+CALM_EVENTS: Final = 20_000
+"""Fewer than this between two looks is little."""
+BUSY_EVENTS: Final = 100_000
+"""More than this is much."""
+BARE_EVENTS: Final = 5_000
+"""So many are read as fast as an index."""
+STEP_PLACES: Final = 50_000
+"""Of a set of keys: so much of it is looked at in a millisecond or two."""
+
+BEFORE_COMMIT: Final = register("ingest.before_commit", "usage events are written and not committed")
+COMMITTED: Final = register("ingest.committed", "usage events are committed and their senders do not know")
+SEALED: Final = register("ingest.sealed", "a leaf of the log has its indexes, and its keys are in no filter")
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """One for each of what goes on at the same time."""
+
+    writing: asyncpg.Connection
+    looking: asyncpg.Connection
+    sealing: asyncpg.Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of a batch."""
+
+    fresh: Mask | None
+    """Which of its events were stored; None for all of them. The others had been before."""
+    known: Sequence[bool]
+    """Which of the events that were asked about had been before."""
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A sender that waits."""
+
+    batch: Batch
+    pairs: Pairs
+    asked: Sequence[tuple[str, bytes]]
+    """Sources and ids of events that cannot be stored, of which it is to be said whether they had been before."""
+    done: asyncio.Future[Stored]
+
+
+@dataclass(slots=True)
+class Group:
+    """What is written in one transaction, and who is told then what."""
+
+    senders: list[Waiting] = field(default_factory=list)
+    found: list[Stored] = field(default_factory=list)
+    rows: list[bytes] = field(default_factory=list)
+    keys: list[bytes] = field(default_factory=list)
+    lasts: dict[str, int] = field(default_factory=dict)
+    """The last position of each seller."""
+    ingests: list[Ingest] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        return sum(len(each.batch) for each in self.senders)
+
+
+def _new(waiting: Waiting, keys: KeyArray, stored: Stored) -> tuple[Batch, Pairs, KeyArray]:
+    """What of a batch is to be written: what had been before leaves nothing, not even a name."""
+    if stored.fresh is None:
+        return waiting.batch, waiting.pairs, keys
+    batch = waiting.batch.only(np.flatnonzero(stored.fresh).tolist())
+    return batch, Pairs.of(batch), keys[stored.fresh]
+
+
+def _shared_out(group: Sequence[Waiting], fresh: Mask, before: Mask) -> list[Stored]:
+    """What was found out about all of a group, by its batches."""
+    found: list[Stored] = []
+    is_all_new = bool(fresh.all())
+    own = asked = 0
+    for each in group:
+        own, first_own = own + len(each.batch), own
+        asked, first_asked = asked + len(each.asked), asked
+        part = fresh[first_own:own]
+        found.append(Stored(None if is_all_new or part.all() else part, before[first_asked:asked].tolist()))
+    return found
+
+
+class Owner:
+    """One time of owning a shard, from reading the log to the first failure."""
+
+    def __init__(self, shard: int, epoch: int, connections: Connections, *, leaf_rows: int) -> None:
+        self._shard = shard
+        self._epoch = epoch
+        self._writing = connections.writing
+        self._looking = connections.looking
+        self._sealing = connections.sealing
+        self._leaf_rows = leaf_rows
+        self._names = Names()
+        self._positions: dict[str, int] = {}
+        self._leaf = Leaf(0, 0)
+        self._following: int | None = None
+        self._sequence = 0
+        self._full = Pace()
+        self._looked = (0, 0, 0.0)
+        self._indexed = 0
+        self._judging = asyncio.Lock()
+        self._preparing = asyncio.Lock()
+        self.memory = Memory(leaf_rows)
+
+    async def open(self) -> None:
+        """Read what has been written. In one snapshot: whoever was the owner before may still be storing a filter,
+        which stands for keys that are then gone.
+        """
+        connection = self._looking
+        self._leaf = await leaves.open_leaf(connection, self._shard)
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            self._keys = Keys(await leaves.seed(connection))
+            self._sequence = await leaves.last_sequence(connection, self._shard)
+            self.memory = await leaves.remembered(connection, self._shard, leaf_rows=self._leaf_rows)
+
+    @property
+    def leaf_is_full(self) -> bool:
+        """Then nothing more may be prepared, and as soon as all that is prepared is written: `turn`."""
+        return self._leaf.row_count >= self._leaf_rows
+
+    async def prepare(self, senders: Sequence[Waiting], group: Group) -> None:
+        """Decide which of their events are new, as if the group were written, and add their rows to it."""
+        group.senders += senders
+        keys = [self._keys.of_batch(each.batch) for each in senders]
+        own = np.concatenate(keys)
+        asked = as_keys([self._keys.of(each.batch.seller_id, *event) for each in senders for event in each.asked])
+        async with self._judging:
+            known = await self._known(np.concatenate([own, asked]))
+            fresh = self.memory.take(own, known=known[: len(own)])
+            before = known[len(own) :] | self.memory.is_recent(asked)
+        found = _shared_out(senders, fresh, before)
+        group.found += found
+        await self._learn_positions({each.batch.seller_id for each in senders} - self._positions.keys())
+        new = [_new(*each) for each in zip(senders, keys, found, strict=True)]
+        await self._names.learn(self._looking, [(batch, pairs) for batch, pairs, _ in new])
+        for batch, pairs, own in new:
+            if len(batch):
+                self._add(group, batch, pairs, own)
+
+    def _add(self, group: Group, batch: Batch, pairs: Pairs, keys: KeyArray) -> None:
+        last = self._positions[batch.seller_id]
+        group.rows.append(
+            rows(
+                batch,
+                positions=np.arange(last + 1, last + 1 + len(batch)),
+                streams=self._names.streams_of(batch, pairs),
+                sources=self._names.sources_of(batch),
+                keys=keys,
+            )
+        )
+        group.keys.append(keys.tobytes())
+        last += len(batch)
+        self._positions[batch.seller_id] = group.lasts[batch.seller_id] = last
+        group.ingests.append(
+            Ingest(seller_id=batch.seller_id, position=last, traceparent=batch.traceparent, time=batch.time)
+        )
+        self._leaf.row_count += len(batch)
+
+    async def write(self, group: Group) -> None:
+        """Make durable what was prepared."""
+        if not group.rows:
+            return
+        self._sequence += 1
+        if not await leaves.begin(
+            self._writing,
+            shard=self._shard,
+            epoch=self._epoch,
+            leaf=self._leaf.number,
+            sequence=self._sequence,
+            keys=b"".join(group.keys),
+            lasts=sorted(group.lasts.items()),
+            ingests=group.ingests,
+        ):
+            raise DatabaseUnavailable("another replica owns the shard now")
+        await leaves.write(self._writing, self._leaf.number, group.rows)
+        crashpoint(BEFORE_COMMIT)
+        await self._writing.execute("COMMIT")
+        crashpoint(COMMITTED)
+
+    async def _known(self, keys: KeyArray) -> Mask:
+        """Which stand in an index. What is remembered exactly needs no look there."""
+        known = np.zeros(len(keys), dtype=np.bool_)
+        of_generation = {each.number: each.leaves for each in self.memory.generations}
+        for generation, places in self.memory.suspects(keys).items():
+            known[places] |= await leaves.known(self._looking, keys[places], leaves=of_generation[generation])
+        return known
+
+    async def _learn_positions(self, sellers: set[SellerId]) -> None:
+        if not sellers:
+            return
+        rows = await self._looking.fetch(
+            "INSERT INTO positions AS p (seller_id, last, shard) SELECT s, 0, $2 FROM unnest($1::text[]) AS s"
+            " ON CONFLICT (seller_id) DO UPDATE SET shard = p.shard RETURNING seller_id, last",
+            sorted(sellers),
+            self._shard,
+        )
+        self._positions.update((row["seller_id"], row["last"]) for row in rows)
+
+    async def turn(self) -> None:
+        """To the next leaf; later, if too many are waiting for their indexes."""
+        while len(self.memory.recent) > UNSEALED_MAX:
+            self._full.listen()
+            await self._full.pause(1)
+        async with self._preparing:
+            following = self._following
+            if following is None:
+                following = await leaves.ready_leaf(self._writing, self._shard)
+            await leaves.turn(self._writing, full=self._leaf, following=following)
+            self._following = None
+        self._leaf = Leaf(following, 0)
+        self.memory.begin_leaf(following)
+        self._full.wake()
+
+    async def seal_full_leaves(self) -> None:
+        """Until the end of the shard's time with this owner."""
+        while True:
+            self._full.listen()
+            async with self._preparing:
+                if self._following is None:
+                    self._following = await leaves.ready_leaf(self._sealing, self._shard)
+            for leaf in await leaves.full_leaves(self._sealing, self._shard):
+                await leaves.seal(self._sealing, leaf, generation=self.memory.upcoming_generation())
+                crashpoint(SEALED)
+                await self._settle(leaf)
+                self._full.wake()
+            await self._index_when_calm()
+            await self._full.pause(LOOK_SECONDS)
+
+    async def _index_when_calm(self) -> None:
+        """While little comes in, the leaf that is being written has the index by which it is read; it costs a third of
+        the speed, which nobody needs then. Without it a question reads the whole leaf.
+        """
+        leaf, count, now = self._leaf.number, self._leaf.row_count, time.monotonic()
+        looked_at, before, then = self._looked
+        if looked_at == leaf and now - then < LOOK_SECONDS:
+            return
+        self._looked = (leaf, count, now)
+        if looked_at != leaf:
+            return
+        if self._indexed != leaf and count >= BARE_EVENTS and count - before < CALM_EVENTS:
+            await leaves.index_open(self._sealing, leaf)
+            self._indexed = leaf
+        elif self._indexed == leaf and count - before > BUSY_EVENTS and await leaves.bare_open(self._sealing, leaf):
+            self._indexed = 0
+
+    async def _settle(self, leaf: int) -> None:
+        """Move the keys of a leaf that has its index into the filter, in small steps: senders are waiting."""
+        recent = self.memory.recent[leaf]
+        generation = self.memory.generation_of(leaf)
+        for first in range(0, recent.places, STEP_PLACES):
+            generation.filter.add(recent.part(first, STEP_PLACES))
+            await asyncio.sleep(0)
+        if generation.is_complete:
+            await leaves.keep_filter(self._sealing, self._shard, generation)
+        # Known to the filter before they are forgotten here: no key is ever in neither.
+        async with self._judging:
+            del self.memory.recent[leaf]
