@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from common import wire
-from metering.domain.filter import DimensionMatch, EventFilter
+from metering.domain.filter import EVERYTHING, DimensionMatch, EventFilter
 from metering.domain.usage_event import KEY_LENGTH_MAX
 from saldo.metering.v1 import meter_pb2
 
@@ -21,6 +21,8 @@ def filter_to_proto(only: EventFilter) -> meter_pb2.EventFilter:
 
 
 def filter_from_proto(pb: meter_pb2.EventFilter, *, field: str) -> EventFilter:
+    if not pb.match and not pb.exclude:
+        return EVERYTHING
     only = EventFilter(
         match=_matches(pb.match, field=f"{field}.match"),
         exclude=tuple(_matches(each.match, field=f"{field}.exclude[{n}].match") for n, each in enumerate(pb.exclude)),

@@ -20,7 +20,7 @@ from metering.log.memory import LEAVES_PER_FILTER, PIECE_BYTES, Filter, Generati
 from metering.log.rows import COLUMNS, HEADER, TRAILER
 
 SEGMENTS_PER_READ: Final = 200
-DENSE: Final = 8
+DENSE: Final = 4
 """A leaf is summed if a day of a stream has so many events in it on average."""
 SORT_MEMORY: Final = "256MB"
 READER_MS: Final = 20

@@ -3,7 +3,9 @@
     leaves that are summed        ·····[ events )[ day │ day │ day │ day )[ events )·····
     all other leaves              ·····[ events                                   )·····
 
-Of one snapshot: a leaf is in the days from the very commit on that says that it is summed.
+First it is read which leaves are which; then a statement is asked that names those only in which there is something to
+look for: the log has a leaf for every million events, and the database would plan a look at each. What that statement
+reads is of one snapshot; when another leaf has been summed until then, it says so, and is asked again.
 """
 
 from __future__ import annotations
@@ -20,8 +22,7 @@ from common.period import Period
 from metering.domain.meter import Aggregation
 from metering.domain.usage import Usage, UsageQuery
 
-SEPARATOR: Final = "\x1f"
-"""No key contains it: control characters are refused."""
+TRIES_MAX: Final = 10
 
 _DAY: Final = timedelta(days=1)
 
@@ -29,17 +30,43 @@ _DAY: Final = timedelta(days=1)
 async def totals(tx: Tx, queries: Sequence[UsageQuery], aggregations: Sequence[Aggregation]) -> list[Usage]:
     """In the order asked, each by one of the aggregations that are summed."""
     whole = [whole_days(query.period) for query in queries]
-    rows = await tx.driver.fetch(
-        _TOTALS,
-        tx.seller_id,
-        [SEPARATOR.join(query.customers) for query in queries],
-        [query.meter for query in queries],
-        [query.period.start for query in queries],
-        [query.period.end for query in queries],
-        [first for first, _ in whole],
-        [last for _, last in whole],
-    )
-    return [_usage(*each) for each in zip(rows, queries, aggregations, strict=True)]
+    asked = [(nth, name) for nth, query in enumerate(queries) for name in query.customers]
+    edges = _edges(queries, whole)
+    for _ in range(TRIES_MAX):
+        places = await tx.driver.fetchrow(
+            _PLACES,
+            tx.seller_id,
+            [queries[nth].meter for nth, _ in asked],
+            [name for _, name in asked],
+            [start for start, _ in edges],
+            [end for _, end in edges],
+        )
+        assert places is not None, "what has no FROM has a row"
+        streams = [(nth, stream) for (nth, _), stream in zip(asked, places["streams"], strict=True) if stream]
+        rows = await tx.driver.fetch(
+            _totals_sql(bare=places["bare"], indexed=places["indexed"], edges=places["edges"]),
+            tx.seller_id,
+            len(queries),
+            [nth for nth, _ in streams],
+            [stream for _, stream in streams],
+            [queries[nth].period.start for nth, _ in streams],
+            [queries[nth].period.end for nth, _ in streams],
+            [whole[nth][0] for nth, _ in streams],
+            [whole[nth][1] for nth, _ in streams],
+        )
+        if rows[0]["unsummed"] == sorted([*places["bare"], *places["indexed"]]):
+            return [_usage(*each) for each in zip(rows, queries, aggregations, strict=True)]
+    raise AssertionError("a leaf is filled in seconds, and a statement planned in milliseconds")
+
+
+def _edges(
+    queries: Sequence[UsageQuery], whole: Sequence[tuple[datetime, datetime]]
+) -> list[tuple[datetime, datetime]]:
+    """The parts of days, each once: most periods asked about together are the same."""
+    found: set[tuple[datetime, datetime]] = set()
+    for query, (first, last) in zip(queries, whole, strict=True):
+        found |= {(query.period.start, first), (last, query.period.end)}
+    return sorted((start, end) for start, end in found if start < end)
 
 
 def whole_days(period: Period) -> tuple[datetime, datetime]:
@@ -75,49 +102,72 @@ def _usage(row: asyncpg.Record, query: UsageQuery, aggregation: Aggregation) -> 
     )
 
 
-# A scalar subquery is run once, and what it says spares the leaves that it does not name.
-_TOTALS: Final = r"""
-WITH leaf AS MATERIALIZED (
-    SELECT l.leaf, l.is_summed, l.start_time, l.end_time FROM usage_leaves l
-), other AS MATERIALIZED (
-    SELECT coalesce(array_agg(l.leaf), '{}') AS leaves FROM leaf l WHERE NOT l.is_summed
-), summed AS MATERIALIZED (
-    SELECT coalesce(array_agg(l.leaf), '{}') AS leaves FROM leaf l WHERE l.is_summed
+# Each name is looked up, however few names there seem to be. What follows is planned for the streams and leaves that it
+# is asked about: what is planned for any reads a whole leaf for one stream, or looks up a thousand one by one.
+_PLACES: Final = """
+WITH unsummed AS (
+    SELECT l.leaf, to_regclass('leaves.usage_' || l.leaf || '_stream') IS NOT NULL AS is_indexed
+    FROM usage_leaves l WHERE NOT l.is_summed
 )
-SELECT d.event_count + o.event_count + e.event_count AS event_count,
-       d.value_sum + o.value_sum + e.value_sum AS value_sum,
-       least(d.value_min, o.value_min, e.value_min) AS value_min,
-       greatest(d.value_max, o.value_max, e.value_max) AS value_max,
-       coalesce((SELECT p.last FROM positions p WHERE p.seller_id = $1), 0) AS through_position
-FROM unnest($2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[])
-    WITH ORDINALITY AS q (customers, meter, start_time, end_time, first_day, last_day, nth)
-CROSS JOIN LATERAL (
-    SELECT ARRAY(
-        SELECT n.stream FROM usage_streams n
-        WHERE n.seller_id = $1 AND n.meter = q.meter AND n.customer = ANY (string_to_array(q.customers, E'\x1f'))
-    ) AS streams
-) n
-CROSS JOIN LATERAL (
-    SELECT coalesce(sum(d.event_count), 0)::bigint AS event_count, coalesce(sum(d.value_sum), 0) AS value_sum,
-           min(d.value_min) AS value_min, max(d.value_max) AS value_max
-    FROM usage_days d
-    WHERE d.stream = ANY (n.streams) AND d.day >= (q.first_day AT TIME ZONE 'UTC')::date
-      AND d.day < (q.last_day AT TIME ZONE 'UTC')::date
-) d
-CROSS JOIN LATERAL (
-    SELECT count(*) AS event_count, coalesce(sum(e.value), 0) AS value_sum,
-           min(e.value) AS value_min, max(e.value) AS value_max
-    FROM usage_log e
-    WHERE e.leaf = ANY ((SELECT o.leaves FROM other o)::integer[]) AND e.stream = ANY (n.streams)
-      AND e.time >= q.start_time AND e.time < q.end_time
-) o
-CROSS JOIN LATERAL (
-    SELECT count(*) AS event_count, coalesce(sum(e.value), 0) AS value_sum,
-           min(e.value) AS value_min, max(e.value) AS value_max
-    FROM usage_log e
-    WHERE e.leaf = ANY ((SELECT s.leaves FROM summed s)::integer[]) AND e.stream = ANY (n.streams)
-      AND (q.start_time < q.first_day OR q.last_day < q.end_time)
-      AND ((e.time >= q.start_time AND e.time < q.first_day) OR (e.time >= q.last_day AND e.time < q.end_time))
-) e
+SELECT ARRAY(
+    SELECT (SELECT n.stream FROM usage_streams n WHERE (n.seller_id, n.meter, n.customer) = ($1, a.meter, a.customer))
+    FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS a (meter, customer, nth) ORDER BY a.nth
+) AS streams,
+ARRAY(SELECT l.leaf FROM unsummed l WHERE NOT l.is_indexed) AS bare,
+ARRAY(SELECT l.leaf FROM unsummed l WHERE l.is_indexed) AS indexed,
+ARRAY(
+    SELECT l.leaf FROM usage_leaves l WHERE l.is_summed AND EXISTS (
+        SELECT FROM unnest($4::timestamptz[], $5::timestamptz[]) AS e (start_time, end_time)
+        WHERE e.start_time <= l.end_time AND e.end_time > l.start_time
+    )
+) AS edges,
+set_config('plan_cache_mode', 'force_custom_plan', true)
+"""
+_SUMS: Final = (
+    "count(*) AS event_count, sum(e.value) AS value_sum, min(e.value) AS value_min, max(e.value) AS value_max"
+)
+_SCANNED: Final = f"""
+    SELECT s.nth, {_SUMS}
+    FROM stream s JOIN usage_log e ON e.stream = s.stream
+    WHERE e.leaf IN ({{leaves}}) AND {{times}}
+    GROUP BY s.nth
+"""
+_LOOKED_UP: Final = f"""
+    SELECT s.nth, e.* FROM stream s CROSS JOIN LATERAL (
+        SELECT {_SUMS} FROM usage_log e WHERE e.stream = s.stream AND e.leaf IN ({{leaves}}) AND {{times}}
+    ) e
+"""
+_DAYS: Final = """
+    SELECT s.nth, d.* FROM stream s CROSS JOIN LATERAL (
+        SELECT sum(d.event_count)::bigint AS event_count, sum(d.value_sum) AS value_sum,
+               min(d.value_min) AS value_min, max(d.value_max) AS value_max
+        FROM usage_days d WHERE d.stream = s.stream AND d.day >= s.first_date AND d.day < s.last_date
+    ) d
+"""
+_ALL: Final = "e.time >= s.start_time AND e.time < s.end_time"
+_EDGES: Final = "((e.time >= s.start_time AND e.time < s.first_day) OR (e.time >= s.last_day AND e.time < s.end_time))"
+
+
+def _totals_sql(*, bare: Sequence[int], indexed: Sequence[int], edges: Sequence[int]) -> str:
+    parts = [_DAYS]
+    for leaves, events, times in ((bare, _SCANNED, _ALL), (indexed, _LOOKED_UP, _ALL), (edges, _LOOKED_UP, _EDGES)):
+        if leaves:
+            parts.append(events.format(leaves=", ".join(map(str, leaves)), times=times))
+    return f"""
+WITH stream AS (
+    SELECT *, (first_day AT TIME ZONE 'UTC')::date AS first_date, (last_day AT TIME ZONE 'UTC')::date AS last_date
+    FROM unnest($3::bigint[], $4::bigint[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[], $8::timestamptz[])
+        AS n (nth, stream, start_time, end_time, first_day, last_day)
+), part AS (
+    {" UNION ALL ".join(parts)}
+), total AS (
+    SELECT nth, sum(event_count)::bigint AS event_count, sum(value_sum) AS value_sum, min(value_min) AS value_min,
+           max(value_max) AS value_max
+    FROM part GROUP BY nth
+)
+SELECT coalesce(t.event_count, 0) AS event_count, t.value_sum, t.value_min, t.value_max,
+       coalesce((SELECT p.last FROM positions p WHERE p.seller_id = $1), 0) AS through_position,
+       ARRAY(SELECT l.leaf FROM usage_leaves l WHERE NOT l.is_summed ORDER BY l.leaf) AS unsummed
+FROM generate_series(0, $2::bigint - 1) AS q (nth) LEFT JOIN total t USING (nth)
 ORDER BY q.nth
 """
