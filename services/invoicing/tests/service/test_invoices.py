@@ -223,6 +223,8 @@ async def test_the_upcoming_invoice_shows_usage_so_far_and_what_comes_with_it(su
     assert told(upcoming) == [("Seats", 10_00), ("Electricity", 2_50)]
     assert civil(upcoming) == "2026-02-01"
     assert (upcoming.id, upcoming.number, upcoming.line_items[0].id) == ("", "", "")
+    # What is only shown is counted without proof.
+    assert [each.usage.digest for each in upcoming.line_items if each.HasField("usage")] == [""]
     assert await business.invoices() == before
     nobody = await business.customer()
     nothing = await business.invoicing.GetUpcomingInvoice(pb.GetUpcomingInvoiceRequest(customer_id=nobody.id))

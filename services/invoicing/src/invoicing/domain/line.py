@@ -67,12 +67,12 @@ class Usage:
             return self
         proofs = sorted((self, *others), key=lambda each: each.meter)
         # No code of a meter contains a separator, so different usage cannot have one digest.
-        text = "\n".join(f"{each.meter}\x1f{each.digest}" for each in proofs)
+        text = "\n".join(f"{each.meter}\x1f{each.digest}" for each in proofs if each.digest)
         in_turn = chain.from_iterable(zip_longest(*(each.traceparents for each in (self, *others))))
         return replace(
             self,
             event_count=sum(each.event_count for each in proofs),
-            digest=hashlib.sha256(text.encode()).hexdigest(),
+            digest=hashlib.sha256(text.encode()).hexdigest() if text else "",
             through_position=min(each.through_position for each in proofs),
             traceparents=tuple(dict.fromkeys(each for each in in_turn if each))[:TRACEPARENTS_MAX],
             other_meters=tuple(MeterQuantity(meter=each.meter, quantity=each.quantity) for each in others),

@@ -43,7 +43,7 @@ async def bill_customer(desk: Desk, customer_id: str, *, grace: timedelta) -> No
     looks: list[datetime] = []
     waiting: list[datetime] = []
     for _ in range(SLICES_MAX):
-        found = await facts.gather(desk, customer_id, after=after, through=now, as_of=now)
+        found = await facts.gather(desk, customer_id, after=after, through=now, as_of=now, proven=True)
         is_all = found.through == now
         # The next bill time after a slice lies in the next slice, and what waits for it would not be looked at there.
         next_bill_time = found.next_bill_time if is_all else None

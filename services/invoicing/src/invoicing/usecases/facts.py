@@ -33,13 +33,15 @@ class Facts:
     usage: dict[UsageKey, Usage]
 
 
-async def gather(desk: Desk, customer_id: str, *, after: datetime | None, through: datetime, as_of: datetime) -> Facts:
+async def gather(
+    desk: Desk, customer_id: str, *, after: datetime | None, through: datetime, as_of: datetime, proven: bool
+) -> Facts:
     """All that is to be billed through a time, or as much of it as can be had at once, with usage up to `as_of`."""
     schedule = await clients.schedule(desk, customer_id, after=after, through=through)
     prices = await clients.prices(desk, (each.price_id for each in schedule.periods))
     keys = {UsageKey(each.meter, each.period, prices[each.price_id].needs) for each in schedule.periods if each.meter}
     asked = {key: _until(key, as_of) for key in keys if key.period.start < as_of}
-    counted = await clients.usages(desk, schedule.customer, asked.values()) if asked else {}
+    counted = await clients.usages(desk, schedule.customer, asked.values(), proven=proven) if asked else {}
     missing = asked.keys() - {key for key, clipped in asked.items() if clipped in counted}
     through = _through(schedule, {(key.meter, key.period) for key in missing})
     periods = [each for each in schedule.periods if each.bill_time <= through]

@@ -136,7 +136,9 @@ async def _count(desk: Desk, trial: _Trial) -> None:
 async def _usages(desk: Desk, trial: _Trial, customer_id: str) -> Mapping[UsageKey, Usage]:
     customer = await clients.customer(desk, customer_id)
     try:
-        return await clients.usages(desk, customer, [question for _, _, question in trial.asked[customer_id]])
+        return await clients.usages(
+            desk, customer, [question for _, _, question in trial.asked[customer_id]], proven=False
+        )
     except (UsageTooDetailed, UsageKeepsChanging):
         return {}
 

@@ -21,7 +21,7 @@ async def upcoming_invoice(desk: Desk, customer_id: str) -> Invoice:
         now = tx.now
     next_bill_time = (await clients.schedule(desk, customer_id, after=now, through=now)).next_bill_time
     found = await facts.gather(
-        desk, customer_id, after=corrections_since(billing), through=next_bill_time or now, as_of=now
+        desk, customer_id, after=corrections_since(billing), through=next_bill_time or now, as_of=now, proven=False
     )
     if found.through < (next_bill_time or now):
         raise TooManyLines(f"too much is due for customer {customer_id} to be shown at once", customer=customer_id)

@@ -26,6 +26,8 @@ class Pairs:
     customers: list[int]
     """Of each pair, in the strings of the batch."""
     of_each: Ints
+    streams: Sequence[int | None] = ()
+    """The number of each pair, as soon as it has been looked for; None for one that is not at hand."""
 
     @classmethod
     def of(cls, batch: Batch) -> Pairs:
@@ -54,7 +56,8 @@ class Names:
         sources: set[tuple[str, str]] = set()
         for batch, pairs in batches:
             seller, strings = batch.seller_id, batch.strings
-            if None in self._known(batch, pairs):
+            pairs.streams = self._known(batch, pairs)
+            if None in pairs.streams:
                 for meter, customer in zip(pairs.meters, pairs.customers, strict=True):
                     if strings[customer] not in self.streams[seller, strings[meter]]:
                         streams.add((seller, strings[meter], strings[customer]))
@@ -70,7 +73,9 @@ class Names:
             self.sources.update(((row["seller_id"], row["source"]), row["number"]) for row in rows)
 
     def streams_of(self, batch: Batch, pairs: Pairs) -> Ints:
-        return np.array(self._known(batch, pairs), dtype=np.int64)[pairs.of_each]
+        """Those of the events of a batch whose names were learned."""
+        known = self._known(batch, pairs) if None in pairs.streams else pairs.streams
+        return np.array(known, dtype=np.int64)[pairs.of_each]
 
     def sources_of(self, batch: Batch) -> Ints:
         seller, strings, known = batch.seller_id, batch.strings, self.sources

@@ -34,8 +34,8 @@ UNSEALED_MAX: Final = 6
 LOOK_SECONDS: Final = 1
 CALM_EVENTS: Final = 20_000
 """Fewer than this between two looks is little."""
-BUSY_EVENTS: Final = 100_000
-"""More than this is much."""
+BUSY_EVENTS: Final = 8_000
+"""So many in one transaction are much."""
 BARE_EVENTS: Final = 5_000
 """So many are read as fast as an index."""
 STEP_PLACES: Final = 50_000
@@ -132,6 +132,7 @@ class Owner:
         self._full = Pace()
         self._looked = (0, 0, 0.0)
         self._indexed = 0
+        self._is_busy = False
         self._judging = asyncio.Lock()
         self._preparing = asyncio.Lock()
         self.memory = Memory(leaf_rows)
@@ -194,6 +195,9 @@ class Owner:
         """Make durable what was prepared."""
         if not group.rows:
             return
+        if self._indexed == self._leaf.number and group.size > BUSY_EVENTS:
+            self._is_busy = True
+            self._full.wake()
         self._sequence += 1
         if not await leaves.begin(
             self._writing,
@@ -257,12 +261,22 @@ class Owner:
                 crashpoint(SEALED)
                 await self._settle(leaf)
                 self._full.wake()
-            await self._index_when_calm()
+            if self._is_busy:
+                await self._bare_open_leaf()
+            else:
+                await self._index_when_calm()
+            self._is_busy = False
             await self._full.pause(LOOK_SECONDS)
 
+    async def _bare_open_leaf(self) -> None:
+        """The index of the leaf that is being written costs a third of the speed, which is needed now."""
+        self._looked = (0, 0, 0.0)
+        if self._indexed == self._leaf.number and await leaves.bare_open(self._sealing, self._indexed):
+            self._indexed = 0
+
     async def _index_when_calm(self) -> None:
-        """While little comes in, the leaf that is being written has the index by which it is read; it costs a third of
-        the speed, which nobody needs then. Without it a question reads the whole leaf.
+        """While little comes in, the leaf that is being written has the index by which it is read; without it each
+        question reads the whole leaf.
         """
         leaf, count, now = self._leaf.number, self._leaf.row_count, time.monotonic()
         looked_at, before, then = self._looked
@@ -274,8 +288,6 @@ class Owner:
         if self._indexed != leaf and count >= BARE_EVENTS and count - before < CALM_EVENTS:
             await leaves.index_open(self._sealing, leaf)
             self._indexed = leaf
-        elif self._indexed == leaf and count - before > BUSY_EVENTS and await leaves.bare_open(self._sealing, leaf):
-            self._indexed = 0
 
     async def _settle(self, leaf: int) -> None:
         """Move the keys of a leaf that has its index into the filter, in small steps: senders are waiting."""
