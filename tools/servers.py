@@ -56,6 +56,7 @@ POSTGRES_DURABLE = {
     # flushes; and what it does not keep of the log's files is made anew, while a commit waits.
     "max_wal_size": "8GB",
     "min_wal_size": "2GB",
+    "shared_buffers": "512MB",
 }
 # What nobody will miss: a stack that ends with its test run.
 POSTGRES_VOLATILE = {
