@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Final
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from metering.log import Stored
 from metering.log.batch import Mask
 from saldo.metering.v1 import metering_service_pb2 as pb
 from saldo.metering.v1.usage_event_pb2 import EventResult
+
+ANSWER_BYTES_MAX: Final = 4_000_000
+"""Clients of gRPC take 4 MiB unless told otherwise."""
 
 
 def answer(
@@ -63,7 +67,18 @@ def answer(
         response.results.extend(
             results.get(n) or _result(n, ids[n].decode(), EventResult.ACCEPTED) for n in range(sent.size)
         )
+    _make_fit(response)
     return response
+
+
+def _make_fit(response: pb.IngestEventsResponse) -> None:
+    """A sender that cannot take the answer would send the same for ever."""
+    if response.ByteSize() > ANSWER_BYTES_MAX:
+        for each in response.results:
+            each.id = ""
+    if response.ByteSize() > ANSWER_BYTES_MAX:
+        for each in response.results:
+            each.message = ""
 
 
 def _result(
