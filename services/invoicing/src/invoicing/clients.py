@@ -26,7 +26,6 @@ from invoicing.domain.errors import (
     CustomerNotFound,
     PlanNotFound,
     PriceNotFound,
-    UsageKeepsChanging,
     UsageTooDetailed,
 )
 from invoicing.domain.line import Usage
@@ -66,7 +65,6 @@ VALUES_MAX: Final = 500_000
 VALUES_SHORTEST: Final = timedelta(milliseconds=1)
 """No period is halved further for its values. From a year, 35 halvings lead there."""
 
-READINGS_MAX: Final = 5
 """Of values that do not fit into one answer, as long as usage comes in between the answers."""
 
 
@@ -331,15 +329,27 @@ async def _batch(
     keys: Sequence[UsageKey],
     *,
     part_of: UsageKey | None = None,
+    through_position: int | None = None,
     proven: bool = True,
 ) -> list[Usage]:
     """`part_of`: what the customer is called depends on when the whole period begins, not on when a part of it does."""
-    queries = [_query(customer, key, begins=(part_of or key).period.start, proven=proven) for key in keys]
+    queries = [
+        _query(
+            customer,
+            key,
+            begins=(part_of or key).period.start,
+            through_position=through_position,
+            proven=proven,
+        )
+        for key in keys
+    ]
     answer = await desk.ask(MeteringServiceStub).BatchQueryUsage(metering.BatchQueryUsageRequest(queries=queries))
     return [usage_from_proto(each, group_by=key.needs.group_by) for key, each in zip(keys, answer.usages, strict=True)]
 
 
-def _query(customer: Customer, key: UsageKey, *, begins: datetime, proven: bool) -> metering.UsageQuery:
+def _query(
+    customer: Customer, key: UsageKey, *, begins: datetime, through_position: int | None, proven: bool
+) -> metering.UsageQuery:
     names = customer.names_from(begins)
     return metering.UsageQuery(
         customer_id=customer.party.id,
@@ -350,6 +360,7 @@ def _query(customer: Customer, key: UsageKey, *, begins: datetime, proven: bool)
         period=wire.interval(key.period),
         group_by=key.needs.group_by,
         with_values=key.needs.with_values,
+        through_position=through_position,
         without_proof=not proven,
     )
 
@@ -368,36 +379,25 @@ async def _detailed(desk: Desk, customer: Customer, key: UsageKey) -> Usage:
 
 
 async def _valued_in_parts(desk: Desk, customer: Customer, key: UsageKey) -> Usage:
-    """With values that are too many for one answer.
-
-    Usage events are only ever added. So parts that were asked for after the whole, and hold as many, hold the same.
-    """
-    for _ in range(READINGS_MAX):
-        [whole] = await _batch(desk, customer, [_plain(key, key.meter)])
-        if whole.event_count > VALUES_MAX:
-            raise UsageTooDetailed(
-                f"{key.meter} has {whole.event_count} values, more than {VALUES_MAX}, in {key.period}",
-                customer=customer.party.id,
-                meter=key.meter,
-            )
-        values = await _values(desk, customer, key, count=whole.event_count)
-        if len(values) == whole.event_count:
-            return replace(whole, values=tuple(values))
-    raise UsageKeepsChanging(
-        f"usage of {key.meter} in {key.period} came in while it was read, {READINGS_MAX} times",
-        customer=customer.party.id,
-        meter=key.meter,
-    )
+    """With values that are too many for one answer: those that were counted in the whole, whatever comes meanwhile."""
+    [whole] = await _batch(desk, customer, [_plain(key, key.meter)])
+    if whole.event_count > VALUES_MAX:
+        raise UsageTooDetailed(
+            f"{key.meter} has {whole.event_count} values, more than {VALUES_MAX}, in {key.period}",
+            customer=customer.party.id,
+            meter=key.meter,
+        )
+    return replace(whole, values=tuple(await _values(desk, customer, key, through_position=whole.through_position)))
 
 
-async def _values(desk: Desk, customer: Customer, key: UsageKey, *, count: int) -> list[Decimal]:
-    """In order of time: of the halves of the period, of their halves, and so on. At most one part more than `count`."""
+async def _values(desk: Desk, customer: Customer, key: UsageKey, *, through_position: int) -> list[Decimal]:
+    """In order of time: of the halves of the period, of their halves, and so on."""
     found: list[Decimal] = []
     parts = _halves(key.period)
-    while parts and len(found) <= count:
+    while parts:
         part = key._replace(period=parts.pop())
         try:
-            [usage] = await _batch(desk, customer, [part], part_of=key)
+            [usage] = await _batch(desk, customer, [part], part_of=key, through_position=through_position)
         except NeighbourRefused as error:
             if _reason(error) != "TOO_MANY_VALUES":
                 raise

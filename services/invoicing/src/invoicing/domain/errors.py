@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
+from common.errors import FailedPrecondition, InvalidArgument, NotFound
 
 
 class InvoiceNotFound(NotFound):
@@ -67,7 +67,3 @@ class TooManyLines(FailedPrecondition):
 
 class UsageTooDetailed(FailedPrecondition):
     """The usage of a period has more groups, or more transactions, than can be looked at for one line."""
-
-
-class UsageKeepsChanging(Aborted):
-    """Usage came in again and again while the transactions of a period were read."""

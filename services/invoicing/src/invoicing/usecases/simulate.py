@@ -14,7 +14,7 @@ from common.period import EARLIEST, Interval, TimeOutOfRange, Unit, boundary
 from common.rpc import Desk
 from invoicing import clients, store
 from invoicing.convert.rating import billing_interval, price_to_try
-from invoicing.domain.errors import TooManyLines, UsageKeepsChanging, UsageTooDetailed
+from invoicing.domain.errors import TooManyLines, UsageTooDetailed
 from invoicing.domain.line import Usage
 from invoicing.domain.lines_due import UsageKey
 from invoicing.domain.simulation import (
@@ -139,7 +139,7 @@ async def _usages(desk: Desk, trial: _Trial, customer_id: str) -> Mapping[UsageK
         return await clients.usages(
             desk, customer, [question for _, _, question in trial.asked[customer_id]], proven=False
         )
-    except (UsageTooDetailed, UsageKeepsChanging):
+    except UsageTooDetailed:
         return {}
 
 
