@@ -28,7 +28,7 @@ from metering.convert.usages import (
 )
 from metering.customers import Customers
 from metering.domain.meter import MeterId, check_code
-from metering.forwarding import Call, Forwarding
+from metering.forwarding import INGEST, Call, Forwarding
 from metering.log import Log
 from saldo.metering.v1 import meter_pb2, usage_event_pb2
 from saldo.metering.v1 import metering_service_pb2 as pb
@@ -110,7 +110,7 @@ class MeteringApi(MeteringServiceServicer):
             await asyncio.gather(*left, return_exceptions=True)
 
     async def _ingest(self, request: pb.IngestEventsRequest, call: Call) -> pb.IngestEventsResponse:
-        if (answered := await self._forwarding.answer(request, call)) is not None:
+        if (answered := await self._forwarding.answer(request, call, INGEST)) is not None:
             return answered
         caller = call.caller
         seller_id = SellerId(caller.seller_id)

@@ -1,16 +1,17 @@
-"""Knows how a replica that does not own the log hands usage events on to the one that does."""
+"""Knows how a replica that does not own the log hands usage events and corrections on to the one that does."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import grpc
 import grpc.aio
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from opentelemetry.trace import SpanKind
@@ -19,13 +20,20 @@ from common import telemetry
 from common.auth import Unauthenticated
 from common.caller import Caller, current_caller
 from common.db import DatabaseUnavailable
-from common.errors import InvalidArgument, SaldoError, reason_of
-from common.rpc import CALL_DEADLINE_SECONDS, MESSAGE_BYTES_MAX, error_info
+from common.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, SaldoError, reason_of
+from common.rpc import CALL_DEADLINE_SECONDS, MESSAGE_BYTES_MAX, ConcurrentUpdate, RequestIdReused, error_info
 from common.telemetry import Telemetry
-from metering.domain.errors import IngestMoving, IngestOverloaded
+from metering.domain.errors import (
+    EventInFuture,
+    IngestMoving,
+    IngestOverloaded,
+    TooManyAmendments,
+    UsageEventNotFound,
+    UsageEventVoided,
+)
 from metering.log import Log
+from saldo.metering.v1 import corrections_service_pb2 as corrections
 from saldo.metering.v1 import metering_service_pb2 as pb
-from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
 
 FORWARDED: Final = "saldo-forwarded"
 """The mark of a call that another replica has handed on: it goes no further."""
@@ -39,6 +47,21 @@ ADDRESS_SECONDS: Final = 0.1
 ADDRESSES_MAX: Final = 16
 RETRY_SECONDS: Final = 1
 ResultT = TypeVar("ResultT")
+ResponseT = TypeVar("ResponseT", bound=Message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method(Generic[ResponseT]):
+    """An RPC that only the owner carries out."""
+
+    name: str
+    """With that of its service."""
+    response: type[ResponseT]
+
+
+INGEST: Final = Method(name="saldo.metering.v1.MeteringService/IngestEvents", response=pb.IngestEventsResponse)
+VOID: Final = Method(name="saldo.metering.v1.CorrectionService/VoidEvent", response=corrections.EventHistory)
+AMEND: Final = Method(name="saldo.metering.v1.CorrectionService/AmendEvent", response=corrections.EventHistory)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +94,11 @@ class Forwarding:
         self._owner_address = ""
         self._read_time = -ADDRESS_SECONDS
 
-    async def answer(self, request: pb.IngestEventsRequest, call: Call) -> pb.IngestEventsResponse | None:
+    async def answer(self, request: Message, call: Call, method: Method[ResponseT]) -> ResponseT | None:
         """What the owner answers; None when we are the owner.
 
-        Fails with IngestMoving when there is none, or none that can be reached. It may have stored the events all the
-        same: whoever sends them again, we or the sender, is told that they are duplicates.
+        Fails with IngestMoving when there is none, or none that can be reached. It may have stored what was sent all
+        the same: whoever sends it again, we or the sender, is told that it is a repeat.
         """
         if self._log.owned.is_set():
             return None
@@ -86,7 +109,7 @@ class Forwarding:
             raise IngestOverloaded("too much is waiting for the replica that stores", retry_seconds=RETRY_SECONDS)
         self._waiting_bytes += size
         try:
-            return await self._answer(request, call)
+            return await self._answer(request, call, method)
         finally:
             self._waiting_bytes -= size
 
@@ -94,13 +117,13 @@ class Forwarding:
         for each in self._channels.values():
             await each.close()
 
-    async def _answer(self, request: pb.IngestEventsRequest, call: Call) -> pb.IngestEventsResponse | None:
+    async def _answer(self, request: Message, call: Call, method: Method[ResponseT]) -> ResponseT | None:
         owned = self._log.owned
         give_up = time.monotonic() + OWNER_SECONDS_MAX
         while not owned.is_set():
             address = await self._address()
             if address and address != self._own_address():
-                response = await _unless(owned, self._ask(address, request, call))
+                response = await _unless(owned, self._ask(address, request, call, method))
                 if response is not None:
                     return response
             if time.monotonic() > give_up:
@@ -108,19 +131,21 @@ class Forwarding:
             await _unless(owned, asyncio.sleep(PAUSE_SECONDS))
         return None
 
-    async def _ask(self, address: str, request: pb.IngestEventsRequest, call: Call) -> pb.IngestEventsResponse | None:
+    async def _ask(self, address: str, request: Message, call: Call, method: Method[ResponseT]) -> ResponseT | None:
         """None when there is no answer."""
-        stub: Any = MeteringServiceStub(self._channel(address))  # Any: typed for synchronous calls only
-        with self._telemetry.span("saldo.metering.v1.MeteringService/IngestEvents", SpanKind.CLIENT):
+        ask: Any = self._channel(address).unary_unary(  # Any: typed for synchronous calls only
+            f"/{method.name}",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=method.response.FromString,
+        )
+        with self._telemetry.span(method.name, SpanKind.CLIENT):
             metadata = (
                 ("authorization", call.authorization),
                 ("traceparent", telemetry.traceparent()),
                 (FORWARDED, "1"),
             )
             try:
-                response: pb.IngestEventsResponse = await stub.IngestEvents(
-                    request, metadata=metadata, timeout=CALL_DEADLINE_SECONDS
-                )
+                response: ResponseT = await ask(request, metadata=metadata, timeout=CALL_DEADLINE_SECONDS)
             except grpc.aio.AioRpcError as error:
                 refusal = _refusal(error)
                 if refusal is None:
@@ -160,13 +185,17 @@ async def _unless(event: asyncio.Event, work: Coroutine[object, object, ResultT]
 
 
 def _refusal(error: grpc.aio.AioRpcError) -> SaldoError | None:
-    """What the owner refused the events with, to be told on; None when it is not the owner, or not there."""
+    """What the owner refused with, to be told on; None when it is not the owner, or not there."""
     info = error_info(error)
     message = error.details() or ""
     if info is None:
         return None
     if info.reason == reason_of(IngestOverloaded):
         return IngestOverloaded(message, retry_seconds=RETRY_SECONDS, **info.metadata)
+    if info.reason in _REFUSALS:
+        return _REFUSALS[info.reason](message, **info.metadata)
+    if info.reason == reason_of(EventInFuture):
+        return EventInFuture(message, field=_field(error))
     if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
         return InvalidArgument(message, field=_field(error))
     if error.code() is grpc.StatusCode.UNAUTHENTICATED:
@@ -186,6 +215,11 @@ def _moving(message: str) -> IngestMoving:
     return IngestMoving(message, retry_seconds=RETRY_SECONDS)
 
 
+_REFUSALS: Final[Mapping[str, type[NotFound | FailedPrecondition | Aborted]]] = {
+    reason_of(each): each
+    for each in (UsageEventNotFound, UsageEventVoided, TooManyAmendments, RequestIdReused, ConcurrentUpdate)
+}
+"""Of corrections."""
 _CHANNEL_OPTIONS: Final = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     # An owner that is gone is given up at once: the next one is not far.

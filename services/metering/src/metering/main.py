@@ -10,12 +10,13 @@ from common.service import main as run
 from metering import store
 from metering.api import MeteringApi
 from metering.consumers import HANDLERS
+from metering.corrections_api import CorrectionsApi
 from metering.forwarding import Forwarding
 from metering.freezes_api import FreezesApi
 from metering.log import Log
 from metering.schedule import JOBS
 from metering.settings import Settings
-from saldo.metering.v1 import events_pb2, freeze_service_pb2, metering_service_pb2
+from saldo.metering.v1 import corrections_service_pb2, events_pb2, freeze_service_pb2, metering_service_pb2
 
 
 def main() -> None:
@@ -32,18 +33,23 @@ def build(settings: Settings, *, bus: Bus | None = None) -> Service:
     log = Log(service.database, leaf_rows=settings.leaf_rows, address=address, telemetry=service.telemetry)
     forwarding = Forwarding(log, address=address, telemetry=service.telemetry)
     service.on_close(forwarding.close)
+    ahead_max = timedelta(hours=settings.event_ahead_hours_max)
     service.serve(
         metering_service_pb2.DESCRIPTOR.services_by_name["MeteringService"],
         MeteringApi(
             service.database,
             log=log,
             forwarding=forwarding,
-            ahead_max=timedelta(hours=settings.event_ahead_hours_max),
+            ahead_max=ahead_max,
         ),
     )
     service.serve(
         freeze_service_pb2.DESCRIPTOR.services_by_name["FreezeService"],
         FreezesApi(service.database),
+    )
+    service.serve(
+        corrections_service_pb2.DESCRIPTOR.services_by_name["CorrectionService"],
+        CorrectionsApi(service.database, log=log, forwarding=forwarding, ahead_max=ahead_max),
     )
     service.work(log)
     service.consume(HANDLERS)

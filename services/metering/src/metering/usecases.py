@@ -49,9 +49,13 @@ async def create_meter(tx: Tx, *, code: str, display_name: str, definition: Defi
 
 async def query_usages(tx: Tx, queries: Sequence[UsageQuery]) -> list[Usage]:
     """In the order asked, all from one snapshot of what was ingested."""
+    if not queries:
+        return []
     meters = await _existing_meters(tx, queries)
     if all(query.is_short and meters[query.meter].definition.is_summed for query in queries):
-        return await store.totals(tx, queries, [meters[query.meter].definition.aggregation for query in queries])
+        aggregations = [meters[query.meter].definition.aggregation for query in queries]
+        if (found := await store.totals(tx, queries, aggregations)) is not None:
+            return found
     return await store.usages(tx, queries, meters=meters)
 
 
@@ -89,8 +93,8 @@ async def late_usage(tx: Tx, frozen_id: FrozenUsageId) -> LateUsage:
 
 async def late_usages(tx: Tx, frozen: Sequence[FrozenUsage]) -> list[LateUsage]:
     """What came too late for each, counted now."""
-    usages = await query_usages(tx, [each.usage_now() for each in frozen])
-    return [LateUsage(frozen=each, now=usage) for each, usage in zip(frozen, usages, strict=True)]
+    usages = await query_usages(tx, [each.usage_now(fresh_after=each.through_position) for each in frozen])
+    return [LateUsage.of(each, usage) for each, usage in zip(frozen, usages, strict=True)]
 
 
 async def verify_frozen_usage(tx: Tx, frozen_id: FrozenUsageId) -> Verification:
@@ -117,9 +121,16 @@ async def look_for_late_usage(tx: Tx, seller_id: str) -> None:
 
 async def announce_late_usages(tx: Tx, frozen_ids: Sequence[str]) -> None:
     overtaken = await store.lock_overtaken(tx, frozen_ids)
-    found = await late_usages(tx, await store.frozen_usages_by_id(tx, [each.frozen_id for each in overtaken]))
-    for each, late in zip(overtaken, found, strict=True):
+    frozen = await store.frozen_usages_by_id(tx, [each.frozen_id for each in overtaken])
+    told = [each.announced_position or late.through_position for each, late in zip(overtaken, frozen, strict=True)]
+    queries = [each.usage_now(fresh_after=each.through_position) for each in frozen]
+    queries += [each.usage_now(fresh_after=position) for each, position in zip(frozen, told, strict=True)]
+    counted = await query_usages(tx, queries)
+    usages, since = counted[: len(frozen)], counted[len(frozen) :]
+    found = [LateUsage.of(each, usage) for each, usage in zip(frozen, usages, strict=True)]
+    for each, late, usage in zip(overtaken, found, since, strict=True):
+        before = late.frozen.event_count + each.announced_count - each.announced_corrected_count
         # A meter may let fewer events through than have its code.
-        if late.event_count > each.announced_count:
+        if late.is_news(usage, counted_before=before):
             await tx.emit(events.LateUsageDetected(late_usage=late_usage_to_proto(late)))
-    await store.save_announced(tx, [(late.frozen.id, late.now.through_position, late.event_count) for late in found])
+    await store.save_announced(tx, found)

@@ -41,6 +41,7 @@ def late_usage_to_proto(late: LateUsage) -> frozen_usage_pb2.LateUsage:
         id=late.frozen.id,
         frozen_usage=frozen_usage_to_proto(late.frozen),
         event_count=late.event_count,
+        corrected_count=late.corrected_count,
         quantity=wire.decimal(late.now.quantity),
         difference=wire.decimal(late.difference),
         through_position=late.now.through_position,

@@ -56,6 +56,18 @@ class PeriodNotEnded(FailedPrecondition):
     """The period is not over: usage that is still to come would be late."""
 
 
+class UsageEventNotFound(NotFound):
+    """No usage event of this source and id was stored."""
+
+
+class UsageEventVoided(FailedPrecondition):
+    """The usage event counts no more, for good. What happened after all is sent with another id."""
+
+
+class TooManyAmendments(FailedPrecondition):
+    """The usage event has been amended so often that it can only be voided any more."""
+
+
 class IngestOverloaded(ResourceExhausted):
     """More usage events are waiting than can soon be stored."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import NewType
+from typing import NewType, Self
 
 from common.errors import InvalidArgument
 from common.money import exact_sum
@@ -29,9 +29,9 @@ class FrozenUsage:
     replaces: FrozenUsageId | None
     create_time: datetime
 
-    def usage_now(self) -> UsageQuery:
-        """The same question, of all that there is by now."""
-        return replace(self.query, through_position=None)
+    def usage_now(self, *, fresh_after: int) -> UsageQuery:
+        """The same question, of all that there is by now; and how many of the events came after a position."""
+        return replace(self.query, through_position=None, fresh_after=fresh_after)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,15 +40,28 @@ class LateUsage:
 
     frozen: FrozenUsage
     now: Usage
+    event_count: int
+    """How many of the events that are counted now were not there then."""
+    corrected_count: int
+    """How many of the events that were counted then have been taken away by corrections."""
 
-    @property
-    def event_count(self) -> int:
-        """Nothing that was counted ever goes away, so what there is more of is late."""
-        return self.now.event_count - self.frozen.event_count
+    @classmethod
+    def of(cls, frozen: FrozenUsage, now: Usage) -> Self:
+        """`now` is the answer to `usage_now`."""
+        return cls(
+            frozen=frozen,
+            now=now,
+            event_count=now.fresh_count,
+            corrected_count=frozen.event_count - now.kept_count,
+        )
 
     @property
     def difference(self) -> Decimal:
         return exact_sum([self.now.quantity, self.frozen.quantity.copy_negate()])
+
+    def is_news(self, since: Usage, *, counted_before: int) -> bool:
+        """Whether anything became of it since it was told last, through the position of `since`, of so many events."""
+        return since.fresh_count > 0 or since.kept_count < counted_before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

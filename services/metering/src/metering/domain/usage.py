@@ -29,6 +29,8 @@ class UsageQuery:
     """Whose calendar the windows are of."""
     through_position: int | None = None
     """What was ingested later is not considered; None for considering all."""
+    fresh_after: int | None = None
+    """Also told is how many of the events counted were ingested after this position."""
 
     @property
     def is_short(self) -> bool:
@@ -77,3 +79,10 @@ class Usage:
     """Of every event, in order of time, source and id; only if asked for."""
     windows: tuple[UsageWindow, ...]
     """Without gaps, in order of time; only if asked for."""
+    fresh_count: int = 0
+    """How many of the events were ingested after the position asked about; 0 if none was."""
+
+    @property
+    def kept_count(self) -> int:
+        """How many of the events had been ingested by that position."""
+        return self.event_count - self.fresh_count

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import xxhash
 
 from common.ids import SellerId
+from metering.log.correction import Correction
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -51,6 +52,13 @@ class Batch:
     """JSON objects."""
     dimensions: Ints
     """In `dimension_sets`, counted from 1; 0 for none."""
+    correction: Correction | None = None
+    """Then it is stored whole or not at all."""
+
+    @property
+    def identities(self) -> list[bytes]:
+        """What tells its events from all others of their sources."""
+        return self.ids if self.correction is None else self.correction.identities[: len(self)]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -91,9 +99,9 @@ class Keys:
         sources = batch.sources
         if len(sources) and (sources == sources[0]).all():
             seed = self._seed_of(batch.seller_id, batch.strings[sources[0]])
-            return as_keys([digest(each, seed) for each in batch.ids])
+            return as_keys([digest(each, seed) for each in batch.identities])
         seeds = {n: self._seed_of(batch.seller_id, batch.strings[n]) for n in np.unique(sources).tolist()}
-        return as_keys([digest(each, seeds[n]) for each, n in zip(batch.ids, sources.tolist(), strict=True)])
+        return as_keys([digest(each, seeds[n]) for each, n in zip(batch.identities, sources.tolist(), strict=True)])
 
     def _seed_of(self, seller_id: str, source: str) -> int:
         known = self._seeds.get((seller_id, source))

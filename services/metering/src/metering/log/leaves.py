@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Final
 from uuid import UUID
 
@@ -16,8 +16,9 @@ import asyncpg
 import numpy as np
 
 from metering.log.batch import KEY, KeyArray, Mask
+from metering.log.correction import Correction
 from metering.log.memory import LEAVES_PER_FILTER, PIECE_BYTES, Filter, Generation, Memory
-from metering.log.rows import COLUMNS, HEADER, TRAILER
+from metering.log.rows import HEADER, TRAILER
 
 SEGMENTS_PER_READ: Final = 200
 DENSE: Final = 4
@@ -39,6 +40,22 @@ class Ingest:
     """Of the last of its events."""
     traceparent: str
     time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corrected:
+    """What one correction added to the log."""
+
+    seller_id: str
+    correction: Correction
+    position: int
+    """Of the row that takes an event away. That of the event as it is amended follows."""
+    is_amended: bool
+    stream: int
+    day: date
+    """Of UTC, of the event that is taken away."""
+    rows: bytes
+    create_time: datetime
 
 
 @dataclass(slots=True)
@@ -118,7 +135,7 @@ async def begin(
     )
 
 
-async def write(connection: asyncpg.Connection, leaf: int, parts: Sequence[bytes]) -> None:
+async def write(connection: asyncpg.Connection, leaf: int, parts: Sequence[bytes], *, columns: Sequence[str]) -> None:
     async def stream() -> AsyncIterator[bytes]:
         yield HEADER
         for each in parts:
@@ -126,7 +143,34 @@ async def write(connection: asyncpg.Connection, leaf: int, parts: Sequence[bytes
         yield TRAILER
 
     await connection.copy_to_table(
-        f"usage_{leaf}", schema_name="leaves", source=stream(), columns=list(COLUMNS), format="binary"
+        f"usage_{leaf}", schema_name="leaves", source=stream(), columns=list(columns), format="binary"
+    )
+
+
+async def keep_corrections(connection: asyncpg.Connection, corrected: Sequence[Corrected]) -> None:
+    """Who corrected what, and why; and by what is counted, that something was corrected there."""
+    await connection.executemany(
+        "INSERT INTO usage_corrections (seller_id, corrects, position, amended_position, source, event_id, number,"
+        " stream, day, reason, actor, request_id, create_time)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+        [
+            (
+                each.seller_id,
+                each.correction.corrects,
+                each.position,
+                each.position + 1 if each.is_amended else None,
+                each.correction.source,
+                each.correction.event_id,
+                each.correction.number,
+                each.stream,
+                each.day,
+                each.correction.reason,
+                each.correction.actor,
+                each.correction.request_id,
+                each.create_time,
+            )
+            for each in corrected
+        ],
     )
 
 

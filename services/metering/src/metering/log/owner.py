@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final
 
 import asyncpg
@@ -24,10 +25,10 @@ from common.ids import SellerId
 from common.pace import Pace
 from metering.log import leaves
 from metering.log.batch import Batch, KeyArray, Keys, Mask, as_keys
-from metering.log.leaves import Ingest, Leaf
+from metering.log.leaves import Corrected, Ingest, Leaf
 from metering.log.memory import Memory
 from metering.log.names import Names, Pairs
-from metering.log.rows import rows
+from metering.log.rows import COLUMNS, CORRECTION_COLUMNS, correction_rows, rows
 
 UNSEALED_MAX: Final = 6
 """How many full leaves may wait for their indexes before ingest waits for them."""
@@ -83,6 +84,7 @@ class Group:
     senders: list[Waiting] = field(default_factory=list)
     found: list[Stored] = field(default_factory=list)
     rows: list[bytes] = field(default_factory=list)
+    corrected: list[Corrected] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
     lasts: dict[str, int] = field(default_factory=dict)
     """The last position of each seller."""
@@ -97,8 +99,12 @@ def _new(waiting: Waiting, keys: KeyArray, stored: Stored) -> tuple[Batch, Pairs
     """What of a batch is to be written: what had been before leaves nothing, not even a name."""
     if stored.fresh is None:
         return waiting.batch, waiting.pairs, keys
-    batch = waiting.batch.only(np.flatnonzero(stored.fresh).tolist())
-    return batch, Pairs.of(batch), keys[stored.fresh]
+    fresh = stored.fresh
+    if waiting.batch.correction is not None:
+        # Another one was faster. Of a correction that is not stored whole, nothing is.
+        fresh = np.zeros(len(fresh), dtype=np.bool_)
+    batch = waiting.batch.only(np.flatnonzero(fresh).tolist())
+    return batch, Pairs.of(batch), keys[fresh]
 
 
 def _shared_out(group: Sequence[Waiting], fresh: Mask, before: Mask) -> list[Stored]:
@@ -174,15 +180,25 @@ class Owner:
 
     def _add(self, group: Group, batch: Batch, pairs: Pairs, keys: KeyArray) -> None:
         last = self._positions[batch.seller_id]
-        group.rows.append(
-            rows(
-                batch,
-                positions=np.arange(last + 1, last + 1 + len(batch)),
-                streams=self._names.streams_of(batch, pairs),
-                sources=self._names.sources_of(batch),
-                keys=keys,
+        positions = np.arange(last + 1, last + 1 + len(batch))
+        streams, sources = self._names.streams_of(batch, pairs), self._names.sources_of(batch)
+        write = rows if batch.correction is None else correction_rows
+        written = write(batch, positions=positions, streams=streams, sources=sources, keys=keys)
+        if batch.correction is None:
+            group.rows.append(written)
+        else:
+            group.corrected.append(
+                Corrected(
+                    seller_id=batch.seller_id,
+                    correction=batch.correction,
+                    position=last + 1,
+                    is_amended=len(batch) > 1,
+                    stream=int(streams[0]),
+                    day=datetime.fromtimestamp(int(batch.times[0]) // 1_000_000, UTC).date(),
+                    rows=written,
+                    create_time=batch.time,
+                )
             )
-        )
         group.keys.append(keys.tobytes())
         last += len(batch)
         self._positions[batch.seller_id] = group.lasts[batch.seller_id] = last
@@ -193,7 +209,7 @@ class Owner:
 
     async def write(self, group: Group) -> None:
         """Make durable what was prepared."""
-        if not group.rows:
+        if not group.lasts:
             return
         if self._indexed == self._leaf.number and group.size > BUSY_EVENTS:
             self._is_busy = True
@@ -210,7 +226,12 @@ class Owner:
             ingests=group.ingests,
         ):
             raise DatabaseUnavailable("another replica owns the shard now")
-        await leaves.write(self._writing, self._leaf.number, group.rows)
+        if group.rows:
+            await leaves.write(self._writing, self._leaf.number, group.rows, columns=COLUMNS)
+        if group.corrected:
+            corrected = [each.rows for each in group.corrected]
+            await leaves.write(self._writing, self._leaf.number, corrected, columns=CORRECTION_COLUMNS)
+            await leaves.keep_corrections(self._writing, group.corrected)
         crashpoint(BEFORE_COMMIT)
         await self._writing.execute("COMMIT")
         crashpoint(COMMITTED)

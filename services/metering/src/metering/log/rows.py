@@ -15,6 +15,7 @@ import numpy as np
 from metering.log.batch import KEY, Batch, Fixed, Ints, KeyArray
 
 COLUMNS: Final = ("seller_id", "position", "stream", "source", "time", "key", "value", "dimensions", "event_id")
+CORRECTION_COLUMNS: Final = (*COLUMNS, "corrects", "version")
 HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER: Final = b"\xff\xff"
 NULL: Final = b"\xff\xff\xff\xff"
@@ -48,6 +49,28 @@ def rows(batch: Batch, *, positions: Ints, streams: Ints, sources: Ints, keys: K
         pieces[1::4] = [NULL] * len(ids)
     pieces[2::4] = [_LENGTHS[len(each)] for each in ids]
     pieces[3::4] = ids
+    return b"".join(pieces)
+
+
+def correction_rows(batch: Batch, *, positions: Ints, streams: Ints, sources: Ints, keys: KeyArray) -> bytes:
+    """The events of a correction as rows of a COPY, with what an ordinary row leaves out."""
+    assert batch.correction is not None
+    marks = (
+        _length(bytes(8)) + batch.correction.corrects.to_bytes(8, "big") + NULL,
+        NULL + _length(bytes(4)) + batch.correction.number.to_bytes(4, "big"),
+    )
+    count = len(CORRECTION_COLUMNS).to_bytes(2, "big")
+    pieces: list[bytes] = []
+    for n, mark in zip(range(len(batch)), marks, strict=False):
+        chosen = slice(n, n + 1)
+        row = rows(
+            batch.only([n]),
+            positions=positions[chosen],
+            streams=streams[chosen],
+            sources=sources[chosen],
+            keys=keys[chosen],
+        )
+        pieces.append(count + row[len(count) :] + mark)
     return b"".join(pieces)
 
 

@@ -1,5 +1,6 @@
 """Knows how metering's data is stored: tables, and functions named by the question they answer."""
 
+from metering.store.corrections import corrections_of, list_corrections, versions_of
 from metering.store.customers import has_customers, keep_names, known_names
 from metering.store.events import list_events
 from metering.store.freezes import (
@@ -31,12 +32,14 @@ __all__ = [
     "UNMATCHED_EVENTS",
     "add_frozen_usage",
     "add_meter",
+    "corrections_of",
     "frozen_usage",
     "frozen_usages_by_id",
     "has_customers",
     "hold_looks",
     "keep_names",
     "known_names",
+    "list_corrections",
     "list_events",
     "list_frozen_usages",
     "list_meters",
@@ -53,4 +56,5 @@ __all__ = [
     "save_look",
     "totals",
     "usages",
+    "versions_of",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Boolean, ColumnElement, Row, Text, cast, func, literal, literal_column, select, tuple_
+from sqlalchemy import Boolean, ColumnElement, Row, Text, cast, exists, func, literal, literal_column, select, tuple_
 from sqlalchemy.dialects.postgresql import JSONB, JSONPATH
 
 from common.db import Tx
@@ -15,7 +15,7 @@ from metering.domain.usage import UsageQuery
 from metering.domain.usage_event import EventPlace, Identity, UsageEvent
 from metering.store.expressions import VALUE_END, expression_sql
 from metering.store.filters import filter_path
-from metering.store.tables import usage_log, usage_sources, usage_streams
+from metering.store.tables import usage_corrections, usage_log, usage_sources, usage_streams
 
 
 async def list_events(
@@ -36,12 +36,21 @@ async def list_events(
             event.time < period.end,
             *_conditions(query, definition),
             *([] if query.through_position is None else [event.position <= query.through_position]),
+            event.corrects.is_(None),
+            ~_taken_away(tx, query),
             tuple_(event.time, source.source, event.event_id) > (after.time, *after.identity),
         )
         .order_by(event.time, source.source, event.event_id)
         .limit(limit)
     )
     return [_event(row) for row in await tx.execute(statement)]
+
+
+def _taken_away(tx: Tx, query: UsageQuery) -> ColumnElement[bool]:
+    """Whether a correction had taken the event away."""
+    correction = usage_corrections.c
+    found = exists().where(correction.seller_id == tx.seller_id, correction.corrects == usage_log.c.position)
+    return found if query.through_position is None else found.where(correction.position <= query.through_position)
 
 
 def _conditions(query: UsageQuery, definition: Definition) -> Iterator[ColumnElement[bool]]:

@@ -90,7 +90,7 @@ async def list_frozen_usages(tx: Tx, *, customer_id: str, meter: str, after: str
 
 
 async def list_overtaken(tx: Tx, *, after: str, limit: int) -> Sequence[FrozenUsage]:
-    """Those of which it has been announced that something came too late, oldest first."""
+    """Those of which it has been announced that something came too late, or was corrected, oldest first."""
     query = (
         select(usage_freezes)
         .join(
@@ -100,7 +100,7 @@ async def list_overtaken(tx: Tx, *, after: str, limit: int) -> Sequence[FrozenUs
         .where(
             late_usages.c.seller_id == tx.seller_id,
             late_usages.c.freeze_id > after,
-            late_usages.c.announced_count > 0,
+            late_usages.c.announced_count + late_usages.c.announced_corrected_count > 0,
         )
         .order_by(late_usages.c.freeze_id)
         .limit(limit)

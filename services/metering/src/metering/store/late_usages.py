@@ -14,7 +14,7 @@ from typing import Any, Final
 from sqlalchemy import BigInteger, ColumnElement, Select, cast, func, literal_column, select
 
 from common.db import Tx
-from metering.domain.freeze import FrozenUsageId
+from metering.domain.freeze import FrozenUsageId, LateUsage
 from metering.store.tables import late_looks, late_usages, positions
 
 LEAVES_PER_LOOK: Final = 4
@@ -58,7 +58,10 @@ class Overtaken:
 
     frozen_id: FrozenUsageId
     position: int
+    announced_position: int
+    """Through which it was counted last; 0 if it never was."""
     announced_count: int
+    announced_corrected_count: int
 
 
 async def hold_looks(tx: Tx) -> None:
@@ -107,7 +110,7 @@ async def save_look(tx: Tx, reached: Look, *, next_time: datetime | None) -> Non
 async def lock_overtaken(tx: Tx, frozen_ids: Sequence[str]) -> list[Overtaken]:
     """Those of them that are to be announced."""
     rows = await tx.driver.fetch(
-        "SELECT freeze_id, position, announced_count FROM late_usages"
+        "SELECT freeze_id, position, announced_position, announced_count, announced_corrected_count FROM late_usages"
         " WHERE seller_id = $1 AND freeze_id = ANY ($2::text[]) AND position > announced_position"
         " ORDER BY freeze_id FOR UPDATE",
         tx.seller_id,
@@ -117,22 +120,26 @@ async def lock_overtaken(tx: Tx, frozen_ids: Sequence[str]) -> list[Overtaken]:
         Overtaken(
             frozen_id=FrozenUsageId(row["freeze_id"]),
             position=row["position"],
+            announced_position=row["announced_position"],
             announced_count=row["announced_count"],
+            announced_corrected_count=row["announced_corrected_count"],
         )
         for row in rows
     ]
 
 
-async def save_announced(tx: Tx, announced: Sequence[tuple[FrozenUsageId, int, int]]) -> None:
-    """Of each the position through which it was counted, and how many late usage events were told of."""
+async def save_announced(tx: Tx, announced: Sequence[LateUsage]) -> None:
     await tx.driver.execute(
-        "UPDATE late_usages l SET announced_position = n.position, announced_count = n.count"
-        " FROM unnest($2::text[], $3::bigint[], $4::bigint[]) AS n (freeze_id, position, count)"
+        "UPDATE late_usages l SET announced_position = n.position, announced_count = n.count,"
+        "  announced_corrected_count = n.corrected_count"
+        " FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::bigint[])"
+        "  AS n (freeze_id, position, count, corrected_count)"
         " WHERE l.seller_id = $1 AND l.freeze_id = n.freeze_id",
         tx.seller_id,
-        [frozen_id for frozen_id, _, _ in announced],
-        [position for _, position, _ in announced],
-        [count for _, _, count in announced],
+        [late.frozen.id for late in announced],
+        [late.now.through_position for late in announced],
+        [late.event_count for late in announced],
+        [late.corrected_count for late in announced],
     )
 
 

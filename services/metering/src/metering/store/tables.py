@@ -172,6 +172,12 @@ usage_log = Table(
     Column("dimensions", JSONB),
     Column("event_id", ByteOrder, nullable=False),
     Column("leaf", Integer, nullable=False),
+    Column(
+        "corrects",
+        BigInteger,
+        comment="the position of the event that this row takes away; then it is no event itself",
+    ),
+    Column("version", Integer, comment="how often the event had been amended, with this; NULL as it was ingested"),
     comment="every report of use that was accepted, for ever; written to its leaves directly",
 )
 
@@ -194,6 +200,38 @@ positions = Table(
     Column("last", BigInteger, nullable=False),
     Column("shard", Integer, nullable=False, server_default="0"),
     comment="how many usage events each seller has had accepted",
+)
+
+usage_corrections = Table(
+    "usage_corrections",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("corrects", BigInteger, primary_key=True, autoincrement=False),
+    Column(
+        "position",
+        BigInteger,
+        nullable=False,
+        comment="of the row that takes it away: from here on it does not count",
+    ),
+    Column("amended_position", BigInteger, comment="of the event as it was amended; NULL if it was voided"),
+    Column("source", ByteOrder, nullable=False),
+    Column("event_id", ByteOrder, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("stream", BigInteger, nullable=False),
+    Column(
+        "day",
+        Date,
+        nullable=False,
+        comment="of UTC, of what was taken away: its sum counts for nothing any more",
+    ),
+    Column("reason", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("create_time", Instant, nullable=False),
+    UniqueConstraint("seller_id", "position", name="usage_corrections_position"),
+    UniqueConstraint("seller_id", "source", "event_id", "number", name="usage_corrections_number"),
+    Index("usage_corrections_stream", "stream", "day"),
+    comment="who voided or amended which usage event, and why",
 )
 
 customers = Table(
@@ -275,6 +313,7 @@ late_usages = Table(
     Column("position", BigInteger, nullable=False, comment="of the last usage event that was found to be late"),
     Column("announced_position", BigInteger, nullable=False, server_default="0"),
     Column("announced_count", BigInteger, nullable=False, server_default="0"),
+    Column("announced_corrected_count", BigInteger, nullable=False, server_default="0"),
     comment="the frozen usages, not replaced, for which something came too late",
 )
 

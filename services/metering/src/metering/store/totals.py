@@ -1,11 +1,14 @@
 """Knows how a usage without proof is put together: whole days that are summed, and the events of all the rest.
 
-    leaves that are summed        ·····[ events )[ day │ day │ day │ day )[ events )·····
-    all other leaves              ·····[ events                                   )·····
+    leaves that are summed        ·····[ events )[ day │ day │ events │ day )[ events )·····
+    all other leaves              ·····[ events                                      )·····
+
+Days of a stream in which something was corrected are counted from their events: what their sums say is not looked at.
 
 First it is read which leaves are which; then a statement is asked that names those only in which there is something to
 look for: the log has a leaf for every million events, and the database would plan a look at each. What that statement
-reads is of one snapshot; when another leaf has been summed until then, it says so, and is asked again.
+reads is of one snapshot; when another leaf has been summed until then, or one of the streams corrected, it says so, and
+is asked again.
 """
 
 from __future__ import annotations
@@ -21,14 +24,17 @@ from common.db import Tx
 from common.period import Period
 from metering.domain.meter import Aggregation
 from metering.domain.usage import Usage, UsageQuery
+from metering.store.corrections import valid
 
 TRIES_MAX: Final = 10
 
 _DAY: Final = timedelta(days=1)
 
 
-async def totals(tx: Tx, queries: Sequence[UsageQuery], aggregations: Sequence[Aggregation]) -> list[Usage]:
-    """In the order asked, each by one of the aggregations that are summed."""
+async def totals(tx: Tx, queries: Sequence[UsageQuery], aggregations: Sequence[Aggregation]) -> list[Usage] | None:
+    """In the order asked, each by one of the aggregations that are summed. None if it never is of one piece, because
+    what is asked about is being corrected all the time: then it is to be counted.
+    """
     whole = [whole_days(query.period) for query in queries]
     asked = [(nth, name) for nth, query in enumerate(queries) for name in query.customers]
     edges = _edges(queries, whole)
@@ -40,11 +46,19 @@ async def totals(tx: Tx, queries: Sequence[UsageQuery], aggregations: Sequence[A
             [name for _, name in asked],
             [start for start, _ in edges],
             [end for _, end in edges],
+            min(start for start, _ in whole),
+            max(end for _, end in whole),
         )
-        assert places is not None, "what has no FROM has a row"
+        assert places is not None, "what is read from one row is a row"
         streams = [(nth, stream) for (nth, _), stream in zip(asked, places["streams"], strict=True) if stream]
         rows = await tx.driver.fetch(
-            _totals_sql(bare=places["bare"], indexed=places["indexed"], edges=places["edges"]),
+            _totals_sql(
+                bare=places["bare"],
+                indexed=places["indexed"],
+                edges=places["edges"],
+                days=places["corrected_days"],
+                corrected=places["corrected"] > 0,
+            ),
             tx.seller_id,
             len(queries),
             [nth for nth, _ in streams],
@@ -54,9 +68,10 @@ async def totals(tx: Tx, queries: Sequence[UsageQuery], aggregations: Sequence[A
             [whole[nth][0] for nth, _ in streams],
             [whole[nth][1] for nth, _ in streams],
         )
-        if rows[0]["unsummed"] == sorted([*places["bare"], *places["indexed"]]):
+        unsummed = sorted([*places["bare"], *places["indexed"]])
+        if (rows[0]["unsummed"], rows[0]["corrected"]) == (unsummed, places["corrected"]):
             return [_usage(*each) for each in zip(rows, queries, aggregations, strict=True)]
-    raise AssertionError("a leaf is filled in seconds, and a statement planned in milliseconds")
+    return None
 
 
 def _edges(
@@ -102,17 +117,26 @@ def _usage(row: asyncpg.Record, query: UsageQuery, aggregation: Aggregation) -> 
     )
 
 
+_EVER_CORRECTED: Final = "EXISTS (SELECT FROM usage_corrections c WHERE c.seller_id = $1)"
+# Where the streams were last corrected. For a seller who never corrected anything nobody looks.
+_CORRECTED: Final = f"""
+CASE WHEN {_EVER_CORRECTED} THEN coalesce(
+    (SELECT max(c.position) FROM usage_corrections c WHERE c.stream = ANY ({{streams}})), 0) ELSE 0 END
+"""
 # Each name is looked up, however few names there seem to be. What follows is planned for the streams and leaves that it
 # is asked about: what is planned for any reads a whole leaf for one stream, or looks up a thousand one by one.
-_PLACES: Final = """
+_PLACES: Final = f"""
 WITH unsummed AS (
     SELECT l.leaf, to_regclass('leaves.usage_' || l.leaf || '_stream') IS NOT NULL AS is_indexed
     FROM usage_leaves l WHERE NOT l.is_summed
+), asked AS MATERIALIZED (
+    SELECT ARRAY(
+        SELECT (SELECT n.stream FROM usage_streams n
+                WHERE (n.seller_id, n.meter, n.customer) = ($1, a.meter, a.customer))
+        FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS a (meter, customer, nth) ORDER BY a.nth
+    ) AS streams
 )
-SELECT ARRAY(
-    SELECT (SELECT n.stream FROM usage_streams n WHERE (n.seller_id, n.meter, n.customer) = ($1, a.meter, a.customer))
-    FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS a (meter, customer, nth) ORDER BY a.nth
-) AS streams,
+SELECT a.streams,
 ARRAY(SELECT l.leaf FROM unsummed l WHERE NOT l.is_indexed) AS bare,
 ARRAY(SELECT l.leaf FROM unsummed l WHERE l.is_indexed) AS indexed,
 ARRAY(
@@ -121,7 +145,17 @@ ARRAY(
         WHERE e.start_time <= l.end_time AND e.end_time > l.start_time
     )
 ) AS edges,
+{_CORRECTED.format(streams="a.streams")} AS corrected,
+CASE WHEN {_EVER_CORRECTED} THEN ARRAY(
+    SELECT l.leaf FROM usage_leaves l WHERE l.is_summed AND EXISTS (
+        SELECT FROM usage_corrections c
+        WHERE c.stream = ANY (a.streams) AND c.day >= ($6::timestamptz AT TIME ZONE 'UTC')::date
+          AND c.day < ($7::timestamptz AT TIME ZONE 'UTC')::date
+          AND c.day <= (l.end_time AT TIME ZONE 'UTC')::date AND c.day >= (l.start_time AT TIME ZONE 'UTC')::date
+    )
+) ELSE '{{}}' END AS corrected_days,
 set_config('plan_cache_mode', 'force_custom_plan', true)
+FROM asked a
 """
 _SUMS: Final = (
     "count(*) AS event_count, sum(e.value) AS value_sum, min(e.value) AS value_min, max(e.value) AS value_max"
@@ -141,18 +175,42 @@ _DAYS: Final = """
     SELECT s.nth, d.* FROM stream s CROSS JOIN LATERAL (
         SELECT sum(d.event_count)::bigint AS event_count, sum(d.value_sum) AS value_sum,
                min(d.value_min) AS value_min, max(d.value_max) AS value_max
-        FROM usage_days d WHERE d.stream = s.stream AND d.day >= s.first_date AND d.day < s.last_date
+        FROM usage_days d WHERE d.stream = s.stream AND d.day >= s.first_date AND d.day < s.last_date {days}
     ) d
+"""
+_WITHOUT_CORRECTED: Final = (
+    "AND NOT EXISTS (SELECT FROM usage_corrections c WHERE c.stream = d.stream AND c.day = d.day)"
+)
+_CORRECTED_DAYS: Final = f"""
+    SELECT s.nth, e.* FROM stream s CROSS JOIN LATERAL (
+        SELECT {_SUMS}
+        FROM (
+            SELECT DISTINCT c.day::timestamp AT TIME ZONE 'UTC' AS start_time,
+                   (c.day + 1)::timestamp AT TIME ZONE 'UTC' AS end_time
+            FROM usage_corrections c WHERE c.stream = s.stream AND c.day >= s.first_date AND c.day < s.last_date
+        ) d
+        JOIN usage_log e ON e.stream = s.stream AND e.time >= d.start_time AND e.time < d.end_time
+        WHERE e.leaf IN ({{leaves}}) AND {{times}}
+    ) e
 """
 _ALL: Final = "e.time >= s.start_time AND e.time < s.end_time"
 _EDGES: Final = "((e.time >= s.start_time AND e.time < s.first_day) OR (e.time >= s.last_day AND e.time < s.end_time))"
 
 
-def _totals_sql(*, bare: Sequence[int], indexed: Sequence[int], edges: Sequence[int]) -> str:
-    parts = [_DAYS]
-    for leaves, events, times in ((bare, _SCANNED, _ALL), (indexed, _LOOKED_UP, _ALL), (edges, _LOOKED_UP, _EDGES)):
+def _totals_sql(
+    *, bare: Sequence[int], indexed: Sequence[int], edges: Sequence[int], days: Sequence[int], corrected: bool
+) -> str:
+    """Unless `corrected`, of streams in which nothing was."""
+    parts = [_DAYS.format(days=_WITHOUT_CORRECTED if corrected else "")]
+    for leaves, events, times in (
+        (bare, _SCANNED, _ALL),
+        (indexed, _LOOKED_UP, _ALL),
+        (edges, _LOOKED_UP, _EDGES),
+        (days, _CORRECTED_DAYS, "true"),
+    ):
         if leaves:
-            parts.append(events.format(leaves=", ".join(map(str, leaves)), times=times))
+            only = f"{times} AND {valid()}" if corrected else times
+            parts.append(events.format(leaves=", ".join(map(str, leaves)), times=only))
     return f"""
 WITH stream AS (
     SELECT *, (first_day AT TIME ZONE 'UTC')::date AS first_date, (last_day AT TIME ZONE 'UTC')::date AS last_date
@@ -167,6 +225,7 @@ WITH stream AS (
 )
 SELECT coalesce(t.event_count, 0) AS event_count, t.value_sum, t.value_min, t.value_max,
        coalesce((SELECT p.last FROM positions p WHERE p.seller_id = $1), 0) AS through_position,
+       {_CORRECTED.format(streams="$4::bigint[]")} AS corrected,
        ARRAY(SELECT l.leaf FROM usage_leaves l WHERE NOT l.is_summed ORDER BY l.leaf) AS unsummed
 FROM generate_series(0, $2::bigint - 1) AS q (nth) LEFT JOIN total t USING (nth)
 ORDER BY q.nth

@@ -9,6 +9,7 @@ from sqlalchemy import BigInteger, Select, literal_column, select
 
 from common.db import Tx
 from metering.domain.unmatched import UnmatchedUsage
+from metering.store.corrections import valid
 
 FIGURE_PAIRS_MAX: Final = 1_000
 FIGURE_EVENTS_MAX: Final = 10_000
@@ -33,7 +34,7 @@ async def list_unmatched(
             last_position=row["last_position"],
         )
         for row in rows[:limit]
-        # A pair may be written down and its events not, when their commit failed.
+        # A pair may be written down and its events not, when their commit failed; or all of them were corrected.
         if row["event_count"]
     ]
     last = (rows[limit - 1]["meter"], rows[limit - 1]["customer"]) if len(rows) > limit else None
@@ -84,7 +85,7 @@ SELECT p.meter, p.customer, p.meter_is_known, coalesce(u.event_count, 0) AS even
 FROM page p LEFT JOIN (
     SELECT e.stream, count(*) AS event_count, min(e.time) AS first_time, max(e.time) AS last_time,
            min(e.position) AS first_position, max(e.position) AS last_position
-    FROM usage_log e WHERE e.stream = ANY (ARRAY(SELECT stream FROM page)) GROUP BY e.stream
+    FROM usage_log e WHERE e.stream = ANY (ARRAY(SELECT stream FROM page)) AND {valid()} GROUP BY e.stream
 ) u ON u.stream = p.stream
 ORDER BY p.meter, p.customer
 """
@@ -94,7 +95,8 @@ _COUNT: Final = f"""(
     WITH RECURSIVE {_UNMATCHED.format(of_seller="true", after="true", limit=FIGURE_PAIRS_MAX)}
     SELECT CASE WHEN cardinality(p.streams) > 0 THEN (
         SELECT count(*) FROM (
-            SELECT FROM usage_log e WHERE e.stream = ANY (p.streams) LIMIT {FIGURE_EVENTS_MAX}
+            SELECT FROM usage_log e WHERE e.stream = ANY (p.streams) AND {valid(seller="e.seller_id")}
+            LIMIT {FIGURE_EVENTS_MAX}
         ) found
     ) ELSE 0 END
     FROM (SELECT ARRAY(SELECT stream FROM unmatched LIMIT {FIGURE_PAIRS_MAX}) AS streams) p

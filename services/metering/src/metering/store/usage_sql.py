@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final
 
+from metering.store.corrections import valid
 from metering.store.expressions import VALUE_END
 
 GROUPS_MAX: Final = 10_000
@@ -21,17 +22,17 @@ CROSS JOIN LATERAL (
 """
 
 _PLAIN_QUERIES: Final = f"""
-unnest($3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::text[], $8::bigint[]) WITH ORDINALITY
-    AS q (customers, meter, counted_from, end_time, aggregation, through_position, nth)
+unnest($3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::text[], $8::bigint[], $9::bigint[])
+    WITH ORDINALITY AS q (customers, meter, counted_from, end_time, aggregation, through_position, fresh_after, nth)
 {_NAMED}
 """
 
 # Marks are split once, not for every event: hence the limit that is none.
 _QUERIES: Final = f"""
-unnest($3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::text[], $8::bigint[],
-       $9::timestamptz[], $10::text[], $11::text[], $12::text[], $13::boolean[], $14::text[]::jsonpath[],
-       $15::numeric[], $16::text[], $17::bigint[], $18::text[], $19::bigint[]) WITH ORDINALITY
-    AS q (customers, meter, counted_from, end_time, aggregation, through_position,
+unnest($3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::text[], $8::bigint[], $9::bigint[],
+       $10::timestamptz[], $11::text[], $12::text[], $13::text[], $14::boolean[], $15::text[]::jsonpath[],
+       $16::numeric[], $17::text[], $18::bigint[], $19::text[], $20::bigint[]) WITH ORDINALITY
+    AS q (customers, meter, counted_from, end_time, aggregation, through_position, fresh_after,
           start_time, unique_dimension, first_dimension, second_dimension, with_values, filter,
           percentile, bucket_marks, bucket_step, window_marks, window_step, nth)
 {_NAMED}
@@ -43,15 +44,17 @@ CROSS JOIN LATERAL (
 """
 
 
-def _counted(*, value: str, filtered: bool) -> str:
+def _counted(*, value: str, filtered: bool, corrected: bool) -> str:
     """The usage events of a query. `value` is what one counts for; without a result it is not counted."""
     expressed = value != _SENT
     return f"""
     FROM (
         SELECT e.time, {value} AS value, e.value AS sent, e.event_id, e.dimensions, e.position, s.source
+               {", e.version" if corrected else ""}
         FROM usage_log e JOIN usage_sources s ON s.number = e.source
         WHERE e.stream = ANY (n.streams) AND e.time >= q.counted_from AND e.time < q.end_time
           AND e.position <= q.through_position
+          {f"AND {valid(through='q.through_position')}" if corrected else ""}
           {"AND (q.filter IS NULL OR coalesce(e.dimensions, '{}') @@ q.filter)" if filtered else ""}
         {"OFFSET 0" if expressed else ""}
     ) e
@@ -65,7 +68,7 @@ CROSS JOIN LATERAL (
     SELECT count(*) AS event_count,
            coalesce(sum(e.value), 0) AS value_sum,
            encode(sha256(convert_to(coalesce(string_agg(
-               e.source || E'\x1f' || e.event_id || E'\x1f' || trim_scale(e.sent), E'\n'
+               e.source || E'\x1f' || e.event_id || E'\x1f' || trim_scale(e.sent){version}, E'\n'
                ORDER BY e.source, e.event_id), ''), 'UTF8')), 'hex') AS digest,
            array_agg(e.position) AS positions
     {counted}
@@ -229,20 +232,42 @@ CROSS JOIN LATERAL (
 _PROVEN: Final = """
 SELECT u.event_count, u.digest, t.traceparents,
        least(coalesce(p.last, 0), q.through_position) AS through_position,
+       CASE WHEN q.fresh_after IS NOT NULL THEN
+           (SELECT count(*) FROM unnest(u.positions) p WHERE p > q.fresh_after)
+       ELSE 0 END AS fresh_count,
 """
+
+# Looked at once, before anything else: a seller who never corrected anything pays for nothing but that look.
+_UNCORRECTED: Final = "NOT EXISTS (SELECT FROM usage_corrections c WHERE c.seller_id = $1)"
+_VERSION: Final = r"|| coalesce(E'\x1f' || e.version, '')"
 
 _SENT: Final = "e.value"
 
-PLAIN_USAGES: Final = f"""
+
+def _proof(counted: str, *, corrected: bool) -> str:
+    return _PROOF.format(counted=counted, version=_VERSION if corrected else "")
+
+
+def _plain_usages_sql(*, corrected: bool) -> str:
+    counted = _counted(value=_SENT, filtered=False, corrected=corrected)
+    return f"""
 {_PROVEN} CASE q.aggregation WHEN 'COUNT' THEN u.event_count ELSE u.value_sum END AS measure
-FROM {_PLAIN_QUERIES} {_PROOF.format(counted=_counted(value=_SENT, filtered=False))}
+FROM {_PLAIN_QUERIES} {_proof(counted, corrected=corrected)}
+WHERE {"true" if corrected else _UNCORRECTED}
 ORDER BY q.nth
 """
-"""Of queries that ask for nothing but what is counted together with the proof."""
 
 
-def usages_sql(values: Mapping[str, str], *, aggregations: Collection[str], grouped: bool, windowed: bool) -> str:
+PLAIN_USAGES: Final = {corrected: _plain_usages_sql(corrected=corrected) for corrected in (False, True)}
+"""Of queries that ask for nothing but what is counted together with the proof; by `corrected`, see `usages_sql`."""
+
+
+def usages_sql(
+    values: Mapping[str, str], *, aggregations: Collection[str], grouped: bool, windowed: bool, corrected: bool
+) -> str:
     """Of queries of some aggregations. `values` has the SQL of what events count for, by meter with an expression.
+
+    Unless `corrected`, it has no rows for a seller who has corrected anything; then it is right for everyone.
 
     Also within a batch only the queries that ask for more pay for it: a branch of CASE that is not taken is not run,
     and neither is a subquery whose condition is false for every event.
@@ -251,7 +276,7 @@ def usages_sql(values: Mapping[str, str], *, aggregations: Collection[str], grou
     if values:
         cases = " ".join(f"WHEN '{meter}' THEN {each}" for meter, each in sorted(values.items()))
         value = f"CASE q.meter {cases} ELSE {_SENT} END"
-    counted = _counted(value=value, filtered=True)
+    counted = _counted(value=value, filtered=True, corrected=corrected)
     columns, parts = ["a.measure", "a.values"], [_aggregated(counted, aggregations)]
     if grouped:
         columns += ["g.firsts", "g.seconds", "g.measures", "g.event_counts"]
@@ -261,6 +286,7 @@ def usages_sql(values: Mapping[str, str], *, aggregations: Collection[str], grou
         parts.append(_windowed(counted, aggregations))
     return f"""
 {_PROVEN} {", ".join(columns)}
-FROM {_QUERIES} {_PROOF.format(counted=counted)} {" ".join(parts)}
+FROM {_QUERIES} {_proof(counted, corrected=corrected)} {" ".join(parts)}
+WHERE {"true" if corrected else _UNCORRECTED}
 ORDER BY q.nth
 """

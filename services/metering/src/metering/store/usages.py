@@ -40,11 +40,13 @@ async def usages(tx: Tx, queries: Sequence[UsageQuery], *, meters: Mapping[str, 
         [question.counted.end for question in questions],
         [question.meter.definition.aggregation.name for question in questions],
         [POSITION_MAX if query.through_position is None else query.through_position for query in queries],
+        [query.fresh_after for query in queries],
     ]
-    if all(question.is_plain for question in questions):
-        rows = await tx.driver.fetch(PLAIN_USAGES, *asked)
-    else:
-        rows = await tx.driver.fetch(_sql(questions), *asked, *_more(questions))
+    if not _are_plain(questions):
+        asked += _more(questions)
+    rows = await tx.driver.fetch(_sql(questions, corrected=False), *asked)
+    if not rows:
+        rows = await tx.driver.fetch(_sql(questions, corrected=True), *asked)
     return [_usage(*each) for each in zip(rows, questions, windows, strict=True)]
 
 
@@ -97,12 +99,20 @@ def _windows(questions: Sequence[_Question]) -> list[Windows]:
     return found
 
 
-def _sql(questions: Sequence[_Question]) -> str:
+def _are_plain(questions: Sequence[_Question]) -> bool:
+    return all(question.is_plain for question in questions)
+
+
+def _sql(questions: Sequence[_Question], *, corrected: bool) -> str:
+    """Unless `corrected`, it has no rows for a seller who has corrected anything."""
+    if _are_plain(questions):
+        return PLAIN_USAGES[corrected]
     return usages_sql(
         _values(questions),
         aggregations={question.meter.definition.aggregation.name for question in questions},
         grouped=any(question.query.group_by for question in questions),
         windowed=any(question.windows for question in questions),
+        corrected=corrected,
     )
 
 
@@ -152,6 +162,7 @@ def _usage(row: asyncpg.Record, question: _Question, windows: Windows) -> Usage:
         digest=row["digest"],
         through_position=row["through_position"],
         traceparents=tuple(row["traceparents"]),
+        fresh_count=row["fresh_count"],
         groups=_groups(row, question) if query.group_by else (),
         values=tuple(row["values"]) if query.with_values else (),
         windows=_window_usages(row, question, windows) if windows else (),

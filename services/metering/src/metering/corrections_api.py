@@ -1,0 +1,89 @@
+"""Metering's door for corrections: hand on, or parse, call, answer."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any, Final
+
+from common import wire
+from common.db import Database, Tx
+from common.rpc import transactional
+from metering import store
+from metering.convert.corrections import (
+    correction_to_proto,
+    event_from_proto,
+    history_to_proto,
+    identity_from_proto,
+    place_token,
+    position_after,
+    reason_from_proto,
+)
+from metering.convert.ingest import Clock
+from metering.corrections import Corrections
+from metering.forwarding import AMEND, VOID, Call, Forwarding
+from metering.log import Log
+from saldo.metering.v1 import corrections_service_pb2 as pb
+from saldo.metering.v1.corrections_service_pb2_grpc import CorrectionServiceServicer
+
+UNDER_WAY_MAX: Final = 2
+"""Each holds a connection to the database while it waits for the log; the others are for those who ask."""
+
+
+class CorrectionsApi(CorrectionServiceServicer):
+    def __init__(self, database: Database, *, log: Log, forwarding: Forwarding, ahead_max: timedelta) -> None:
+        self.database = database
+        self._log = log
+        self._corrections = Corrections(log)
+        self._forwarding = forwarding
+        self._ahead_max = ahead_max
+        self._turns = asyncio.Semaphore(UNDER_WAY_MAX)
+
+    async def VoidEvent(self, request: pb.VoidEventRequest, context: Any) -> pb.EventHistory:  # Any: grpc's context
+        if (answered := await self._forwarding.answer(request, Call.of(context), VOID)) is not None:
+            return answered
+        await self._log.keys()  # now, and not while a connection is held
+        async with self._turns:
+            return await self._VoidEvent(request, context)
+
+    @transactional
+    async def _VoidEvent(self, request: pb.VoidEventRequest, tx: Tx) -> pb.EventHistory:
+        history = await self._corrections.void(
+            tx, identity_from_proto(request), reason=reason_from_proto(request), request_id=request.request_id
+        )
+        return history_to_proto(history)
+
+    async def AmendEvent(self, request: pb.AmendEventRequest, context: Any) -> pb.EventHistory:  # Any: as above
+        if (answered := await self._forwarding.answer(request, Call.of(context), AMEND)) is not None:
+            return answered
+        await self._log.keys()
+        async with self._turns:
+            return await self._AmendEvent(request, context)
+
+    @transactional
+    async def _AmendEvent(self, request: pb.AmendEventRequest, tx: Tx) -> pb.EventHistory:
+        clock = Clock(now=tx.now, ahead_max=self._ahead_max)
+        history = await self._corrections.amend(
+            tx,
+            event_from_proto(request.event, seller_id=tx.seller_id, clock=clock),
+            reason=reason_from_proto(request),
+            request_id=request.request_id,
+        )
+        return history_to_proto(history)
+
+    async def GetEvent(self, request: pb.GetEventRequest, context: Any) -> pb.EventHistory:  # Any: as above
+        await self._log.keys()
+        return await self._GetEvent(request, context)
+
+    @transactional
+    async def _GetEvent(self, request: pb.GetEventRequest, tx: Tx) -> pb.EventHistory:
+        return history_to_proto(await self._corrections.history(tx, identity_from_proto(request)))
+
+    @transactional
+    async def ListCorrections(self, request: pb.ListCorrectionsRequest, tx: Tx) -> pb.ListCorrectionsResponse:
+        page = wire.page(request)
+        found = await store.list_corrections(tx, after=position_after(page), limit=page.size + 1)
+        return pb.ListCorrectionsResponse(
+            corrections=[correction_to_proto(correction) for correction in found[: page.size]],
+            next_page_token=place_token(found[page.size - 1]) if len(found) > page.size else "",
+        )

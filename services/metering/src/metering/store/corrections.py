@@ -1,0 +1,91 @@
+"""Knows which usage events still count, and how their versions and corrections are found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, select
+
+from common.db import Tx
+from metering.domain.correction import Correction, EventVersion
+from metering.domain.dimension import NO_DIMENSIONS
+from metering.domain.usage_event import Identity, UsageEvent
+from metering.store.tables import usage_corrections, usage_log, usage_streams
+
+
+def valid(*, through: str = "", seller: str = "$1") -> str:
+    """The SQL that is true of a row `e` of the log if it is an event that no correction had taken away by then."""
+    until = f" AND v.position <= {through}" if through else ""
+    return (
+        "e.corrects IS NULL AND NOT EXISTS"
+        f" (SELECT FROM usage_corrections v WHERE v.seller_id = {seller} AND v.corrects = e.position{until})"
+    )
+
+
+async def corrections_of(tx: Tx, identity: Identity) -> list[Correction]:
+    """Of one event, in order."""
+    correction = usage_corrections.c
+    query = (
+        select(usage_corrections)
+        .where(
+            correction.seller_id == tx.seller_id,
+            correction.source == identity.source,
+            correction.event_id == identity.id,
+        )
+        .order_by(correction.number)
+    )
+    return [_correction(row) for row in await tx.execute(query)]
+
+
+async def list_corrections(tx: Tx, *, after: int, limit: int) -> list[Correction]:
+    """In order of position."""
+    correction = usage_corrections.c
+    query = (
+        select(usage_corrections)
+        .where(correction.seller_id == tx.seller_id, correction.position > after)
+        .order_by(correction.position)
+        .limit(limit)
+    )
+    return [_correction(row) for row in await tx.execute(query)]
+
+
+async def versions_of(tx: Tx, identity: Identity, keys: Sequence[UUID]) -> list[EventVersion]:
+    """What the log has by these keys, in order. A leaf that has no index yet is read."""
+    event, name = usage_log.c, usage_streams.c
+    query = (
+        select(event.position, event.time, event.value, event.dimensions, name.customer, name.meter)
+        .join_from(usage_log, usage_streams, event.stream == name.stream)
+        # Keys are as good as never alike; the id says for sure.
+        .where(event.seller_id == tx.seller_id, event.key.in_(keys), event.event_id == identity.id)
+        .order_by(event.position)
+    )
+    return [
+        EventVersion(
+            event=UsageEvent(
+                identity=identity,
+                customer=row.customer,
+                meter=row.meter,
+                time=row.time,
+                value=row.value,
+                dimensions=row.dimensions or NO_DIMENSIONS,
+            ),
+            position=row.position,
+        )
+        for row in await tx.execute(query)
+    ]
+
+
+def _correction(row: Row[Any]) -> Correction:  # Any: a row of `usage_corrections`
+    return Correction(
+        identity=Identity(source=row.source, id=row.event_id),
+        number=row.number,
+        corrects=row.corrects,
+        position=row.position,
+        amended_position=row.amended_position,
+        reason=row.reason,
+        actor=row.actor,
+        request_id=row.request_id,
+        create_time=row.create_time,
+    )
