@@ -21,6 +21,7 @@ from saldo.catalog.v1.coupon_service_pb2_grpc import CouponServiceStub
 from saldo.dunning.v1.dunning_service_pb2_grpc import DunningServiceStub
 from saldo.invoicing.v1.invoicing_service_pb2_grpc import InvoicingServiceStub
 from saldo.invoicing.v1.rating_service_pb2_grpc import MoneyServiceStub, RatingServiceStub
+from saldo.metering.v1.corrections_service_pb2_grpc import CorrectionServiceStub
 from saldo.metering.v1.freeze_service_pb2_grpc import FreezeServiceStub
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
 from saldo.operations.v1.operations_service_pb2_grpc import OperationsServiceStub
@@ -89,6 +90,7 @@ class Client:
         self.plan_migrations = PlanMigrationServiceStub(self._channels["subscriptions"])
         self.metering = MeteringServiceStub(self._channels["metering"])
         self.freezes = FreezeServiceStub(self._channels["metering"])
+        self.corrections = CorrectionServiceStub(self._channels["metering"])
         self.invoicing = InvoicingServiceStub(self._channels["invoicing"])
         self.rating = RatingServiceStub(self._channels["invoicing"])
         self.money = MoneyServiceStub(self._channels["invoicing"])

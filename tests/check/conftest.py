@@ -22,7 +22,7 @@ from common.testing import SANDBOX_START, SERVICES, Databases, Keys, Suite
 from common.travel import travel
 from saldo.catalog.v1 import coupon_pb2, coupon_service_pb2
 from saldo.catalog.v1.coupon_service_pb2_grpc import CouponServiceStub
-from saldo.metering.v1 import freeze_service_pb2, metering_service_pb2, usage_event_pb2
+from saldo.metering.v1 import corrections_service_pb2, freeze_service_pb2, metering_service_pb2, usage_event_pb2
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as pb
 from saldo.subscriptions.v1.subscription_pb2 import SubscriptionAction, SubscriptionChange
 from tools.check.journal import Journal
@@ -115,23 +115,36 @@ async def take_more_seats(client: Client, at: datetime) -> None:
 
 
 async def freeze_usage(client: Client) -> None:
-    """Of somebody who is billed for nothing; then something comes too late for it, and for what corrects it."""
+    """Of somebody who is billed for nothing; then something comes too late for it, and for what corrects it; at last
+    some of that is corrected itself.
+    """
     january = Period(SANDBOX_START, SANDBOX_START + timedelta(days=31))
     frank = ids.mint("cus", SANDBOX_START)
     query = metering_service_pb2.UsageQuery(customer_id=frank, meter="power", period=wire.interval(january))
 
-    async def used(event_id: str) -> None:
-        value = decimal_pb2.Decimal(value="1.5")
-        event = usage_event_pb2.UsageEvent(
-            id=event_id, source="frank", customer=frank, meter="power", time=query.period.start_time, value=value
+    def event(event_id: str, value: str = "1.5") -> usage_event_pb2.UsageEvent:
+        return usage_event_pb2.UsageEvent(
+            id=event_id,
+            source="frank",
+            customer=frank,
+            meter="power",
+            time=query.period.start_time,
+            value=decimal_pb2.Decimal(value=value),
         )
-        await client.metering.IngestEvents(metering_service_pb2.IngestEventsRequest(events=[event]))
+
+    async def used(event_id: str) -> None:
+        await client.metering.IngestEvents(metering_service_pb2.IngestEventsRequest(events=[event(event_id)]))
 
     await used("in time")
     first = await client.freezes.FreezeUsage(freeze_service_pb2.FreezeUsageRequest(query=query))
     await used("late")
     await client.freezes.FreezeUsage(freeze_service_pb2.FreezeUsageRequest(query=query, replaces=first.id))
     await used("later")
+    amend = corrections_service_pb2.AmendEventRequest(event=event("late", "2.5"), reason="read wrongly")
+    await client.corrections.AmendEvent(amend)
+    await used("voided")
+    void = corrections_service_pb2.VoidEventRequest(source="frank", id="voided", reason="of somebody else")
+    await client.corrections.VoidEvent(void)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -47,6 +47,8 @@ BILLED = "every usage event of a billed period is billed"
 ONE_PERIOD = "every usage event is in one period of an item"
 FROZEN = "every frozen usage is counted anew"
 LATE_TOLD = "what came too late for a frozen usage is told"
+CORRECTED = "every correction takes away what there was"
+VERSIONS = "one version of a usage event counts at a time"
 PAID = "paid and remaining make the total"
 PAYMENTS = "payments agree with invoices"
 ATTEMPTS = "attempts agree with payments"
@@ -230,7 +232,7 @@ CORRUPTIONS = {
             "UPDATE positions SET last = last + 1",
             "UPDATE ingests SET position = position + 1 WHERE position = (SELECT max(position) FROM ingests)",
         ),
-        (STORED, ONE_PERIOD),
+        (STORED, ONE_PERIOD, VERSIONS),
     ),
     "a usage event was deleted": Corruption(
         "metering", ("DELETE FROM usage_log WHERE event_id = 'p-2026-02-02'",), (STORED, POSITIONS, COUNTED)
@@ -264,6 +266,22 @@ CORRUPTIONS = {
     ),
     "an event of a frozen usage was changed": Corruption(
         "metering", (one("usage_log", "value = value + 1", "event_id = 'in time'"),), (STORED, FROZEN)
+    ),
+    "nobody made a correction": Corruption(
+        "metering", ("DELETE FROM usage_corrections WHERE event_id = 'voided'",), (CORRECTED,)
+    ),
+    "a correction takes another event away": Corruption(
+        "metering",
+        (
+            "UPDATE usage_log SET corrects = p.position FROM usage_log p"
+            " WHERE usage_log.corrects IS NOT NULL AND usage_log.event_id = 'voided' AND p.event_id = 'in time'",
+        ),
+        (CORRECTED, LATE_TOLD),
+    ),
+    "two versions of an event count": Corruption(
+        "metering",
+        ("UPDATE usage_log SET corrects = NULL, version = 2 WHERE corrects IS NOT NULL AND event_id = 'late'",),
+        (CORRECTED, VERSIONS, LATE_TOLD),
     ),
     "what came too late was told to nobody": Corruption(
         "metering", ("UPDATE late_usages SET announced_count = 0, announced_position = 0",), (LATE_TOLD,)

@@ -29,6 +29,7 @@ VERBS = frozenset(
     | {"Start", "Revert"}  # plan migrations
     | {"Ingest", "Stream", "Query", "BatchQuery"}  # usage
     | {"Freeze"}  # usage that was billed
+    | {"Void", "Amend"}  # usage events
     | {"Finalize"}  # invoices
     | {"Attach", "Retry"}  # payment methods and payments
     | {"Advance", "Requeue", "Discard", "Replay"}  # operations

@@ -48,6 +48,7 @@ KILLED: dict[str, tuple[str, ...]] = {
 NOT_IN_LONDON = {
     "redemption counts equal redemptions and respect limits",
     "every credit is taken off as soon as it can be",
+    "every correction takes away what there was",
     "every frozen usage is counted anew",
     "what came too late for a frozen usage is told",
 }

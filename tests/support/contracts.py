@@ -25,6 +25,7 @@ from saldo.dunning.v1.dunning_policy_pb2 import DunningPolicy
 from saldo.invoicing.v1 import invoicing_service_pb2 as invoicing
 from saldo.invoicing.v1 import rating_pb2
 from saldo.invoicing.v1 import rating_service_pb2 as rating
+from saldo.metering.v1 import corrections_service_pb2 as corrections
 from saldo.metering.v1 import freeze_service_pb2 as freezes
 from saldo.metering.v1 import metering_service_pb2 as metering
 from saldo.metering.v1.meter_pb2 import Meter
@@ -61,6 +62,7 @@ NAME_NOTHING: Final = ("CreateCoupon", "PreviewDiscounts")
 
 
 CLIENT_NAMES: Final = {
+    "correction": "corrections",
     "coupon": "coupons",
     "entitlement": "entitlements",
     "freeze": "freezes",
@@ -131,6 +133,8 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
     used = rating_pb2.UsageToRate(quantity=Decimal(value="12"))
     event = usage(payer, "water", JANUARY, "3", event_id="fuzzed")
     event.customer = payer.id
+    wrong = usage(payer, "water", JANUARY, "1", event_id=payer.id)
+    await sandbox.use(wrong)
     december = Interval(start_time=wire.timestamp(DECEMBER), end_time=wire.timestamp(JANUARY))
     past = metering.UsageQuery(customer_id=payer.id, external_id="payer", meter="water", period=december)
     frozen = await sandbox.client.freezes.FreezeUsage(freezes.FreezeUsageRequest(query=past))
@@ -189,6 +193,10 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
         metering.BatchQueryUsageRequest(queries=[query]),
         metering.ListEventsRequest(query=query, page_size=10),
         metering.ListUnmatchedUsageRequest(page_size=10),
+        corrections.VoidEventRequest(source=wrong.source, id=wrong.id, reason="wrong"),
+        corrections.AmendEventRequest(event=wrong, reason="wrong"),
+        corrections.GetEventRequest(source=wrong.source, id=wrong.id),
+        corrections.ListCorrectionsRequest(page_size=10),
         freezes.FreezeUsageRequest(query=past, replaces=frozen.id),
         freezes.GetFrozenUsageRequest(id=frozen.id),
         freezes.ListFrozenUsagesRequest(customer_id=payer.id, meter="water", page_size=10),

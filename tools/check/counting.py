@@ -13,7 +13,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Final
 
-from tools.check import aggregation
+from tools.check import aggregation, corrections
 from tools.check.calendar import Span
 from tools.check.naming import Naming
 from tools.check.rater import Capacity, Group, Matrix, Model, Percentage, Used
@@ -24,8 +24,17 @@ COUNTED_BEFORE: Final = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """That a usage event came, or was taken away again by a correction."""
+
+    event: str
+    position: int
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Counted:
-    """A usage event, its position in the log of its seller, and when it came."""
+    """A usage event in one of its versions, when it came, and when it was taken away."""
 
     meter: str
     time: datetime
@@ -33,10 +42,19 @@ class Counted:
     id: str
     value: Decimal
     dimensions: Mapping[str, str]
-    position: int
-    ingest_time: datetime
     counts: Fraction
     """Its value, unless the meter has an expression."""
+    version: int | None
+    added: Change
+    taken_away: Change | None
+
+    @property
+    def changes(self) -> list[Change]:
+        return [self.added] if self.taken_away is None else [self.added, self.taken_away]
+
+    def counts_at(self, position: int) -> bool:
+        end = self.taken_away.position if self.taken_away else None
+        return corrections.counts_at(position, start=self.added.position, end=end)
 
 
 class Counting:
@@ -51,10 +69,10 @@ class Counting:
         self._naming = Naming(records)
         self._found: dict[tuple[str, str, str], list[Counted]] = defaultdict(list)
         """By seller, by whatever name they call the customer, and by meter."""
-        for row in records.rows("metering", "usage_events"):
+        ends = corrections.ends(records)
+        for row in corrections.events(records):
             of_seller = ingests[row["seller_id"]]
-            nth = bisect_left(of_seller, row["position"], key=lambda ingest: ingest["position"])
-            ingest = of_seller[nth] if nth < len(of_seller) else None
+            end = ends.get((row["seller_id"], row["position"]))
             # Databases that are older than dimensions have no such column.
             dimensions = json.loads(row.get("dimensions") or "{}")
             meter = self._meters.get((row["seller_id"], row["meter"]))
@@ -69,17 +87,17 @@ class Counting:
                     row["event_id"],
                     row["value"],
                     dimensions,
-                    row["position"],
-                    # What no ingest brought the invariant of positions names.
-                    ingest["create_time"] if ingest else row["time"],
                     counts,
+                    row.get("version"),
+                    _change(row, row["position"], of_seller),
+                    _change(row, end, of_seller) if end else None,
                 )
             )
         for events in self._found.values():
             events.sort(key=_order)
 
     def inside(self, line: Row, span: Span, model: Model | None = None) -> Sequence[Counted]:
-        """Those in a span, whenever they were ingested: of the line's meter, and of others that the model looks at.
+        """Those in a span, whenever they came or went: of the line's meter, and of others that the model looks at.
 
         By the names that the customer had for all that was known when the line was made, and still has.
         """
@@ -89,7 +107,7 @@ class Counting:
         return self._inside(line, names - lost, span, model)
 
     def considered(self, line: Row, span: Span, model: Model) -> Sequence[Counted]:
-        """Those of them that were ingested when the line was made, by what was known of the customer's names then.
+        """Those of them that counted when the line was made, by what was known of the customer's names then.
 
         When a line was counted is not told to the second: if an alias came or went about that time, what the line
         proves says which it is, and by neither it proves nothing.
@@ -97,10 +115,10 @@ class Counting:
         through = line["usage_through_position"]
         *before, last = self._names(line)
         for names in before:
-            found = [event for event in self._inside(line, names, span, model) if event.position <= through]
+            found = [event for event in self._inside(line, names, span, model) if event.counts_at(through)]
             if proof(line, found, model) == line["usage_digest"]:
                 return found
-        return [event for event in self._inside(line, last, span, model) if event.position <= through]
+        return [event for event in self._inside(line, last, span, model) if event.counts_at(through)]
 
     def quantity(self, line: Row, events: Sequence[Counted], meter: str = "") -> Fraction:
         """Of the events of a meter, the line's own unless another is named, in order of time.
@@ -175,13 +193,23 @@ def proof(line: Row, events: Sequence[Counted], model: Model | None) -> str:
 
 def digest(events: Iterable[Counted]) -> str:
     """SHA-256 over source, id and value of the events in order of source and id."""
-    return sha256_of((event.source, event.id, event.value) for event in events)
+    return sha256_of((event.source, event.id, event.value, event.version) for event in events)
 
 
-def sha256_of(events: Iterable[tuple[str, str, Decimal]]) -> str:
-    """Of source, id and value of each, in order of source and id."""
-    text = "\n".join(f"{source}\x1f{event_id}\x1f{_plain(value)}" for source, event_id, value in sorted(events))
-    return hashlib.sha256(text.encode()).hexdigest()
+def sha256_of(events: Iterable[tuple[str, str, Decimal, int | None]]) -> str:
+    """Of source, id, value and, if it was amended, version of each, in order of source and id."""
+    lines = (
+        f"{source}\x1f{event_id}\x1f{_plain(value)}" + ("" if version is None else f"\x1f{version}")
+        for source, event_id, value, version in sorted(events, key=lambda event: event[:2])
+    )
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _change(row: Row, position: int, ingests: Sequence[Row]) -> Change:
+    nth = bisect_left(ingests, position, key=lambda ingest: ingest["position"])
+    # What no ingest brought the invariant of positions names.
+    time = ingests[nth]["create_time"] if nth < len(ingests) else row["time"]
+    return Change(f"{row['source']} {row['event_id']}", position, time)
 
 
 def _plain(value: Decimal) -> str:

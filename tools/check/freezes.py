@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Final
 
+from tools.check import corrections
 from tools.check.counting import sha256_of
 from tools.check.records import Records, Row
 from tools.check.report import Invariant, Tally
@@ -17,17 +18,20 @@ Events = Mapping[tuple[str, str, str], Sequence[Row]]
 
 def frozen_usages_counted_anew(records: Records, tally: Tally) -> None:
     """Quantity, number and digest, from nothing but the log."""
-    events = _events(records)
+    events, ends = _events(records), corrections.ends(records)
     meters = {(row["seller_id"], row["code"]): row for row in records.rows("metering", "meters")}
     for frozen in records.rows("metering", "usage_freezes"):
         with tally.checking(frozen["id"]):
             meter = meters[frozen["seller_id"], frozen["meter"]]
-            through = frozen["through_position"]
-            counted = [event for event in _inside(events, frozen, meter) if event["position"] <= through]
+            inside = list(_inside(events, frozen, meter))
+            there = _there(inside, ends, frozen["through_position"])
+            counted = [event for event in inside if event["position"] in there]
             if _lets_fewer_through(meter):
                 tally.check(frozen["event_count"] <= len(counted), f"{frozen['id']} has more events than there are")
                 continue
-            proof = sha256_of((event["source"], event["event_id"], event["value"]) for event in counted)
+            proof = sha256_of(
+                (event["source"], event["event_id"], event["value"], event.get("version")) for event in counted
+            )
             same = (frozen["event_count"], frozen["digest"]) == (len(counted), proof)
             tally.check(same, f"{frozen['id']} is of other events")
             due = _quantity(meter, counted)
@@ -36,7 +40,7 @@ def frozen_usages_counted_anew(records: Records, tally: Tally) -> None:
 
 def late_usage_told(records: Records, tally: Tally) -> None:
     """As far as the log was looked through, nothing came too late for a frozen usage in silence."""
-    events = _events(records)
+    events, ends = _events(records), corrections.ends(records)
     meters = {(row["seller_id"], row["code"]): row for row in records.rows("metering", "meters")}
     looks = {row["seller_id"]: row["position"] for row in records.rows("metering", "late_looks")}
     told = {(row["seller_id"], row["freeze_id"]): row for row in records.rows("metering", "late_usages")}
@@ -49,22 +53,34 @@ def late_usage_told(records: Records, tally: Tally) -> None:
             if frozen["id"] in replaced or _lets_fewer_through(meter):
                 continue
             row = told.get((frozen["seller_id"], frozen["id"]))
-            announced, count = (row["announced_position"], row["announced_count"]) if row else (0, 0)
-            late = [
-                event["position"]
-                for event in _inside(events, frozen, meter)
-                if frozen["through_position"] < event["position"] <= max(looked, announced)
-            ]
-            before = sum(1 for position in late if position <= announced)
-            tally.check(before == count, f"of {before} events late for {frozen['id']} {count} were told of")
-            tally.check(before == len(late), f"{len(late) - before} events late for {frozen['id']} were not told of")
+            inside = list(_inside(events, frozen, meter))
+            then = _there(inside, ends, frozen["through_position"])
+            announced = max(frozen["through_position"], row["announced_position"] if row else 0)
+            told_of, known = _there(inside, ends, announced), _there(inside, ends, max(looked, announced))
+            late, count = len(told_of - then), row["announced_count"] if row else 0
+            tally.check(late == count, f"of {late} events late for {frozen['id']} {count} were told of")
+            gone, count = len(then - told_of), row.get("announced_corrected_count", 0) if row else 0
+            tally.check(gone == count, f"of {gone} events corrected since {frozen['id']} {count} were told of")
+            silent = len(told_of ^ known)
+            tally.check(not silent, f"{silent} events late for {frozen['id']}, or corrected, were not told of")
 
 
 def _events(records: Records) -> Events:
     found: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
-    for row in records.rows("metering", "usage_events"):
+    for row in corrections.events(records):
         found[row["seller_id"], row["meter"], row["customer"]].append(row)
     return found
+
+
+def _there(inside: Sequence[Row], ends: corrections.Ends, position: int) -> set[int]:
+    """The positions of those that count through one."""
+    return {
+        event["position"]
+        for event in inside
+        if corrections.counts_at(
+            position, start=event["position"], end=ends.get((event["seller_id"], event["position"]))
+        )
+    }
 
 
 def _inside(events: Events, frozen: Row, meter: Row) -> Iterator[Row]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Final
 
-from tools.check import rater
+from tools.check import corrections, rater
 from tools.check.billing import lines_by_key, span_of, tariffs
 from tools.check.calendar import Span
-from tools.check.counting import Counting, proof
+from tools.check.counting import Counted, Counting, proof
 from tools.check.naming import each_name_is_one_customers
 from tools.check.records import Records, Row
 from tools.check.report import Invariant, Tally
@@ -25,7 +25,9 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 def acknowledged_stored_once(records: Records, tally: Tally) -> None:
     """What a client was told is accepted is there, once, as it was sent; what is a duplicate is there too."""
     stored: dict[tuple[str, str, str], Row] = {}
-    for row in records.rows("metering", "usage_events"):
+    for row in corrections.events(records):
+        if row.get("version") is not None:
+            continue
         identity = (row["seller_id"], row["source"], row["event_id"])
         tally.check(identity not in stored, f"{row['source']} {row['event_id']} is stored twice")
         stored[identity] = row
@@ -96,8 +98,9 @@ def events_of_billed_periods_billed(records: Records, tally: Tally) -> None:
             span = span_of(last)
             currency, tariff = prices[last["price_id"]]
             inside = counting.inside(last, span, tariff.model)
-            late = [event for event in inside if event.position > last["usage_through_position"]]
-            tally.checked += len(inside) - len(late)
+            seen = last["usage_through_position"]
+            late = [change for event in inside for change in event.changes if change.position > seen]
+            tally.checked += sum(1 for event in inside if all(change.position <= seen for change in event.changes))
             invoice = invoices[lines[0]["invoice_id"]]
             chances = [
                 time
@@ -105,19 +108,22 @@ def events_of_billed_periods_billed(records: Records, tally: Tally) -> None:
                 if span.end < time <= span.end + CORRECTION_WINDOW
             ]
             missed = {
-                event.position
-                for event in late
-                if event.ingest_time < invoice["bill_time"] or any(time > event.ingest_time for time in chances)
+                change.position
+                for change in late
+                if change.time < invoice["bill_time"] or any(time > change.time for time in chances)
             }
             # What came too late for any bill may have made dear what was free when there still was one.
-            seen = last["usage_through_position"]
-            in_time = [event for event in inside if event.position <= seen or event.position in missed]
+            in_time = [event for event in inside if _is_there(event, seen, missed)]
             whole = rater.due(tariff, counting.used(last, in_time, tariff.model), currency)
             settled = whole == sum(line["amount_minor"] for line in lines)
-            for event in late:
-                tally.check(
-                    settled or event.position not in missed, f"{event.source} {event.id} is not billed by {last['id']}"
-                )
+            for change in late:
+                tally.check(settled or change.position not in missed, f"{change.event} is not billed by {last['id']}")
+
+
+def _is_there(event: Counted, seen: int, missed: Collection[int]) -> bool:
+    """When those changes are known that a line has seen, and those that it should have."""
+    added, *taken_away = (change.position <= seen or change.position in missed for change in event.changes)
+    return added and not any(taken_away)
 
 
 def each_event_in_one_period(records: Records, tally: Tally) -> None:
@@ -130,7 +136,8 @@ def each_event_in_one_period(records: Records, tally: Tally) -> None:
     for periods in spans.values():
         seen: Counter[tuple[str, str]] = Counter()
         for span, line in periods.items():
-            seen.update((event.source, event.id) for event in counting.inside(line, span))
+            inside = counting.inside(line, span)
+            seen.update((event.source, event.id) for event in inside if event.taken_away is None)
         for (source, event_id), times in seen.items():
             tally.check(times == 1, f"{source} {event_id} is counted {times} times")
 

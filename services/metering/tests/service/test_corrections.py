@@ -179,7 +179,7 @@ async def test_an_event_is_amended_to_another_customer_meter_time_or_dimension(m
 async def test_every_aggregation_honours_corrections(metering: Any, fixing: Any) -> None:
     """Also of what a meter carries over from before the period, and window by window."""
     kinds = meter_pb2.Meter
-    meters = {
+    meters: dict[str, dict[str, Any]] = {  # Any: fields of the request
         "count": {"aggregation": kinds.COUNT},
         "max": {"aggregation": kinds.MAX},
         "min": {"aggregation": kinds.MIN},

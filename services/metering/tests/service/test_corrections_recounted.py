@@ -1,4 +1,4 @@
-"""Whatever is ingested, voided and amended in whatever order: every answer is what a recount says, of now and of then."""
+"""Whatever is ingested, voided and amended, in any order: every answer is what a recount says, of now and of then."""
 
 from __future__ import annotations
 

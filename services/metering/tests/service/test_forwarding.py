@@ -12,6 +12,7 @@ import grpc.aio
 import pytest
 import pytest_asyncio
 
+from common import wire
 from common.caller import Role
 from common.testing import SANDBOX_START, Suite, refused
 from metering import forwarding
@@ -19,7 +20,10 @@ from metering.forwarding import FORWARDED
 from metering.log import leaves
 from metering.main import build
 from metering.settings import Settings
+from saldo.metering.v1 import corrections_service_pb2 as corrections
 from saldo.metering.v1 import metering_service_pb2 as pb
+from saldo.metering.v1 import usage_event_pb2
+from saldo.metering.v1.corrections_service_pb2_grpc import CorrectionServiceStub
 from saldo.metering.v1.metering_service_pb2_grpc import (
     MeteringServiceServicer,
     MeteringServiceStub,
@@ -54,19 +58,29 @@ async def second(suite: Suite, *, role: Role = Role.OWNER) -> AsyncIterator[Any]
     token = suite.keys.token(role=role, seller_id=suite.seller)
     service = build(settings, bus=suite.bus)
     async with service.running() as address, grpc.aio.insecure_channel(address) as channel:
-        yield _Told(MeteringServiceStub(channel), token)
+        yield _Told(channel, token)
         service.stop()
 
 
 class _Told:
     """A stub that tells a token with every call."""
 
-    def __init__(self, stub: Any, token: str) -> None:  # Any: as above
-        self._stub = stub
+    def __init__(self, channel: grpc.aio.Channel, token: str) -> None:
+        self._stub: Any = MeteringServiceStub(channel)  # Any: as above
+        self._corrections: Any = CorrectionServiceStub(channel)  # Any: as above
         self.metadata = [("authorization", f"Bearer {token}")]
 
     def IngestEvents(self, request: Any, *, metadata: Any = ()) -> Any:  # Any: grpc's signature
         return self._stub.IngestEvents(request, metadata=[*self.metadata, *metadata], timeout=20)
+
+    def VoidEvent(self, request: Any, *, metadata: Any = ()) -> Any:  # Any: as above
+        return self._corrections.VoidEvent(request, metadata=[*self.metadata, *metadata], timeout=20)
+
+    def AmendEvent(self, request: Any) -> Any:  # Any: as above
+        return self._corrections.AmendEvent(request, metadata=self.metadata, timeout=20)
+
+    def GetEvent(self, request: Any) -> Any:  # Any: as above
+        return self._corrections.GetEvent(request, metadata=self.metadata, timeout=20)
 
     def StreamEvents(self) -> Any:  # Any: as above
         return self._stub.StreamEvents(metadata=self.metadata, timeout=20)
@@ -109,6 +123,43 @@ async def test_a_stream_is_handed_on_batch_by_batch(metering: Any, other: Any) -
     answers = [each.batch async for each in call]
     assert [answer.results[0].id for answer in answers] == [f"{n}" for n in range(40)]
     assert all((answer.accepted_count, answer.duplicate_count) == (1, 1) for answer in answers)
+
+
+async def test_a_correction_is_handed_on(suite: Suite, metering: Any, other: Any) -> None:
+    """Only the owner writes; what it refuses is told as it is; and everybody reads for themselves."""
+    corrected = other.AmendEvent
+    amended = usage_event_pb2.UsageEvent(
+        id="first", source="s", customer="c", meter="kwh", time=wire.timestamp(SANDBOX_START)
+    )
+    amended.value.value = "5"
+    history = await corrected(corrections.AmendEventRequest(event=amended, reason="wrong", request_id="r1"))
+    assert [each.event.value.value for each in history.versions] == ["1", "5"]
+    assert history.corrections[0].actor == "tester"
+    amended.value.value = "6"
+    with refused("REQUEST_ID_REUSED"):
+        await corrected(corrections.AmendEventRequest(event=amended, reason="wrong", request_id="r1"))
+    amended.time.seconds += 10 * 86_400
+    with refused("EVENT_IN_FUTURE") as refusal:
+        await corrected(corrections.AmendEventRequest(event=amended, reason="wrong"))
+    assert refusal.field == "event.time"
+    void = corrections.VoidEventRequest(source="s", id="first", reason="wrong")
+    voided = await other.VoidEvent(void)
+    assert voided.is_voided
+    assert await other.GetEvent(corrections.GetEventRequest(source="s", id="first")) == voided
+    with refused("USAGE_EVENT_VOIDED"):
+        await corrected(
+            corrections.AmendEventRequest(
+                event=usage_event_pb2.UsageEvent(
+                    id="first", source="s", customer="c", meter="kwh", time=wire.timestamp(SANDBOX_START)
+                ),
+                reason="wrong",
+            )
+        )
+    with refused("USAGE_EVENT_NOT_FOUND", grpc.StatusCode.NOT_FOUND):
+        await other.VoidEvent(corrections.VoidEventRequest(source="s", id="nobody's", reason="wrong"))
+    with refused("INGEST_MOVING"):
+        await other.VoidEvent(void, metadata=[(FORWARDED, "1")])
+    assert await logged(suite, "SELECT corrects FROM usage_events ORDER BY position") == [None, 1, None, 3]
 
 
 async def test_the_trace_of_the_sender_reaches_the_log(suite: Suite, other: Any) -> None:
