@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+from datetime import UTC, datetime
 from typing import Final
 
 import pytest
 
 from common.crash import CRASHPOINTS
-from tests.support.sandbox import Sandbox
+from saldo.metering.v1 import corrections_service_pb2 as pb
+from saldo.subscriptions.v1.customer_pb2 import Customer
+from tests.support.sandbox import Sandbox, usage
 from tests.support.story import EXPECTED, tell
 from tools.stack import SERVICES
 from tools.suite import Suite
@@ -16,6 +19,7 @@ from tools.suite import Suite
 pytestmark = pytest.mark.fault
 
 KILLED: Final = 137
+START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 PLACES: Final = {
     # The chassis is the same in all services: each dies before or after its commit, at either end of its work.
     "rpc.before_commit": ("catalog", "subscriptions", "dunning"),
@@ -63,3 +67,22 @@ async def test_dying_there_changes_no_figure(processes: Suite, sandbox: Sandbox,
     entry = processes.roster.services[service]
     assert (entry.deaths - before, entry.last_exit) == (1, KILLED), "it did not die there"
     assert figures == EXPECTED
+
+
+@pytest.mark.parametrize("point", ["ingest.before_commit:2", "ingest.committed:2", "rpc.before_commit:1"])
+async def test_a_correction_is_made_once(processes: Suite, sandbox: Sandbox, point: str) -> None:
+    """Its own commit is the log's, and what remembers the request is another: the sender's retry meets both."""
+    await sandbox.meter("water")
+    before = processes.roster.services["metering"].deaths
+    processes.restart("metering", {"SALDO_CRASHPOINT": point})
+    event = usage(Customer(id="nobody"), "water", START, "1", event_id="e")
+    await sandbox.use(event)
+    event.value.value = "5"
+    first = pb.AmendEventRequest(event=event, reason="read wrongly", request_id="r1")
+    history = await sandbox.client.corrections.AmendEvent(first)
+    event.value.value = "7"
+    await sandbox.client.corrections.AmendEvent(pb.AmendEventRequest(event=event, reason="again", request_id="r2"))
+    assert processes.roster.services["metering"].deaths == before + 1, "it did not die there"
+    assert [each.event.value.value for each in history.versions] == ["1", "5"]
+    found = await sandbox.client.corrections.GetEvent(pb.GetEventRequest(source=event.source, id="e"))
+    assert [each.event.value.value for each in found.versions] == ["1", "5", "7"]

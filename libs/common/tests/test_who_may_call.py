@@ -33,7 +33,7 @@ WRITING = (
     "Apply", "Archive", "Attach", "Cancel", "Create", "Finalize", "Freeze", "Ingest", "Pause", "Publish", "Redeem",
     "Stream", "Release", "Resume", "Retry", "Update",
     "Activate", "Add", "Align", "Change", "Claim", "End", "Extend", "Invite", "Merge", "Reactivate", "Remove", "Revert",
-    "Revoke", "Set", "Start", "Transfer", "Verify",
+    "Revoke", "Set", "Start", "Transfer", "Verify", "Amend", "Void",
 )  # fmt: skip
 EXCEPTIONS = {
     "CreateSeller": {PLATFORM},

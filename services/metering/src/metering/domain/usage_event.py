@@ -30,7 +30,7 @@ class UsageEvent:
     meter: str
     time: datetime
     value: Decimal
-    """May be negative: what was sent is never changed, so a sender corrects itself by sending the opposite."""
+    """May be negative: a sender may correct itself by sending the opposite."""
     dimensions: Mapping[str, str]
     """What usage can be told apart by, name to value; mostly nothing."""
 

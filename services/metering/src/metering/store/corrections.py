@@ -15,13 +15,17 @@ from metering.domain.usage_event import Identity, UsageEvent
 from metering.store.tables import usage_corrections, usage_log, usage_streams
 
 
-def valid(*, through: str = "", seller: str = "$1") -> str:
-    """The SQL that is true of a row `e` of the log if it is an event that no correction had taken away by then."""
-    until = f" AND v.position <= {through}" if through else ""
-    return (
-        "e.corrects IS NULL AND NOT EXISTS"
-        f" (SELECT FROM usage_corrections v WHERE v.seller_id = {seller} AND v.corrects = e.position{until})"
-    )
+def valid(*, streams: str, through: str = "") -> str:
+    """The SQL that is true of a row `e` of the log if it is an event that no correction had taken away by then.
+
+    `streams` is the SQL of which streams are asked about, and must not depend on anything: then what was taken away is
+    looked up once, and compared as a hash. A join would be planned for the one row that there seems to be.
+    """
+    counts = f"e.position NOT IN (SELECT v.corrects FROM usage_corrections v WHERE v.stream {streams})"
+    if through:
+        later = "SELECT v.position FROM usage_corrections v WHERE v.seller_id = $1 AND v.corrects = e.position"
+        counts = f"({counts} OR ({later}) > {through})"
+    return f"e.corrects IS NULL AND {counts}"
 
 
 async def corrections_of(tx: Tx, identity: Identity) -> list[Correction]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Boolean, ColumnElement, Row, Text, cast, exists, func, literal, literal_column, select, tuple_
+from sqlalchemy import Boolean, ColumnElement, Row, Text, cast, func, literal, literal_column, select, tuple_
 from sqlalchemy.dialects.postgresql import JSONB, JSONPATH
 
 from common.db import Tx
@@ -37,7 +37,7 @@ async def list_events(
             *_conditions(query, definition),
             *([] if query.through_position is None else [event.position <= query.through_position]),
             event.corrects.is_(None),
-            ~_taken_away(tx, query),
+            _is_valid(tx, query),
             tuple_(event.time, source.source, event.event_id) > (after.time, *after.identity),
         )
         .order_by(event.time, source.source, event.event_id)
@@ -46,11 +46,16 @@ async def list_events(
     return [_event(row) for row in await tx.execute(statement)]
 
 
-def _taken_away(tx: Tx, query: UsageQuery) -> ColumnElement[bool]:
-    """Whether a correction had taken the event away."""
-    correction = usage_corrections.c
-    found = exists().where(correction.seller_id == tx.seller_id, correction.corrects == usage_log.c.position)
-    return found if query.through_position is None else found.where(correction.position <= query.through_position)
+def _is_valid(tx: Tx, query: UsageQuery) -> ColumnElement[bool]:
+    """Whether no correction had taken the event away; see `store.corrections.valid`."""
+    correction, name, position = usage_corrections.c, usage_streams.c, usage_log.c.position
+    asked = select(name.stream).where(
+        name.seller_id == tx.seller_id, name.meter == query.meter, name.customer.in_(query.customers)
+    )
+    taken_away = select(correction.corrects).where(correction.stream.in_(asked))
+    if query.through_position is not None:
+        taken_away = taken_away.where(correction.position <= query.through_position)
+    return position.not_in(taken_away)
 
 
 def _conditions(query: UsageQuery, definition: Definition) -> Iterator[ColumnElement[bool]]:

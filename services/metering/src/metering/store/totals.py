@@ -193,6 +193,7 @@ _CORRECTED_DAYS: Final = f"""
         WHERE e.leaf IN ({{leaves}}) AND {{times}}
     ) e
 """
+_VALID: Final = valid(streams="= ANY ($4::bigint[])")
 _ALL: Final = "e.time >= s.start_time AND e.time < s.end_time"
 _EDGES: Final = "((e.time >= s.start_time AND e.time < s.first_day) OR (e.time >= s.last_day AND e.time < s.end_time))"
 
@@ -209,7 +210,7 @@ def _totals_sql(
         (days, _CORRECTED_DAYS, "true"),
     ):
         if leaves:
-            only = f"{times} AND {valid()}" if corrected else times
+            only = f"{times} AND {_VALID}" if corrected else times
             parts.append(events.format(leaves=", ".join(map(str, leaves)), times=only))
     return f"""
 WITH stream AS (

@@ -75,6 +75,7 @@ _UNMATCHED: Final = """
     )
 """
 
+_VALID: Final = valid(streams="IN (SELECT stream FROM page)")
 _LIST: Final = f"""
 WITH RECURSIVE {_UNMATCHED.format(of_seller="s.seller_id = $1", after="(s.meter, s.customer) > ($2, $3)", limit="$4")},
 page AS (
@@ -85,17 +86,21 @@ SELECT p.meter, p.customer, p.meter_is_known, coalesce(u.event_count, 0) AS even
 FROM page p LEFT JOIN (
     SELECT e.stream, count(*) AS event_count, min(e.time) AS first_time, max(e.time) AS last_time,
            min(e.position) AS first_position, max(e.position) AS last_position
-    FROM usage_log e WHERE e.stream = ANY (ARRAY(SELECT stream FROM page)) AND {valid()} GROUP BY e.stream
+    FROM usage_log e WHERE e.stream = ANY (ARRAY(SELECT stream FROM page)) AND {_VALID} GROUP BY e.stream
 ) u ON u.stream = p.stream
 ORDER BY p.meter, p.customer
 """
 
+# Of many sellers, and of a few thousand events: each is looked up.
+_VALID_OF_ANYBODY: Final = """e.corrects IS NULL AND (
+                SELECT count(*) FROM usage_corrections v WHERE v.seller_id = e.seller_id AND v.corrects = e.position
+            ) = 0"""
 # A branch of CASE that is not taken is not run: as long as every pair is matched, no usage event is looked at.
 _COUNT: Final = f"""(
     WITH RECURSIVE {_UNMATCHED.format(of_seller="true", after="true", limit=FIGURE_PAIRS_MAX)}
     SELECT CASE WHEN cardinality(p.streams) > 0 THEN (
         SELECT count(*) FROM (
-            SELECT FROM usage_log e WHERE e.stream = ANY (p.streams) AND {valid(seller="e.seller_id")}
+            SELECT FROM usage_log e WHERE e.stream = ANY (p.streams) AND {_VALID_OF_ANYBODY}
             LIMIT {FIGURE_EVENTS_MAX}
         ) found
     ) ELSE 0 END

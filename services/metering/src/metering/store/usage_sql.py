@@ -44,6 +44,16 @@ CROSS JOIN LATERAL (
 """
 
 
+_VALID: Final = valid(
+    streams=r"""IN (
+        SELECT s.stream FROM unnest($3::text[], $4::text[]) AS a (customers, meter)
+        CROSS JOIN LATERAL unnest(string_to_array(a.customers, E'\x1f')) AS c (customer)
+        JOIN usage_streams s ON (s.seller_id, s.meter, s.customer) = ($1, a.meter, c.customer)
+    )""",
+    through="q.through_position",
+)
+
+
 def _counted(*, value: str, filtered: bool, corrected: bool) -> str:
     """The usage events of a query. `value` is what one counts for; without a result it is not counted."""
     expressed = value != _SENT
@@ -54,7 +64,7 @@ def _counted(*, value: str, filtered: bool, corrected: bool) -> str:
         FROM usage_log e JOIN usage_sources s ON s.number = e.source
         WHERE e.stream = ANY (n.streams) AND e.time >= q.counted_from AND e.time < q.end_time
           AND e.position <= q.through_position
-          {f"AND {valid(through='q.through_position')}" if corrected else ""}
+          {f"AND {_VALID}" if corrected else ""}
           {"AND (q.filter IS NULL OR coalesce(e.dimensions, '{}') @@ q.filter)" if filtered else ""}
         {"OFFSET 0" if expressed else ""}
     ) e
