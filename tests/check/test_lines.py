@@ -353,6 +353,43 @@ def test_what_was_not_billed_in_time_is_named(model: Json, amount_minor: int, la
     assert told.verified(BILLED).offenders == tuple(f"api {event_id} is not billed by line_1" for event_id in late)
 
 
+def voided(event_id: str, *, corrects: int, position: int) -> Json:
+    return {**event(event_id, 5, "3", position=position, region="eu"), "corrects": corrects}
+
+
+def test_what_was_voided_before_a_line_is_not_on_it() -> None:
+    """What counts is decided by the position through which the line was counted."""
+    told = Told({"model": "PER_UNIT", "unit_price": "1"}, 600, quantity="6")
+    told.events[0]["position"] = 2
+    told.events.append(voided("c", corrects=2, position=4))
+    told.prove()
+    assert told.line["usage_event_count"] == 2
+    assert told.verified(COUNTED).holds, told.verified(COUNTED).offenders
+    assert told.verified(AMOUNTS).holds, told.verified(AMOUNTS).offenders
+    told.events[-1]["position"] = 6
+    assert not told.verified(COUNTED).holds
+
+
+def test_what_was_voided_and_is_still_billed_is_named() -> None:
+    """As with a late usage event: if the customer got another bill since, it should have been corrected there."""
+    told = Told({"model": "PER_UNIT", "unit_price": "1"}, 900)
+    told.events[0]["position"] = 2
+    told.events[5:] = [voided("c", corrects=2, position=6)]
+    assert told.verified(COUNTED).holds, told.verified(COUNTED).offenders
+    assert told.verified(BILLED).holds, told.verified(BILLED).offenders
+    told.invoice["bill_time"] = datetime(2026, 2, 2, tzinfo=UTC)
+    assert told.verified(BILLED).offenders == ("api c is not billed by line_1",)
+
+
+def test_an_amended_event_is_told_by_its_version() -> None:
+    """Though source, id and value are the same: what else it says may have changed what is billed."""
+    told = Told({"model": "PER_UNIT", "unit_price": "1"}, 900)
+    told.events[0]["version"] = 1
+    assert not told.verified(COUNTED).holds
+    told.prove()
+    assert told.verified(COUNTED).holds, told.verified(COUNTED).offenders
+
+
 STEP_FAULTS: dict[str, tuple[Json, Json]] = {
     "units": ({"kind": "UNITS", "quantity": "9", "unit_price": "1", "amount": "9"}, {"quantity": "8"}),
     "packages": (
