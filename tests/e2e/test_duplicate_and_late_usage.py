@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from saldo.metering.v1 import corrections_service_pb2 as pb
 from saldo.metering.v1.usage_event_pb2 import EventResult
 from tests.support.sandbox import Sandbox, per_unit, text, usage
 
@@ -53,6 +54,37 @@ async def test_a_reading_that_comes_after_the_invoice_is_billed_with_the_next(sa
     assert text(correction.amount) == "8.00 EUR"
     assert correction.usage.quantity.value == "7"
     assert correction.period == january.line_items[0].period
+
+
+async def test_a_reading_that_was_wrong_is_corrected_with_the_next(sandbox: Sandbox) -> None:
+    """Voided, amended, or given to whom it belongs, after it was billed: each bill shows what became of it."""
+    await sandbox.meter("water")
+    plan = await sandbox.plan("water", per_unit("m3", "2.00", meter="water"))
+    ann, bob = await sandbox.customer("ann", token="sim:ok"), await sandbox.customer("bob", token="sim:ok")
+    await sandbox.subscribe(ann, plan)
+    await sandbox.subscribe(bob, plan)
+    await sandbox.travel(JANUARY_20)
+    await sandbox.use(
+        *(usage(ann, "water", JANUARY_20, value, event_id=name) for name, value in (("twice", "3"), ("read", "40"))),
+        *(usage(ann, "water", JANUARY_20, value, event_id=name) for name, value in (("bob's", "5"), ("right", "7"))),
+    )
+    await sandbox.travel(datetime(2026, 2, 10, tzinfo=UTC))
+    corrections = sandbox.client.corrections
+    await corrections.VoidEvent(pb.VoidEventRequest(source="test", id="twice", reason="sent twice"))
+    for amended in (
+        usage(ann, "water", JANUARY_20, "4", event_id="read"),
+        usage(bob, "water", JANUARY_20, "5", event_id="bob's"),
+    ):
+        await corrections.AmendEvent(pb.AmendEventRequest(event=amended, reason="read wrongly"))
+    await sandbox.use(usage(ann, "water", datetime(2026, 2, 10, tzinfo=UTC), "100", event_id="february"))
+    await sandbox.travel(datetime(2026, 3, 2, tzinfo=UTC))
+
+    january, february = await sandbox.invoices(ann)
+    assert (text(january.total), text(february.total)) == ("110.00 EUR", "112.00 EUR")
+    (correction,) = [line for line in february.line_items if line.correction]
+    assert (text(correction.amount), correction.usage.quantity.value) == ("-88.00 EUR", "11")
+    *_, bobs = await sandbox.invoices(bob)
+    assert text(bobs.total) == "10.00 EUR"
 
 
 async def test_a_reading_just_after_the_month_still_counts_within_the_grace_period(sandbox: Sandbox) -> None:
