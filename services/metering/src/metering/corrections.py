@@ -1,6 +1,6 @@
-"""What metering does to correct usage events: look at what there is, write down what is to be instead, look again.
+"""What metering does to correct usage events: look at what there is, and write down what is to be instead.
 
-history ─► the next correction of the event ─► log ─► stored? answered : another one was first, once more
+history ─► the next correction of the event ─► log ─► stored? answered : another one was first, look again
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from common.db import Tx
 from common.rpc import ConcurrentUpdate
 from metering import store
 from metering.convert.corrections import correction_batch
-from metering.domain.correction import EventHistory
+from metering.domain.correction import EventHistory, EventVersion
 from metering.domain.errors import UsageEventNotFound
 from metering.domain.usage_event import Identity, UsageEvent
 from metering.log import Log
@@ -44,7 +44,8 @@ class Corrections:
             history = await self.history(tx, identity)
             if history.is_voided:
                 return history
-            await self._write(tx, history, None, reason=reason, request_id=request_id)
+            if made := await self._write(tx, history, None, reason=reason, request_id=request_id):
+                return made
         raise _too_many_at_once(identity)
 
     async def amend(self, tx: Tx, event: UsageEvent, *, reason: str, request_id: str) -> EventHistory:
@@ -53,13 +54,14 @@ class Corrections:
             if history.is_amended_already(event, request_id=request_id):
                 return history
             history.check_amendable()
-            await self._write(tx, history, event, reason=reason, request_id=request_id)
+            if made := await self._write(tx, history, event, reason=reason, request_id=request_id):
+                return made
         raise _too_many_at_once(event.identity)
 
     async def _write(
         self, tx: Tx, history: EventHistory, amended: UsageEvent | None, *, reason: str, request_id: str
-    ) -> None:
-        """Unless another correction of the event was first: then nothing is written."""
+    ) -> EventHistory | None:
+        """What it makes of the history. None if another correction of the event was first: then nothing is written."""
         newest = history.newest
         correction = Correction(
             source=newest.event.identity.source,
@@ -73,7 +75,15 @@ class Corrections:
         batch = correction_batch(
             correction, newest.event, amended, seller_id=tx.seller_id, at=tx.now, traceparent=telemetry.traceparent()
         )
-        await self._log.append(batch)
+        stored = await self._log.append(batch)
+        if stored.fresh is not None:
+            return None
+        # Others may have followed already.
+        corrections = (await store.corrections_of(tx, newest.event.identity))[: correction.number]
+        versions, position = history.versions, corrections[-1].amended_position
+        if amended is not None and position is not None:
+            versions += (EventVersion(event=amended, position=position),)
+        return EventHistory(versions=versions, corrections=tuple(corrections))
 
 
 def _too_many_at_once(identity: Identity) -> ConcurrentUpdate:

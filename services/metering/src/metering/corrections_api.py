@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final
 
@@ -21,6 +23,7 @@ from metering.convert.corrections import (
 )
 from metering.convert.ingest import Clock
 from metering.corrections import Corrections
+from metering.domain.errors import IngestOverloaded
 from metering.forwarding import AMEND, VOID, Call, Forwarding
 from metering.log import Log
 from saldo.metering.v1 import corrections_service_pb2 as pb
@@ -28,6 +31,9 @@ from saldo.metering.v1.corrections_service_pb2_grpc import CorrectionServiceServ
 
 UNDER_WAY_MAX: Final = 2
 """Each holds a connection to the database while it waits for the log; the others are for those who ask."""
+WAITING_MAX: Final = 200
+"""More are refused."""
+RETRY_SECONDS: Final = 1
 
 
 class CorrectionsApi(CorrectionServiceServicer):
@@ -38,12 +44,12 @@ class CorrectionsApi(CorrectionServiceServicer):
         self._forwarding = forwarding
         self._ahead_max = ahead_max
         self._turns = asyncio.Semaphore(UNDER_WAY_MAX)
+        self._waiting = 0
 
     async def VoidEvent(self, request: pb.VoidEventRequest, context: Any) -> pb.EventHistory:  # Any: grpc's context
         if (answered := await self._forwarding.answer(request, Call.of(context), VOID)) is not None:
             return answered
-        await self._log.keys()  # now, and not while a connection is held
-        async with self._turns:
+        async with self._turn():
             return await self._VoidEvent(request, context)
 
     @transactional
@@ -56,8 +62,7 @@ class CorrectionsApi(CorrectionServiceServicer):
     async def AmendEvent(self, request: pb.AmendEventRequest, context: Any) -> pb.EventHistory:  # Any: as above
         if (answered := await self._forwarding.answer(request, Call.of(context), AMEND)) is not None:
             return answered
-        await self._log.keys()
-        async with self._turns:
+        async with self._turn():
             return await self._AmendEvent(request, context)
 
     @transactional
@@ -72,7 +77,7 @@ class CorrectionsApi(CorrectionServiceServicer):
         return history_to_proto(history)
 
     async def GetEvent(self, request: pb.GetEventRequest, context: Any) -> pb.EventHistory:  # Any: as above
-        await self._log.keys()
+        await self._log.keys()  # now, and not while a connection is held
         return await self._GetEvent(request, context)
 
     @transactional
@@ -87,3 +92,15 @@ class CorrectionsApi(CorrectionServiceServicer):
             corrections=[correction_to_proto(correction) for correction in found[: page.size]],
             next_page_token=place_token(found[page.size - 1]) if len(found) > page.size else "",
         )
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        if self._waiting >= WAITING_MAX:
+            raise IngestOverloaded("too many corrections are waiting", retry_seconds=RETRY_SECONDS)
+        self._waiting += 1
+        try:
+            await self._log.keys()
+            async with self._turns:
+                yield
+        finally:
+            self._waiting -= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -18,7 +19,7 @@ from common.caller import Role
 from common.ids import SellerId
 from common.period import Period
 from common.testing import SANDBOX_START, Suite, refused
-from metering import corrections
+from metering import corrections, corrections_api
 from metering.domain import correction
 from metering.domain.usage_event import Identity, UsageEvent
 from metering.log import Log
@@ -360,6 +361,18 @@ async def test_a_viewer_corrects_nothing(suite: Suite, metering: Any, fixing: An
     assert (await viewer.GetEvent(pb.GetEventRequest(source=SOURCE, id="a"))).versions
 
 
+async def test_too_many_corrections_at_once_are_refused(
+    metering: Any, fixing: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They wait in memory, and must not keep those waiting who only ask."""
+    await ingest(metering, event("a", "1"))
+    monkeypatch.setattr(corrections_api, "WAITING_MAX", 0)
+    with refused("INGEST_OVERLOADED", grpc.StatusCode.RESOURCE_EXHAUSTED):
+        await void(fixing, "a")
+    monkeypatch.undo()
+    assert (await void(fixing, "a")).is_voided
+
+
 async def test_corrections_are_listed_by_position(metering: Any, fixing: Any) -> None:
     """An auditor goes through all of them, with who did it, when and why."""
     await ingest(metering, event("a", "1"), event("b", "1"), event("c", "1"))
@@ -430,6 +443,30 @@ async def test_sums_of_days_do_not_hide_a_correction(suite: Suite) -> None:
     assert await figures(metering, "max") == ("50", 49)
     told = (await figures(metering, through_position=80), await figures(metering, "max", through_position=80))
     assert told == before
+
+
+async def test_a_correction_while_sums_are_looked_up_is_noticed(
+    suite: Suite, metering: Any, fixing: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which days are to be counted from events is read before the events are: what comes in between is in neither, and
+    then it is asked again; where that never ends, all is counted."""
+    looked, places = asyncpg.Connection.fetchrow, importlib.import_module("metering.store.totals")._PLACES
+    left = list(range(14))
+    await ingest(metering, *(event(f"{n}", f"{2**n}") for n in left))
+
+    async def overtaken(self: asyncpg.Connection, question: str, *asked: Any) -> Any:  # Any: as in the method itself
+        row = await looked(self, question, *asked)
+        if question == places and left:
+            await void(fixing, f"{left.pop()}")
+        return row
+
+    monkeypatch.setattr(asyncpg.Connection, "fetchrow", overtaken)
+    short = metering_pb.QueryUsageRequest(query=query(without_proof=True))
+    found = await metering.QueryUsage(short)
+    assert (found.quantity.value, found.event_count, len(left), bool(found.digest)) == ("15", 4, 4, True)
+    left.clear()
+    found = await metering.QueryUsage(short)
+    assert (found.quantity.value, found.event_count, bool(found.digest)) == ("15", 4, False)
 
 
 async def create(metering: Any, code: str, aggregation: meter_pb2.Meter.Aggregation.ValueType) -> None:

@@ -98,7 +98,7 @@ def some_query(chance: random.Random, last: int) -> metering_pb.UsageQuery:
     )
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 async def test_every_answer_is_what_a_recount_says(suite: Suite, seed: int) -> None:
     """Over leaves that fill, are indexed and summed meanwhile, at every position there ever was."""
     chance, model = random.Random(seed), Model()
