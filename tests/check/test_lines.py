@@ -353,7 +353,7 @@ def test_what_was_not_billed_in_time_is_named(model: Json, amount_minor: int, la
     assert told.verified(BILLED).offenders == tuple(f"api {event_id} is not billed by line_1" for event_id in late)
 
 
-def voided(event_id: str, *, corrects: int, position: int) -> Json:
+def voided(event_id: str, *, corrects: int, position: int) -> dict[str, Any]:  # Any: columns
     return {**event(event_id, 5, "3", position=position, region="eu"), "corrects": corrects}
 
 

@@ -297,6 +297,33 @@ async def test_who_is_beaten_looks_again(metering: Any, fixing: Any, monkeypatch
     assert await figures(metering) == ("0", 0)
 
 
+async def test_of_a_correction_that_is_beaten_nothing_is_stored(
+    suite: Suite, metering: Any, fixing: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The version of an amendment that comes after a void would count though its event is voided."""
+    await ingest(metering, event("a", "1"))
+    looked = corrections.Corrections.history
+    is_first = True
+
+    async def late(self: corrections.Corrections, tx: Any, identity: Any) -> Any:  # Any: as in the method itself
+        nonlocal is_first
+        found = await looked(self, tx, identity)
+        if is_first:
+            is_first = False
+            await self.void(tx, identity, reason="first", request_id="")
+        return found
+
+    monkeypatch.setattr(corrections.Corrections, "history", late)
+    with refused("USAGE_EVENT_VOIDED"):
+        await amend(fixing, event("a", "5"))
+    assert await figures(metering) == ("0", 0)
+    assert await fetch(suite, "SELECT corrects, version FROM usage_events ORDER BY position") == [
+        (None, None),
+        (1, None),
+    ]
+    assert (await usage(metering, query())).through_position == 2
+
+
 def said(sent: usage_event_pb2.UsageEvent) -> UsageEvent:
     return UsageEvent(
         identity=Identity(source=sent.source, id=sent.id), customer=sent.customer, meter=sent.meter,
