@@ -22,7 +22,14 @@ from common.testing import SANDBOX_START, SERVICES, Databases, Keys, Suite
 from common.travel import travel
 from saldo.catalog.v1 import coupon_pb2, coupon_service_pb2
 from saldo.catalog.v1.coupon_service_pb2_grpc import CouponServiceStub
-from saldo.metering.v1 import corrections_service_pb2, freeze_service_pb2, metering_service_pb2, usage_event_pb2
+from saldo.metering.v1 import (
+    corrections_service_pb2,
+    freeze_service_pb2,
+    metering_service_pb2,
+    usage_event_pb2,
+    usage_threshold_pb2,
+    usage_threshold_service_pb2,
+)
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as pb
 from saldo.subscriptions.v1.subscription_pb2 import SubscriptionAction, SubscriptionChange
 from tools.check.journal import Journal
@@ -147,6 +154,22 @@ async def freeze_usage(client: Client) -> None:
     await client.corrections.VoidEvent(void)
 
 
+async def watch_usage(client: Client) -> None:
+    """Of every customer: what is used by then is warned of, and is still below the value."""
+    year = usage_threshold_pb2.CalendarPeriod(length=usage_threshold_pb2.CalendarPeriod.YEAR)
+    request = usage_threshold_service_pb2.CreateUsageThresholdRequest(
+        meter="power",
+        calendar=year,
+        value=decimal_pb2.Decimal(value="1000000"),
+        warning_value=decimal_pb2.Decimal(value="1"),
+    )
+    await client.usage_thresholds.CreateUsageThreshold(request)
+    archived = await client.usage_thresholds.CreateUsageThreshold(request)
+    await client.usage_thresholds.ArchiveUsageThreshold(
+        usage_threshold_service_pb2.ArchiveUsageThresholdRequest(id=archived.id)
+    )
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def world(databases: Databases, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     """Played once: what tests corrupt are copies."""
@@ -168,6 +191,7 @@ async def world(databases: Databases, keys: Keys, tmp_path_factory: pytest.TempP
                 loaded = await load(client, example, lambda _: None)
                 await play(client, example, loaded, lambda _time, _sent: None)
                 await freeze_usage(client)
+                await watch_usage(client)
                 await take_more_seats(client, end_of(example.story))
         await suite.stop(*SERVICES)
         yield World(dict(suite.urls), os.environ["SALDO_POSTGRES_URL"], journal_path, seller.id)

@@ -46,6 +46,8 @@ COUNTED = "every billed quantity is counted anew"
 BILLED = "every usage event of a billed period is billed"
 ONE_PERIOD = "every usage event is in one period of an item"
 FROZEN = "every frozen usage is counted anew"
+ALERTS = "how usage stands to thresholds is counted anew"
+ALERTS_TOLD = "every change of how it stands is announced once"
 LATE_TOLD = "what came too late for a frozen usage is told"
 CORRECTED = "every correction takes away what there was"
 VERSIONS = "one version of a usage event counts at a time"
@@ -235,7 +237,7 @@ CORRUPTIONS = {
         (STORED, ONE_PERIOD, VERSIONS),
     ),
     "a usage event was deleted": Corruption(
-        "metering", ("DELETE FROM usage_log WHERE event_id = 'p-2026-02-02'",), (STORED, POSITIONS, COUNTED)
+        "metering", ("DELETE FROM usage_log WHERE event_id = 'p-2026-02-02'",), (STORED, POSITIONS, COUNTED, ALERTS)
     ),
     "a position counts nothing": Corruption("metering", ("UPDATE positions SET last = last + 1",), (POSITIONS,)),
     "a digest is of other usage events": Corruption(
@@ -285,6 +287,26 @@ CORRUPTIONS = {
     ),
     "what came too late was told to nobody": Corruption(
         "metering", ("UPDATE late_usages SET announced_count = 0, announced_position = 0",), (LATE_TOLD,)
+    ),
+    "usage stands otherwise to a threshold": Corruption(
+        "metering", (one("usage_alerts", "state = 'REACHED'", "state = 'WARNING'", of="number"),), (ALERTS, ALERTS_TOLD)
+    ),
+    "usage was counted otherwise for a threshold": Corruption(
+        "metering", (one("usage_alerts", "quantity = quantity + 1", "state = 'WARNING'", of="number"),), (ALERTS,)
+    ),
+    "how usage stands to a threshold was forgotten": Corruption(
+        "metering", ("DELETE FROM usage_alerts WHERE state = 'WARNING'",), (ALERTS, ALERTS_TOLD)
+    ),
+    "a period of a threshold is over and nobody saw it": Corruption(
+        "metering",
+        (one("usage_alerts", "end_time = start_time + interval '1 day'", "state = 'WARNING'", of="number"),),
+        (ALERTS,),
+    ),
+    "a threshold was archived in silence": Corruption(
+        "metering", (one("usage_thresholds", "revision = revision + 1"),), (ANNOUNCED,)
+    ),
+    "usage for a threshold is still to be counted": Corruption(
+        "metering", (one("usage_alerts", "due_time = start_time", of="number"),), (DUE,)
     ),
     "a payment was forgotten": Corruption(
         "invoicing", (one("invoices", "amount_paid_minor = amount_paid_minor - 1", "state = 'PAID'"),), (PAID,)

@@ -28,7 +28,9 @@ from saldo.invoicing.v1 import rating_service_pb2 as rating
 from saldo.metering.v1 import corrections_service_pb2 as corrections
 from saldo.metering.v1 import freeze_service_pb2 as freezes
 from saldo.metering.v1 import metering_service_pb2 as metering
+from saldo.metering.v1 import usage_threshold_service_pb2 as thresholds
 from saldo.metering.v1.meter_pb2 import Meter
+from saldo.metering.v1.usage_threshold_pb2 import CalendarPeriod
 from saldo.operations.v1 import operations_service_pb2 as operations
 from saldo.payments.v1 import payments_service_pb2 as payments
 from tests.contracts.descriptors import files, package_of
@@ -70,6 +72,7 @@ CLIENT_NAMES: Final = {
     "planmigration": "plan_migrations",
     "seat": "seats",
     "taxid": "tax_ids",
+    "usagethreshold": "usage_thresholds",
 }
 
 
@@ -138,6 +141,14 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
     december = Interval(start_time=wire.timestamp(DECEMBER), end_time=wire.timestamp(JANUARY))
     past = metering.UsageQuery(customer_id=payer.id, external_id="payer", meter="water", period=december)
     frozen = await sandbox.client.freezes.FreezeUsage(freezes.FreezeUsageRequest(query=past))
+    limit = thresholds.CreateUsageThresholdRequest(
+        meter="water",
+        customer_id=payer.id,
+        calendar=CalendarPeriod(length=CalendarPeriod.MONTH, time_zone="Europe/London"),
+        value=Decimal(value="1000"),
+        warning_value=Decimal(value="800"),
+    )
+    threshold = await sandbox.client.usage_thresholds.CreateUsageThreshold(limit)
     requests: list[Message] = [
         catalog.CreateSellerRequest(
             mode=Seller.SANDBOX,
@@ -203,6 +214,11 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
         freezes.GetLateUsageRequest(id=frozen.id),
         freezes.ListLateUsagesRequest(page_size=10),
         freezes.VerifyDigestRequest(query=frozen.query, digest=frozen.digest),
+        limit,
+        thresholds.GetUsageThresholdRequest(id=threshold.id),
+        thresholds.ListUsageThresholdsRequest(meter="water", customer_id=payer.id, page_size=10),
+        thresholds.ArchiveUsageThresholdRequest(id=threshold.id),
+        thresholds.ListUsageAlertsRequest(usage_threshold_id=threshold.id, customer_id=payer.id, page_size=10),
         invoicing.GetInvoiceRequest(id=invoice.id),
         invoicing.ListInvoicesRequest(customer_id=payer.id, page_size=10),
         invoicing.GetUpcomingInvoiceRequest(customer_id=payer.id),

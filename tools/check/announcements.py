@@ -59,7 +59,12 @@ EXPECTED: Final[Mapping[str, tuple[Announced, ...]]] = {
             times=every_revision,
         ),
     ),
-    "metering": (Announced(table="meters", events=("MeterCreated",), times=once),),
+    "metering": (
+        Announced(table="meters", events=("MeterCreated",), times=once),
+        Announced(
+            table="usage_thresholds", events=("UsageThresholdCreated", "UsageThresholdArchived"), times=every_revision
+        ),
+    ),
     "invoicing": (
         Announced(table="invoices", events=("InvoiceFinalized",), times=lambda row: int(row["state"] != "DRAFT")),
         Announced(table="invoices", events=("InvoicePaid",), times=lambda row: int(row["state"] == "PAID")),

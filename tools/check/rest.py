@@ -35,6 +35,8 @@ DUE: Final = (
         applies=lambda row: bool(row["state"] != "CANCELLED"),
     ),
     Due(service="subscriptions", table="subscriptions", column="next_moment_time"),
+    Due(service="metering", table="usage_thresholds", column="sweep_time"),
+    Due(service="metering", table="usage_alerts", column="due_time", name="threshold_id"),
     Due(
         service="invoicing",
         table="invoices",

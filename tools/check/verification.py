@@ -18,6 +18,7 @@ from tools.check import (
     hygiene,
     payers,
     rest,
+    thresholds,
     usage,
 )
 from tools.check.records import Sources, read_records
@@ -30,6 +31,7 @@ INVARIANTS: Final[tuple[Invariant, ...]] = (
     *usage.INVARIANTS,
     *corrections.INVARIANTS,
     *freezes.INVARIANTS,
+    *thresholds.INVARIANTS,
     *collection.INVARIANTS,
     *announcements.INVARIANTS,
     *decisions.INVARIANTS,

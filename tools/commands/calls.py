@@ -75,6 +75,7 @@ STUBS: Final = {
     "PlanMigrationService": "plan_migrations",
     "SeatService": "seats",
     "TaxIdService": "tax_ids",
+    "UsageThresholdService": "usage_thresholds",
 }
 """What the client calls a contract that is not named like its service."""
 

@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from common.jobs import Batch, Job, Scheduled
-from metering import store, usecases
+from metering import store, usecases, usecases_thresholds
 
 ANNOUNCED_TOGETHER: Final = 100
+SETTLED_TOGETHER: Final = 1_000
 
-JOBS: Final[Sequence[Scheduled]] = [
-    Job(name="look for late usage", due=store.LOOKS_DUE, run=usecases.look_for_late_usage),
-    Batch(
-        name="announce late usage",
-        due=store.LATE_USAGES_DUE,
-        run=usecases.announce_late_usages,
-        size=ANNOUNCED_TOGETHER,
-    ),
-]
+
+def jobs(*, ahead: timedelta) -> Sequence[Scheduled]:
+    """`ahead` is how far ahead of the seller's time a usage event may lie."""
+    return [
+        Job(name="look for late usage", due=store.LATE_LOOKS.due, run=usecases.look_for_late_usage),
+        Batch(
+            name="announce late usage",
+            due=store.LATE_USAGES_DUE,
+            run=usecases.announce_late_usages,
+            size=ANNOUNCED_TOGETHER,
+        ),
+        Job(
+            name="look for usage that grew",
+            due=store.THRESHOLD_LOOKS.due,
+            run=partial(usecases_thresholds.look_for_growth, ahead=ahead),
+        ),
+        Job(name="sweep usage thresholds", due=store.SWEEPS_DUE, run=partial(usecases_thresholds.sweep, ahead=ahead)),
+        Batch(
+            name="settle usage alerts",
+            due=store.ALERTS_DUE,
+            run=usecases_thresholds.settle_alerts,
+            size=SETTLED_TOGETHER,
+        ),
+    ]

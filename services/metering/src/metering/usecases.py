@@ -79,7 +79,7 @@ async def freeze_usage(tx: Tx, query: UsageQuery, *, replaces: FrozenUsageId | N
     if replaces is not None:
         check_replaces(query, await store.frozen_usage(tx, replaces))
     meters = await _existing_meters(tx, [query])
-    await store.hold_looks(tx)
+    await store.LATE_LOOKS.hold(tx)
     [usage] = await store.usages(tx, [query], meters=meters)
     frozen = freeze(usage, frozen_id=FrozenUsageId(tx.new_id(PREFIX)), replaces=replaces, at=tx.now)
     await store.add_frozen_usage(tx, frozen, counted_from=meters[query.meter].definition.counted(query.period).start)
@@ -113,10 +113,11 @@ async def verify_digest(tx: Tx, query: UsageQuery, *, digest: str) -> Verificati
 
 async def look_for_late_usage(tx: Tx, seller_id: str) -> None:
     """Look through what was stored since the last time; a part of it, if it is much."""
-    before = await store.lock_look(tx)
+    before = await store.LATE_LOOKS.lock(tx)
+    assert before is not None, "only what stands in the table is due"
     reached = await store.look(tx, before)
     wait = timedelta(0) if reached.position == before.position else LOOK_WAIT
-    await store.save_look(tx, reached, next_time=None if ids.is_sandbox(seller_id) else tx.now + wait)
+    await store.LATE_LOOKS.save(tx, reached, next_time=None if ids.is_sandbox(seller_id) else tx.now + wait)
 
 
 async def announce_late_usages(tx: Tx, frozen_ids: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from common import ids, wire
 from common.ids import SellerId
 from common.period import Period
 from common.testing import SANDBOX_START, Suite, refused
-from metering.store.late_usages import LEAVES_PER_LOOK
+from metering.store.looks import LEAVES_PER_LOOK
 from saldo.metering.v1 import events_pb2 as events
 from saldo.metering.v1 import freeze_service_pb2 as pb
 from saldo.metering.v1 import frozen_usage_pb2, meter_pb2, usage_event_pb2

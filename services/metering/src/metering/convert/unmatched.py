@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from common import wire
 from common.errors import reason_of
 from metering.domain.errors import UnknownCustomer, UnknownMeter
+from metering.domain.naming import CustomerName
 from metering.domain.unmatched import UnmatchedUsage
 from saldo.metering.v1 import metering_service_pb2 as pb
 from saldo.subscriptions.v1.customer_pb2 import Customer
@@ -25,7 +26,20 @@ def unmatched_usage_to_proto(usage: UnmatchedUsage) -> pb.UnmatchedUsage:
     )
 
 
-def names_of(customer: Customer) -> Sequence[str]:
+def names_of(customer: Customer) -> Sequence[CustomerName]:
     """All that usage may call it, each once. Events of before there were `names` tell external id and aliases only."""
-    names = [customer.id, customer.external_id, *customer.aliases, *customer.merged_ids]
-    return sorted({*names, *(name.key for name in customer.names)} - {""})
+    # Once it is merged, its id is the other's for periods that begin then. Of its names that is told, of the id not.
+    is_merged = customer.state == Customer.MERGED
+    merged = wire.parse_timestamp(customer.update_time, field="update_time") if is_merged else None
+    found = {
+        name: CustomerName(name=name, until=merged)
+        for name in (customer.id, customer.external_id, *customer.aliases, *customer.merged_ids)
+        if name
+    }
+    for name in customer.names:
+        found[name.key] = CustomerName(
+            name=name.key,
+            since=wire.parse_timestamp(name.since_time, field="since_time") if name.HasField("since_time") else None,
+            until=wire.parse_timestamp(name.until_time, field="until_time") if name.HasField("until_time") else None,
+        )
+    return [found[name] for name in sorted(found)]

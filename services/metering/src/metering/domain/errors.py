@@ -68,6 +68,26 @@ class TooManyAmendments(FailedPrecondition):
     """The usage event has been amended so often that it can only be voided any more."""
 
 
+class UsageThresholdNotFound(NotFound):
+    """The seller has no such usage threshold."""
+
+
+class CustomerNotFound(NotFound):
+    """As far as metering has heard, the seller has no such customer, or it was merged into another one."""
+
+
+class AggregationHasNoThreshold(FailedPrecondition):
+    """The smallest value of a period only falls, from the first usage event on: there is nothing for it to reach."""
+
+
+class PeriodEnded(FailedPrecondition):
+    """The period is over: nobody would hear of what is reached in it."""
+
+
+class TooManyUsageThresholds(FailedPrecondition):
+    """The seller has as many active thresholds as there can be: archive some, or have one for every customer."""
+
+
 class IngestOverloaded(ResourceExhausted):
     """More usage events are waiting than can soon be stored."""
 

@@ -1,7 +1,18 @@
 """Knows how metering's data is stored: tables, and functions named by the question they answer."""
 
+from metering.store.alerts import (
+    ALERTS_DUE,
+    THRESHOLD_LOOKS,
+    list_alerts,
+    lock_alerts,
+    mark_customer,
+    mark_grown,
+    mark_part,
+    remove_alerts,
+    save_alerts,
+)
 from metering.store.corrections import corrections_of, list_corrections, versions_of
-from metering.store.customers import has_customers, keep_names, known_names
+from metering.store.customers import has_customers, is_customer, keep_names, known_names, names_counted
 from metering.store.events import list_events
 from metering.store.freezes import (
     add_frozen_usage,
@@ -11,49 +22,76 @@ from metering.store.freezes import (
     list_overtaken,
 )
 from metering.store.late_usages import (
+    LATE_LOOKS,
     LATE_USAGES_DUE,
-    LOOKS_DUE,
-    hold_looks,
-    lock_look,
     lock_overtaken,
     look,
     save_announced,
-    save_look,
 )
 from metering.store.meters import add_meter, list_meters, meter, meter_by_code, meters_by_code
 from metering.store.tables import metadata
+from metering.store.thresholds import (
+    SWEEPS_DUE,
+    active_count,
+    active_rhythms,
+    add_threshold,
+    archive_threshold,
+    list_thresholds,
+    save_sweep,
+    sweep_place,
+    threshold,
+    thresholds_by_id,
+)
 from metering.store.totals import totals
 from metering.store.unmatched import UNMATCHED_EVENTS, list_unmatched
 from metering.store.usages import usages
 
 __all__ = [
+    "ALERTS_DUE",
+    "LATE_LOOKS",
     "LATE_USAGES_DUE",
-    "LOOKS_DUE",
+    "SWEEPS_DUE",
+    "THRESHOLD_LOOKS",
     "UNMATCHED_EVENTS",
+    "active_count",
+    "active_rhythms",
     "add_frozen_usage",
     "add_meter",
+    "add_threshold",
+    "archive_threshold",
     "corrections_of",
     "frozen_usage",
     "frozen_usages_by_id",
     "has_customers",
-    "hold_looks",
+    "is_customer",
     "keep_names",
     "known_names",
+    "list_alerts",
     "list_corrections",
     "list_events",
     "list_frozen_usages",
     "list_meters",
     "list_overtaken",
+    "list_thresholds",
     "list_unmatched",
-    "lock_look",
+    "lock_alerts",
     "lock_overtaken",
     "look",
+    "mark_customer",
+    "mark_grown",
+    "mark_part",
     "metadata",
     "meter",
     "meter_by_code",
     "meters_by_code",
+    "names_counted",
+    "remove_alerts",
+    "save_alerts",
     "save_announced",
-    "save_look",
+    "save_sweep",
+    "sweep_place",
+    "threshold",
+    "thresholds_by_id",
     "totals",
     "usages",
     "versions_of",

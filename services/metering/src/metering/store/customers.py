@@ -1,23 +1,33 @@
-"""Knows how the names of customers are stored that were heard of: to report what names nobody, and never to count."""
+"""Knows how the names of customers are stored that were heard of: to report what names nobody, and for thresholds."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Final
 
 from common.db import Tx
+from metering.domain.naming import CustomerName
 
 
-async def keep_names(tx: Tx, customer_id: str, names: Sequence[str], *, revision: int) -> None:
-    """These and no others; nothing when something newer was heard before."""
+async def keep_names(tx: Tx, customer_id: str, names: Sequence[CustomerName], *, revision: int) -> bool:
+    """These and no others, whether that changed anything; nothing when something newer was heard before."""
     is_news = await tx.driver.fetchval(_HEARD, tx.seller_id, customer_id, revision)
     if is_news is None:
-        return
-    changed = await tx.driver.fetch(_NAMES, tx.seller_id, customer_id, names)
+        return False
+    changed = await tx.driver.fetch(
+        _NAMES,
+        tx.seller_id,
+        customer_id,
+        [each.name for each in names],
+        [each.since for each in names],
+        [each.until for each in names],
+    )
     if added := [row["name"] for row in changed if row["is_new"]]:
         await tx.driver.execute(_KNOWN, tx.seller_id, added)
     if removed := [row["name"] for row in changed if not row["is_new"]]:
         await tx.driver.execute(_UNKNOWN, tx.seller_id, removed)
+    return bool(changed)
 
 
 async def has_customers(tx: Tx) -> bool:
@@ -38,6 +48,27 @@ async def known_names(tx: Tx, asked: Collection[str]) -> set[str]:
     return {row["name"] for row in rows}
 
 
+async def is_customer(tx: Tx, customer_id: str) -> bool:
+    """Whether usage in a period that begins now may be this customer's; as long as none was heard of, anybody's."""
+    found: bool = await tx.driver.fetchval(
+        "SELECT NOT EXISTS (SELECT FROM sellers_with_customers WHERE seller_id = $1) OR EXISTS ("
+        " SELECT FROM customer_names n WHERE n.seller_id = $1 AND n.customer_id = $2"
+        " AND (n.since_time IS NULL OR n.since_time <= $3) AND (n.until_time IS NULL OR n.until_time > $3))",
+        tx.seller_id,
+        customer_id,
+        tx.now,
+    )
+    return found
+
+
+async def names_counted(tx: Tx, asked: Sequence[tuple[str, datetime]]) -> list[list[str]]:
+    """What usage may call each of the customers in a period that begins at a time."""
+    rows = await tx.driver.fetch(
+        _COUNTED, tx.seller_id, [customer_id for customer_id, _ in asked], [start for _, start in asked]
+    )
+    return [row["names"] for row in rows]
+
+
 _HEARD: Final = """
 WITH seller AS (
     INSERT INTO sellers_with_customers (seller_id) VALUES ($1) ON CONFLICT DO NOTHING
@@ -50,8 +81,14 @@ _NAMES: Final = """
 WITH removed AS (
     DELETE FROM customer_names WHERE seller_id = $1 AND customer_id = $2 AND name <> ALL ($3::text[]) RETURNING name
 ), added AS (
-    INSERT INTO customer_names (seller_id, name, customer_id) SELECT $1, n, $2 FROM unnest($3::text[]) n
-    ON CONFLICT DO NOTHING RETURNING name
+    INSERT INTO customer_names AS c (seller_id, name, customer_id, since_time, until_time)
+    SELECT $1, n.name, $2, n.since_time, n.until_time
+    FROM unnest($3::text[], $4::timestamptz[], $5::timestamptz[]) AS n (name, since_time, until_time)
+    ON CONFLICT (seller_id, name, customer_id) DO UPDATE
+    -- Who was merged stays so: the first time that was heard of is the time.
+    SET since_time = excluded.since_time, until_time = least(excluded.until_time, c.until_time)
+    WHERE (c.since_time, c.until_time) IS DISTINCT FROM (excluded.since_time, least(excluded.until_time, c.until_time))
+    RETURNING name
 )
 SELECT name, true AS is_new FROM added UNION ALL SELECT name, false FROM removed
 """
@@ -64,4 +101,13 @@ WHERE seller_id = $1 AND customer = ANY ($2::text[]) AND NOT customer_known
 _UNKNOWN: Final = """
 UPDATE usage_streams SET customer_known = false
 WHERE seller_id = $1 AND customer = ANY ($2::text[]) AND customer_known
+"""
+_COUNTED: Final = """
+SELECT ARRAY(
+    SELECT n.name FROM customer_names n
+    WHERE n.seller_id = $1 AND n.customer_id = a.customer_id
+      AND (n.since_time IS NULL OR n.since_time <= a.start_time)
+      AND (n.until_time IS NULL OR n.until_time > a.start_time)
+) AS names
+FROM unnest($2::text[], $3::timestamptz[]) WITH ORDINALITY AS a (customer_id, start_time, nth) ORDER BY a.nth
 """

@@ -1,55 +1,23 @@
-"""Knows how the log is looked through for usage that came too late, and for which frozen usages it did.
-
-What is stored after a look is in the leaf that was open then, or in a later one: so each leaf is read about once,
-however long the log is, and only for sellers who have frozen something.
-"""
+"""Knows how the log is looked through for usage that came too late, and for which frozen usages it did."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, Select, cast, func, literal_column, select
+from sqlalchemy import Select, select
 
 from common.db import Tx
 from metering.domain.freeze import FrozenUsageId, LateUsage
-from metering.store.tables import late_looks, late_usages, positions
+from metering.store.looks import Look, Looks, moment, stretch
+from metering.store.tables import late_looks, late_usages
 
-LEAVES_PER_LOOK: Final = 4
+LATE_LOOKS: Final = Looks(late_looks)
 
-
-def _moment(number: ColumnElement[int]) -> ColumnElement[datetime]:
-    """Long past, and with every greater number another one: the time of a sandbox may stand still meanwhile."""
-    micros: ColumnElement[Any] = literal_column("interval '1 microsecond'")  # Any: an interval
-    epoch: ColumnElement[Any] = literal_column("timestamptz 'epoch'")  # Any: an instant
-    return epoch + cast(number, BigInteger) * micros
-
-
-LOOKS_DUE: Final[Select[Any]] = (  # Any: the columns are by convention, see `common.jobs`
-    select(
-        late_looks.c.seller_id,
-        late_looks.c.seller_id.label("id"),
-        func.greatest(late_looks.c.next_time, _moment(positions.c.last + late_looks.c.leaf)).label("due_time"),
-    )
-    .join(positions, positions.c.seller_id == late_looks.c.seller_id)
-    .where(positions.c.last > late_looks.c.position)
-)
-
-LATE_USAGES_DUE: Final[Select[Any]] = select(  # Any: as above
-    late_usages.c.seller_id, late_usages.c.freeze_id.label("id"), _moment(late_usages.c.position).label("due_time")
+LATE_USAGES_DUE: Final[Select[Any]] = select(  # Any: the columns are by convention, see `common.jobs`
+    late_usages.c.seller_id, late_usages.c.freeze_id.label("id"), moment(late_usages.c.position).label("due_time")
 ).where(late_usages.c.position > late_usages.c.announced_position)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """How far a look has come."""
-
-    leaf: int
-    """All before it is looked through."""
-    position: int
-    """In this leaf and later ones, all up to here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,47 +32,13 @@ class Overtaken:
     announced_corrected_count: int
 
 
-async def hold_looks(tx: Tx) -> None:
-    """Let no look go on until the commit: what it went past without seeing this freeze would be late in silence."""
-    for _ in range(2):
-        held = "SELECT true FROM late_looks WHERE seller_id = $1 FOR SHARE"
-        if await tx.driver.fetchval(held, tx.seller_id):
-            return
-        await tx.driver.execute(
-            "INSERT INTO late_looks (seller_id, leaf, position)"
-            f" VALUES ($1, ({_OPEN_LEAF}), coalesce((SELECT last FROM positions WHERE seller_id = $1), 0))"
-            " ON CONFLICT DO NOTHING",
-            tx.seller_id,
-        )
-
-
-async def lock_look(tx: Tx) -> Look:
-    row = await tx.driver.fetchrow(
-        "SELECT leaf, position FROM late_looks WHERE seller_id = $1 FOR UPDATE", tx.seller_id
-    )
-    assert row is not None, "only what stands in the table is due"
-    return Look(leaf=row["leaf"], position=row["position"])
-
-
 async def look(tx: Tx, before: Look) -> Look:
     """Note for which frozen usages something came too late, in the next leaves of the log; how far that was."""
-    # First the leaf, then the position: what is stored in between has the higher position, and is not before the leaf.
-    opened = await tx.driver.fetchval(_OPEN_LEAF)
-    last = await tx.driver.fetchval("SELECT last FROM positions WHERE seller_id = $1", tx.seller_id)
-    is_partial = before.leaf + LEAVES_PER_LOOK < opened
-    end = before.leaf + LEAVES_PER_LOOK if is_partial else _LEAF_MAX
-    await tx.driver.execute(_LATE, tx.seller_id, before.leaf, end, before.position, last)
-    return Look(leaf=end, position=before.position) if is_partial else Look(leaf=opened, position=last)
-
-
-async def save_look(tx: Tx, reached: Look, *, next_time: datetime | None) -> None:
+    part = await stretch(tx, before)
     await tx.driver.execute(
-        "UPDATE late_looks SET leaf = $2, position = $3, next_time = $4 WHERE seller_id = $1",
-        tx.seller_id,
-        reached.leaf,
-        reached.position,
-        next_time,
+        _LATE, tx.seller_id, part.first_leaf, part.end_leaf, part.after_position, part.last_position
     )
+    return part.reached
 
 
 async def lock_overtaken(tx: Tx, frozen_ids: Sequence[str]) -> list[Overtaken]:
@@ -142,9 +76,6 @@ async def save_announced(tx: Tx, announced: Sequence[LateUsage]) -> None:
         [late.corrected_count for late in announced],
     )
 
-
-_LEAF_MAX: Final = 2**31 - 1
-_OPEN_LEAF: Final = "SELECT coalesce(min(leaf), 0) FROM usage_leaves WHERE state IN ('OPEN', 'READY')"
 
 # What is not before the end of every frozen period is late for none: nearly all that comes.
 _LATE: Final = """

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Row, null, select
+from sqlalchemy import Row, select
 from sqlalchemy.dialects.postgresql import insert
 
 from common.db import Tx
 from metering.domain.errors import MeterCodeTaken, MeterNotFound
-from metering.domain.filter import DimensionMatch, EventFilter
 from metering.domain.meter import Aggregation, Bucket, Definition, Meter, MeterId
 from metering.domain.window import Window
+from metering.store.filters import filter_to_store, stored_filter
 from metering.store.tables import meters
 
 
@@ -74,7 +74,7 @@ def _meter(row: Row[Any]) -> Meter:  # Any: a row of `meters`
             percentile=row.percentile,
             carries_over=row.carries_over,
             bucket=Bucket(length=Window[row.bucket], time_zone=row.time_zone) if row.bucket else None,
-            filter=_filter(row.filter or {}),
+            filter=stored_filter(row.filter),
             value_expression=row.value_expression,
         ),
         unit_label=row.unit_label,
@@ -84,8 +84,7 @@ def _meter(row: Row[Any]) -> Meter:  # Any: a row of `meters`
 
 
 def _columns(definition: Definition) -> dict[str, object]:
-    bucket, only = definition.bucket, definition.filter
-    told = {"match": _plain(only.match), "exclude": [_plain(exclusion) for exclusion in only.exclude]}
+    bucket = definition.bucket
     return {
         "aggregation": definition.aggregation.name,
         "unique_dimension": definition.unique_dimension,
@@ -93,21 +92,6 @@ def _columns(definition: Definition) -> dict[str, object]:
         "carries_over": definition.carries_over,
         "bucket": bucket.length.name if bucket else "",
         "time_zone": bucket.time_zone if bucket else "",
-        "filter": told if only else null(),
+        "filter": filter_to_store(definition.filter),
         "value_expression": definition.value_expression,
     }
-
-
-def _plain(matches: Iterable[DimensionMatch]) -> list[object]:
-    return [{"dimension": match.dimension, "values": match.values} for match in matches]
-
-
-def _filter(told: Mapping[str, Any]) -> EventFilter:  # Any: as it was written to `filter`
-    return EventFilter(
-        match=_matches(told.get("match", ())),
-        exclude=tuple(_matches(exclusion) for exclusion in told.get("exclude", ())),
-    )
-
-
-def _matches(told: Iterable[Mapping[str, Any]]) -> tuple[DimensionMatch, ...]:  # Any: as above
-    return tuple(DimensionMatch(dimension=each["dimension"], values=tuple(each["values"])) for each in told)

@@ -249,8 +249,10 @@ customer_names = Table(
     Column("seller_id", Text, primary_key=True),
     Column("name", Text, primary_key=True),
     Column("customer_id", Text, primary_key=True),
+    Column("since_time", Instant, comment="a period that begins earlier does not count the name"),
+    Column("until_time", Instant, comment="a period that begins then or later does not count the name"),
     Index("customer_names_customer", "seller_id", "customer_id"),
-    comment="what usage may call customers; only to report what names nobody",
+    comment="what usage may call customers: to report what names nobody, and for thresholds",
 )
 
 sellers_with_customers = Table(

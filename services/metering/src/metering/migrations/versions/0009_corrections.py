@@ -5,7 +5,7 @@ from __future__ import annotations
 from common.migrate import protect, run_script
 
 revision = "0009"
-down_revision = "0006"
+down_revision = "0008"
 
 
 def upgrade() -> None:
