@@ -24,6 +24,7 @@ from saldo.invoicing.v1.rating_service_pb2_grpc import MoneyServiceStub, RatingS
 from saldo.metering.v1.corrections_service_pb2_grpc import CorrectionServiceStub
 from saldo.metering.v1.freeze_service_pb2_grpc import FreezeServiceStub
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
+from saldo.metering.v1.quota_service_pb2_grpc import QuotaServiceStub
 from saldo.metering.v1.usage_threshold_service_pb2_grpc import UsageThresholdServiceStub
 from saldo.operations.v1.operations_service_pb2_grpc import OperationsServiceStub
 from saldo.payments.v1.payments_service_pb2_grpc import PaymentsServiceStub
@@ -93,6 +94,7 @@ class Client:
         self.freezes = FreezeServiceStub(self._channels["metering"])
         self.corrections = CorrectionServiceStub(self._channels["metering"])
         self.usage_thresholds = UsageThresholdServiceStub(self._channels["metering"])
+        self.quotas = QuotaServiceStub(self._channels["metering"])
         self.invoicing = InvoicingServiceStub(self._channels["invoicing"])
         self.rating = RatingServiceStub(self._channels["invoicing"])
         self.money = MoneyServiceStub(self._channels["invoicing"])

@@ -19,17 +19,20 @@ from common.caller import Role
 from common.ids import SellerId
 from common.period import Period
 from common.testing import SANDBOX_START, SERVICES, Databases, Keys, Suite
-from common.travel import travel
-from saldo.catalog.v1 import coupon_pb2, coupon_service_pb2
+from common.travel import quiet, travel
+from saldo.catalog.v1 import catalog_service_pb2, coupon_pb2, coupon_service_pb2, product_pb2
 from saldo.catalog.v1.coupon_service_pb2_grpc import CouponServiceStub
 from saldo.metering.v1 import (
     corrections_service_pb2,
     freeze_service_pb2,
+    meter_pb2,
     metering_service_pb2,
+    quota_service_pb2,
     usage_event_pb2,
     usage_threshold_pb2,
     usage_threshold_service_pb2,
 )
+from saldo.subscriptions.v1 import entitlement_pb2, entitlement_service_pb2
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as pb
 from saldo.subscriptions.v1.subscription_pb2 import SubscriptionAction, SubscriptionChange
 from tools.check.journal import Journal
@@ -170,6 +173,46 @@ async def watch_usage(client: Client) -> None:
     )
 
 
+async def reserve_quota(client: Client) -> None:
+    """All of a quota, bit by bit: some is used, some given back, and some is forgotten."""
+    listed = await client.subscriptions.ListSubscriptions(pb.ListSubscriptionsRequest(page_size=1))
+    customer_id = listed.subscriptions[0].customer_id
+    await client.metering.CreateMeter(
+        metering_service_pb2.CreateMeterRequest(code="reports", display_name="Reports", aggregation=meter_pb2.Meter.SUM)
+    )
+    await client.catalog.CreateFeature(
+        catalog_service_pb2.CreateFeatureRequest(
+            code="reports", display_name="Reports", kind=product_pb2.Feature.QUOTA, meter="reports"
+        )
+    )
+    ten = entitlement_pb2.EntitlementGrant(
+        quota=decimal_pb2.Decimal(value="10"),
+        reset_interval=entitlement_pb2.ResetInterval(unit=entitlement_pb2.ResetInterval.YEAR, count=1),
+    )
+    await client.entitlements.SetEntitlementOverride(
+        entitlement_service_pb2.SetEntitlementOverrideRequest(
+            customer_id=customer_id, feature="reports", grant=ten, reason="as agreed"
+        )
+    )
+    await quiet(client.operations)
+
+    async def acquire(quantity: int) -> str:
+        answer = await client.quotas.AcquireQuota(
+            quota_service_pb2.AcquireQuotaRequest(
+                customer_id=customer_id,
+                feature="reports",
+                quantity=decimal_pb2.Decimal(value=str(quantity)),
+                time_to_live_seconds=3_600,
+            )
+        )
+        return answer.reservation.id
+
+    used, given_back, _, _ = [await acquire(quantity) for quantity in (4, 3, 1, 2)]
+    await client.quotas.CommitQuota(quota_service_pb2.CommitQuotaRequest(id=used))
+    await client.quotas.ReleaseQuota(quota_service_pb2.ReleaseQuotaRequest(id=given_back))
+    await acquire(3)
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def world(databases: Databases, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     """Played once: what tests corrupt are copies."""
@@ -192,6 +235,7 @@ async def world(databases: Databases, keys: Keys, tmp_path_factory: pytest.TempP
                 await play(client, example, loaded, lambda _time, _sent: None)
                 await freeze_usage(client)
                 await watch_usage(client)
+                await reserve_quota(client)
                 await take_more_seats(client, end_of(example.story))
         await suite.stop(*SERVICES)
         yield World(dict(suite.urls), os.environ["SALDO_POSTGRES_URL"], journal_path, seller.id)

@@ -51,6 +51,8 @@ ALERTS_TOLD = "every change of how it stands is announced once"
 LATE_TOLD = "what came too late for a frozen usage is told"
 CORRECTED = "every correction takes away what there was"
 VERSIONS = "one version of a usage event counts at a time"
+WITHIN_QUOTA = "nobody acquires more quota than there is"
+COMMITTED_ONCE = "what is committed of a quota is used once"
 PAID = "paid and remaining make the total"
 PAYMENTS = "payments agree with invoices"
 ATTEMPTS = "attempts agree with payments"
@@ -304,6 +306,24 @@ CORRUPTIONS = {
     ),
     "a threshold was archived in silence": Corruption(
         "metering", (one("usage_thresholds", "revision = revision + 1"),), (ANNOUNCED,)
+    ),
+    "more of a quota was acquired than there was": Corruption(
+        "metering",
+        (one("quota_reservations", "granted = granted - 1", "number = (SELECT max(number) FROM quota_turns)"),),
+        (WITHIN_QUOTA,),
+    ),
+    "more was used than was committed": Corruption(
+        "metering",
+        (one("quota_reservations", "committed_quantity = committed_quantity - 1", "state = 'COMMITTED'"),),
+        (COMMITTED_ONCE,),
+    ),
+    "what was released was used": Corruption(
+        "metering",
+        (
+            "UPDATE quota_reservations SET committed_quantity = quantity, commit_time = end_time"
+            " WHERE state = 'RELEASED'",
+        ),
+        (COMMITTED_ONCE,),
     ),
     "usage for a threshold is still to be counted": Corruption(
         "metering", (one("usage_alerts", "due_time = start_time", of="number"),), (DUE,)

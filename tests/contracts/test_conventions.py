@@ -30,6 +30,7 @@ VERBS = frozenset(
     | {"Ingest", "Stream", "Query", "BatchQuery"}  # usage
     | {"Freeze"}  # usage that was billed
     | {"Void", "Amend"}  # usage events
+    | {"Acquire", "Commit"}  # quotas
     | {"Finalize"}  # invoices
     | {"Attach", "Retry"}  # payment methods and payments
     | {"Advance", "Requeue", "Discard", "Replay"}  # operations

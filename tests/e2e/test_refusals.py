@@ -40,6 +40,9 @@ ID: Final = re.compile(r"\b(?:[a-z]+_)+[0-7][0-9a-z]{25}\b")
 KNOW_NO_CUSTOMERS: Final = ("IngestEvents", "StreamEvents", "AttachPaymentMethod")
 """Their services keep whatever the caller says of a customer, for the caller's own seller."""
 
+WHY_NOT: Final = {"CheckEntitlement": "CUSTOMER_NOT_FOUND"}
+"""Those that answer why somebody may not, instead of refusing."""
+
 NOT_FOR_VIEWERS: Final = ("ExportPersonalData",)
 """Reading of a kind that is not everybody's."""
 
@@ -161,6 +164,8 @@ async def test_the_ids_of_another_seller_open_nothing(
     assert {service: await contents.of(service, owner.seller_id) for service in processes.addresses()} == before
     if isinstance(answer, grpc.aio.AioRpcError):
         assert answer.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.PERMISSION_DENIED)
+    elif naming.name in WHY_NOT:
+        assert getattr(answer, "reason") == WHY_NOT[naming.name]  # noqa: B009 # of the one message that has it
     else:
         assert naming.name.startswith("List") or naming.name in KNOW_NO_CUSTOMERS, str(answer)
         of_owner = {found for each in requests.values() for found in ID.findall(str(each))}

@@ -39,6 +39,8 @@ PLACES: Final = {
     "ingest.before_commit": ("metering",),
     "ingest.committed": ("metering",),
     "ingest.sealed": ("metering",),
+    "quota.begun": ("metering",),
+    "quota.stored": ("metering",),
     "gateway.recorded": ("payments",),
     "gateway.called": ("payments",),
     "dunning.retry_asked": ("dunning",),

@@ -28,6 +28,7 @@ from saldo.invoicing.v1 import rating_service_pb2 as rating
 from saldo.metering.v1 import corrections_service_pb2 as corrections
 from saldo.metering.v1 import freeze_service_pb2 as freezes
 from saldo.metering.v1 import metering_service_pb2 as metering
+from saldo.metering.v1 import quota_service_pb2 as quotas
 from saldo.metering.v1 import usage_threshold_service_pb2 as thresholds
 from saldo.metering.v1.meter_pb2 import Meter
 from saldo.metering.v1.usage_threshold_pb2 import CalendarPeriod
@@ -70,6 +71,7 @@ CLIENT_NAMES: Final = {
     "freeze": "freezes",
     "personaldata": "personal_data",
     "planmigration": "plan_migrations",
+    "quota": "quotas",
     "seat": "seats",
     "taxid": "tax_ids",
     "usagethreshold": "usage_thresholds",
@@ -149,6 +151,9 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
         warning_value=Decimal(value="800"),
     )
     threshold = await sandbox.client.usage_thresholds.CreateUsageThreshold(limit)
+    await sandbox.quota(payer, "allowed", meter="water", granted="100")
+    reservation = await sandbox.acquire(payer, "allowed", "3")
+    three = Decimal(value="3")
     requests: list[Message] = [
         catalog.CreateSellerRequest(
             mode=Seller.SANDBOX,
@@ -219,6 +224,12 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
         thresholds.ListUsageThresholdsRequest(meter="water", customer_id=payer.id, page_size=10),
         thresholds.ArchiveUsageThresholdRequest(id=threshold.id),
         thresholds.ListUsageAlertsRequest(usage_threshold_id=threshold.id, customer_id=payer.id, page_size=10),
+        quotas.CheckEntitlementRequest(customer_id=payer.id, feature="allowed", quantity=three),
+        quotas.AcquireQuotaRequest(customer_id=payer.id, feature="allowed", quantity=three, time_to_live_seconds=60),
+        quotas.CommitQuotaRequest(id=reservation.id, quantity=three, dimensions={"region": "eu"}),
+        quotas.ReleaseQuotaRequest(id=reservation.id),
+        quotas.GetQuotaReservationRequest(id=reservation.id),
+        quotas.ListQuotaReservationsRequest(customer_id=payer.id, page_size=10),
         invoicing.GetInvoiceRequest(id=invoice.id),
         invoicing.ListInvoicesRequest(customer_id=payer.id, page_size=10),
         invoicing.GetUpcomingInvoiceRequest(customer_id=payer.id),

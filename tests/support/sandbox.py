@@ -20,6 +20,7 @@ from common.travel import quiet, travel
 from saldo.catalog.v1 import catalog_service_pb2 as catalog
 from saldo.catalog.v1.plan_pb2 import Plan
 from saldo.catalog.v1.price_pb2 import BillingInterval, FlatModel, GraduatedModel, PerUnitModel, Price, Tier
+from saldo.catalog.v1.product_pb2 import Feature
 from saldo.catalog.v1.seller_pb2 import Seller
 from saldo.dunning.v1 import dunning_service_pb2 as dunning
 from saldo.dunning.v1.dunning_campaign_pb2 import DunningCampaign
@@ -27,12 +28,16 @@ from saldo.dunning.v1.dunning_policy_pb2 import DunningPolicy
 from saldo.invoicing.v1 import invoicing_service_pb2 as invoicing
 from saldo.invoicing.v1.invoice_pb2 import Invoice
 from saldo.metering.v1 import metering_service_pb2 as metering
+from saldo.metering.v1 import quota_service_pb2 as quotas
 from saldo.metering.v1.meter_pb2 import Meter
+from saldo.metering.v1.quota_pb2 import QuotaReservation
 from saldo.metering.v1.usage_event_pb2 import UsageEvent
 from saldo.payments.v1 import payments_service_pb2 as payments
 from saldo.payments.v1.payment_pb2 import Payment
+from saldo.subscriptions.v1 import entitlement_service_pb2 as entitlements
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as subscriptions
 from saldo.subscriptions.v1.customer_pb2 import BillingProfile, Contact, Customer
+from saldo.subscriptions.v1.entitlement_pb2 import EntitlementGrant, ResetInterval
 from saldo.subscriptions.v1.subscription_pb2 import ItemSpec, Subscription
 from tests.support.prices import with_numbers
 from tools.check.journal import Journal
@@ -206,6 +211,28 @@ class Sandbox:
 
     async def use(self, *events: UsageEvent) -> metering.IngestEventsResponse:
         return await self.client.metering.IngestEvents(metering.IngestEventsRequest(events=events))
+
+    async def quota(self, customer: Customer, code: str, *, meter: str, granted: str) -> None:
+        """So much use of a meter every month, decided for one customer; and metering has heard of it."""
+        await self.client.catalog.CreateFeature(
+            catalog.CreateFeatureRequest(code=code, display_name=code, kind=Feature.QUOTA, meter=meter)
+        )
+        monthly = ResetInterval(unit=ResetInterval.MONTH, count=1)
+        grant = EntitlementGrant(quota=Decimal(value=granted), reset_interval=monthly)
+        await self.client.entitlements.SetEntitlementOverride(
+            entitlements.SetEntitlementOverrideRequest(
+                customer_id=customer.id, feature=code, grant=grant, reason="as agreed"
+            )
+        )
+        await self.quiet()
+
+    async def acquire(self, customer: Customer, code: str, quantity: str) -> QuotaReservation:
+        answer = await self.client.quotas.AcquireQuota(
+            quotas.AcquireQuotaRequest(
+                customer_id=customer.id, feature=code, quantity=Decimal(value=quantity), time_to_live_seconds=3_600
+            )
+        )
+        return answer.reservation
 
     async def policy(
         self, *retry_wait_days: int, final_action: DunningPolicy.FinalAction.ValueType, final_wait_days: int = 1

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from google.type.decimal_pb2 import Decimal
+
 from saldo.dunning.v1.dunning_campaign_pb2 import DunningCampaign, DunningStep
 from saldo.dunning.v1.dunning_policy_pb2 import DunningPolicy
 from saldo.invoicing.v1.invoice_pb2 import Invoice
+from saldo.metering.v1.quota_service_pb2 import CommitQuotaRequest
 from saldo.payments.v1.payment_pb2 import PaymentAttempt
 from saldo.subscriptions.v1.customer_pb2 import Customer
 from saldo.subscriptions.v1.subscription_pb2 import Subscription
@@ -49,7 +52,8 @@ EXPECTED: Final = {
         subscription="CANCELLED",
     ),
 }
-"""One who pays, one whose card is refused once, one who never pays; 3.5 and 1.25 m³ at 2.00, some of it sent twice.
+"""One who pays, one whose card is refused once, one who never pays; 3.5 and 1.25 m³ at 2.00, some of it sent twice, and
+one m³ of the first out of a quota.
 The last invoice of who never pays says that no water was used until service ended."""
 
 
@@ -69,8 +73,11 @@ async def tell(sandbox: Sandbox, *, meanwhile: Callable[[], Awaitable[None]] = _
         await sandbox.subscribe(customer, plan)
     await sandbox.travel(JANUARY_15)
     await meanwhile()
+    await sandbox.quota(ann, "pool", meter="water", granted="10")
+    reservation = await sandbox.acquire(ann, "pool", "2")
+    await sandbox.client.quotas.CommitQuota(CommitQuotaRequest(id=reservation.id, quantity=Decimal(value="1")))
     readings = [
-        usage(ann, "water", JANUARY_15, "3.5", event_id="ann-1"),
+        usage(ann, "water", JANUARY_15, "2.5", event_id="ann-1"),
         usage(bob, "water", JANUARY_15, "1.25", event_id="bob-1"),
     ]
     answer = await sandbox.use(*readings, *readings)

@@ -64,6 +64,11 @@ EXPECTED: Final[Mapping[str, tuple[Announced, ...]]] = {
         Announced(
             table="usage_thresholds", events=("UsageThresholdCreated", "UsageThresholdArchived"), times=every_revision
         ),
+        Announced(
+            table="quota_reservations",
+            events=("QuotaReservationExpired",),
+            times=lambda row: int(row["state"] == "EXPIRED"),
+        ),
     ),
     "invoicing": (
         Announced(table="invoices", events=("InvoiceFinalized",), times=lambda row: int(row["state"] != "DRAFT")),

@@ -73,6 +73,7 @@ STUBS: Final = {
     "FreezeService": "freezes",
     "PersonalDataService": "personal_data",
     "PlanMigrationService": "plan_migrations",
+    "QuotaService": "quotas",
     "SeatService": "seats",
     "TaxIdService": "tax_ids",
     "UsageThresholdService": "usage_thresholds",

@@ -30,8 +30,8 @@ READING = (
     "VerifyDigest",  # whose verb is that of a command elsewhere
 )
 WRITING = (
-    "Apply", "Archive", "Attach", "Cancel", "Create", "Finalize", "Freeze", "Ingest", "Pause", "Publish", "Redeem",
-    "Stream", "Release", "Resume", "Retry", "Update",
+    "Acquire", "Apply", "Archive", "Attach", "Cancel", "Commit", "Create", "Finalize", "Freeze", "Ingest",
+    "Pause", "Publish", "Redeem", "Stream", "Release", "Resume", "Retry", "Update",
     "Activate", "Add", "Align", "Change", "Claim", "End", "Extend", "Invite", "Merge", "Reactivate", "Remove", "Revert",
     "Revoke", "Set", "Start", "Transfer", "Verify", "Amend", "Void",
 )  # fmt: skip

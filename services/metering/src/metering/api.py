@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
 from typing import Any, Final
 
-from common import clock, ids, telemetry, wire
-from common.caller import Caller
+from common import ids, wire
 from common.db import Database, Tx
 from common.errors import InvalidArgument
-from common.ids import SellerId
 from common.rpc import transactional
 from metering import store, usecases
-from metering.convert.answers import answer
-from metering.convert.ingest import Clock, sent_from_proto
 from metering.convert.meters import NAME_LENGTH_MAX, UNIT_LABEL_LENGTH_MAX, definition_from_proto, meter_to_proto
 from metering.convert.unmatched import unmatched_usage_to_proto
 from metering.convert.usages import (
@@ -26,10 +21,9 @@ from metering.convert.usages import (
     usage_query_from_proto,
     usage_to_proto,
 )
-from metering.customers import Customers
 from metering.domain.meter import MeterId, check_code
-from metering.forwarding import INGEST, Call, Forwarding
-from metering.log import Log
+from metering.forwarding import Call
+from metering.ingesting import Ingesting
 from saldo.metering.v1 import meter_pb2, usage_event_pb2
 from saldo.metering.v1 import metering_service_pb2 as pb
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceServicer
@@ -39,13 +33,9 @@ BATCHES_UNDER_WAY: Final = 16
 
 
 class MeteringApi(MeteringServiceServicer):
-    def __init__(self, database: Database, *, log: Log, forwarding: Forwarding, ahead_max: timedelta) -> None:
+    def __init__(self, database: Database, *, ingesting: Ingesting) -> None:
         self.database = database
-        self._log = log
-        self._forwarding = forwarding
-        self._ahead_max = ahead_max
-        self._known: dict[SellerId, set[str]] = {}
-        self._customers = Customers(database)
+        self._ingesting = ingesting
 
     @transactional
     async def CreateMeter(self, request: pb.CreateMeterRequest, tx: Tx) -> meter_pb2.Meter:
@@ -78,7 +68,7 @@ class MeteringApi(MeteringServiceServicer):
         )
 
     async def IngestEvents(self, request: pb.IngestEventsRequest, context: object) -> pb.IngestEventsResponse:
-        return await self._ingest(request, Call.of(context))
+        return await self._ingesting.ingest(request, Call.of(context))
 
     async def StreamEvents(
         self, requests: AsyncIterator[pb.StreamEventsRequest], context: object
@@ -89,7 +79,7 @@ class MeteringApi(MeteringServiceServicer):
         async def read() -> None:
             try:
                 async for request in requests:
-                    await under_way.put(asyncio.create_task(self._ingest(request.batch, call)))
+                    await under_way.put(asyncio.create_task(self._ingesting.ingest(request.batch, call)))
             finally:
                 await under_way.put(None)
 
@@ -108,26 +98,6 @@ class MeteringApi(MeteringServiceServicer):
                     left.append(batch)
             # Whoever reads the requests ends before the call does.
             await asyncio.gather(*left, return_exceptions=True)
-
-    async def _ingest(self, request: pb.IngestEventsRequest, call: Call) -> pb.IngestEventsResponse:
-        if (answered := await self._forwarding.answer(request, call, INGEST)) is not None:
-            return answered
-        caller = call.caller
-        seller_id = SellerId(caller.seller_id)
-        sent = sent_from_proto(
-            request,
-            seller_id=seller_id,
-            clock=Clock(now=await self._now(caller), ahead_max=self._ahead_max),
-            traceparent=telemetry.traceparent(),
-        )
-        stored = await self._log.append(sent.batch, sent.asked)
-        return answer(
-            sent,
-            stored,
-            meters=await self._codes(caller, sent.meters),
-            strangers=await self._customers.unknown(caller, sent.customers),
-            exceptions_only=request.exceptions_only,
-        )
 
     @transactional
     async def QueryUsage(self, request: pb.QueryUsageRequest, tx: Tx) -> usage_event_pb2.Usage:
@@ -158,18 +128,3 @@ class MeteringApi(MeteringServiceServicer):
             unmatched_usages=[unmatched_usage_to_proto(each) for each in found],
             next_page_token=wire.encode_page_token(*last) if last else "",
         )
-
-    async def _now(self, caller: Caller) -> datetime:
-        """The time of a live seller is everybody's, and needs no question."""
-        if not ids.is_sandbox(caller.seller_id):
-            return clock.wall()
-        async with self.database.transaction(caller) as tx:
-            return tx.now
-
-    async def _codes(self, caller: Caller, asked: set[str]) -> set[str]:
-        """Those of the meters asked for that there are. None ever goes away, so what was found is remembered."""
-        known = self._known.setdefault(SellerId(caller.seller_id), set())
-        if not asked <= known:
-            async with self.database.transaction(caller) as tx:
-                known.update(await store.meters_by_code(tx, asked - known))
-        return known

@@ -9,11 +9,14 @@ from common.service import Service
 from common.service import main as run
 from metering import store
 from metering.api import MeteringApi
+from metering.committing import Committing
 from metering.consumers import handlers
 from metering.corrections_api import CorrectionsApi
 from metering.forwarding import Forwarding
 from metering.freezes_api import FreezesApi
+from metering.ingesting import Ingesting
 from metering.log import Log
+from metering.quotas_api import QuotasApi
 from metering.schedule import jobs
 from metering.settings import Settings
 from metering.thresholds_api import ThresholdsApi
@@ -22,6 +25,7 @@ from saldo.metering.v1 import (
     events_pb2,
     freeze_service_pb2,
     metering_service_pb2,
+    quota_service_pb2,
     usage_threshold_service_pb2,
 )
 
@@ -41,29 +45,23 @@ def build(settings: Settings, *, bus: Bus | None = None) -> Service:
     log = Log(service.database, leaf_rows=settings.leaf_rows, address=address, telemetry=service.telemetry)
     forwarding = Forwarding(log, address=address, telemetry=service.telemetry)
     service.on_close(forwarding.close)
-    service.serve(
-        metering_service_pb2.DESCRIPTOR.services_by_name["MeteringService"],
-        MeteringApi(
-            service.database,
-            log=log,
-            forwarding=forwarding,
-            ahead_max=ahead,
+    ingesting = Ingesting(service.database, log=log, forwarding=forwarding, ahead_max=ahead)
+    committing = Committing(service.database, ingesting=ingesting)
+    contracts = (
+        (metering_service_pb2, "MeteringService", MeteringApi(service.database, ingesting=ingesting)),
+        (freeze_service_pb2, "FreezeService", FreezesApi(service.database)),
+        (
+            corrections_service_pb2,
+            "CorrectionService",
+            CorrectionsApi(service.database, log=log, forwarding=forwarding, ahead_max=ahead),
         ),
+        (usage_threshold_service_pb2, "UsageThresholdService", ThresholdsApi(service.database)),
+        (quota_service_pb2, "QuotaService", QuotasApi(service.database, committing=committing)),
     )
-    service.serve(
-        freeze_service_pb2.DESCRIPTOR.services_by_name["FreezeService"],
-        FreezesApi(service.database),
-    )
-    service.serve(
-        corrections_service_pb2.DESCRIPTOR.services_by_name["CorrectionService"],
-        CorrectionsApi(service.database, log=log, forwarding=forwarding, ahead_max=ahead),
-    )
-    service.serve(
-        usage_threshold_service_pb2.DESCRIPTOR.services_by_name["UsageThresholdService"],
-        ThresholdsApi(service.database),
-    )
+    for module, name, api in contracts:
+        service.serve(module.DESCRIPTOR.services_by_name[name], api)
     service.work(log)
     service.consume(handlers(ahead=ahead))
-    service.schedule(jobs(ahead=ahead))
+    service.schedule(jobs(committing, ahead=ahead))
     service.watch("usage_events.unmatched", store.UNMATCHED_EVENTS)
     return service

@@ -7,15 +7,18 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from common.jobs import Batch, Job, Scheduled
+from common.jobs import Batch, Errand, Job, Scheduled
 from metering import store, usecases, usecases_thresholds
+from metering.committing import Committing
 
 ANNOUNCED_TOGETHER: Final = 100
 SETTLED_TOGETHER: Final = 1_000
 
 
-def jobs(*, ahead: timedelta) -> Sequence[Scheduled]:
-    """`ahead` is how far ahead of the seller's time a usage event may lie."""
+def jobs(committing: Committing, *, ahead: timedelta) -> Sequence[Scheduled]:
+    """`ahead` is how far ahead of the seller's time a usage event may lie. Whoever finishes a commit of quota stores a
+    usage event, and has to know the log.
+    """
     return [
         Job(name="look for late usage", due=store.LATE_LOOKS.due, run=usecases.look_for_late_usage),
         Batch(
@@ -36,4 +39,6 @@ def jobs(*, ahead: timedelta) -> Sequence[Scheduled]:
             run=usecases_thresholds.settle_alerts,
             size=SETTLED_TOGETHER,
         ),
+        Batch(name="end expired reservations", due=store.EXPIRING, run=usecases.end_expired_reservations),
+        Errand(name="finish commits of quota", due=store.BROKEN_OFF, run=committing.finish_broken_off),
     ]

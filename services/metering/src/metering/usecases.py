@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Final
 
 from common import ids
@@ -12,6 +14,16 @@ from common.errors import InvalidArgument
 from metering import store
 from metering.convert.freezes import PREFIX, late_usage_to_proto
 from metering.convert.meters import meter_to_proto
+from metering.convert.quotas import RESERVATION_PREFIX, reservation_to_proto
+from metering.domain.entitlement import (
+    Access,
+    Entitlement,
+    FeatureKind,
+    QuotaPeriod,
+    access_of,
+    quota_access,
+    quota_period,
+)
 from metering.domain.errors import MeterNotFound
 from metering.domain.freeze import (
     FrozenUsage,
@@ -23,6 +35,14 @@ from metering.domain.freeze import (
     freeze,
 )
 from metering.domain.meter import Definition, Meter, MeterId
+from metering.domain.reservation import (
+    Found,
+    Reservation,
+    ReservationId,
+    State,
+    check_number_under_way,
+    check_reservable,
+)
 from metering.domain.usage import Usage, UsageQuery
 from metering.domain.usage_event import EventPlace, UsageEvent
 from saldo.metering.v1 import events_pb2 as events
@@ -135,3 +155,121 @@ async def announce_late_usages(tx: Tx, frozen_ids: Sequence[str]) -> None:
         if late.is_news(usage, counted_before=before):
             await tx.emit(events.LateUsageDetected(late_usage=late_usage_to_proto(late)))
     await store.save_announced(tx, found)
+
+
+async def check_entitlement(tx: Tx, customer_id: str, feature: str, quantity: Decimal | None) -> Access:
+    entitlement = await store.entitlement(tx, customer_id, feature)
+    access = access_of(entitlement, quantity)
+    if access.refusal is not None or access.kind is not FeatureKind.QUOTA:
+        return access
+    try:
+        found, _, _ = await _quota_access(tx, entitlement, quantity, at=tx.now)
+    except MeterNotFound as error:
+        return replace(access, refusal=error)
+    return found
+
+
+async def acquire_quota(
+    tx: Tx, customer_id: str, feature: str, quantity: Decimal, *, time_to_live: timedelta
+) -> tuple[Reservation, Access]:
+    """And what is left then. Whoever acquires for one customer and meter waits for those before."""
+    entitlement = await store.entitlement(tx, customer_id, feature)
+    entitlement.check_quota()
+    check_reservable(await store.meter_by_code(tx, entitlement.meter), quantity)
+    turn = await store.take_turn(tx, customer_id, entitlement.meter, acquiring=True)
+    access, number_under_way, through_position = await _quota_access(tx, entitlement, quantity, at=turn.time)
+    check_number_under_way(number_under_way)
+    if access.refusal is not None:
+        raise access.refusal
+    best = access.best
+    reservation = Reservation(
+        id=ReservationId(tx.new_id(RESERVATION_PREFIX)),
+        customer_id=customer_id,
+        feature=feature,
+        meter=entitlement.meter,
+        quantity=quantity,
+        found=Found(
+            granted=best.granted if best else None,
+            period=best.period if best else None,
+            through_position=through_position,
+            names=entitlement.names,
+        ),
+        number=turn.number,
+        state=State.OPEN,
+        create_time=turn.time,
+        expire_time=turn.time + time_to_live,
+        dimensions={},
+    )
+    await store.add_reservation(tx, reservation)
+    return reservation, access.after(quantity)
+
+
+async def begin_commit(
+    tx: Tx, reservation_id: ReservationId, quantity: Decimal | None, dimensions: Mapping[str, str]
+) -> Reservation:
+    """From here on it is only a matter of time: what was used is stored next, and then it is committed."""
+    of = await store.reservation(tx, reservation_id)
+    turn = await store.take_turn(tx, of.customer_id, of.meter)
+    before = await store.reservation(tx, reservation_id, lock=True)
+    reservation = before.commit(quantity, dimensions, at=tx.now, turn=turn)
+    if reservation is not before:
+        await store.save_reservation(tx, reservation)
+    return reservation
+
+
+async def finish_commit(tx: Tx, reservation_id: ReservationId) -> Reservation:
+    """Its usage event is stored."""
+    of = await store.reservation(tx, reservation_id)
+    turn = await store.take_turn(tx, of.customer_id, of.meter)
+    before = await store.reservation(tx, reservation_id, lock=True)
+    reservation = before.committed(at=tx.now, turn=turn)
+    if reservation is not before:
+        await store.save_reservation(tx, reservation)
+    return reservation
+
+
+async def release_quota(tx: Tx, reservation_id: ReservationId) -> Reservation:
+    of = await store.reservation(tx, reservation_id)
+    turn = await store.take_turn(tx, of.customer_id, of.meter)
+    before = await store.reservation(tx, reservation_id, lock=True)
+    reservation = before.release(at=tx.now, turn=turn)
+    if reservation.state is State.RELEASED and before.state is State.OPEN:
+        await store.save_reservation(tx, reservation)
+    return reservation
+
+
+async def end_expired_reservations(tx: Tx, reservation_ids: Sequence[str]) -> None:
+    for before in await store.lock_reservations(tx, reservation_ids):
+        reservation = before.as_of(tx.now)
+        if reservation is not before:
+            await store.save_reservation(tx, reservation)
+            await tx.emit(events.QuotaReservationExpired(reservation=reservation_to_proto(reservation)))
+
+
+async def _quota_access(
+    tx: Tx, entitlement: Entitlement, quantity: Decimal | None, *, at: datetime
+) -> tuple[Access, int, int]:
+    """And how many reservations are under way, and how far was counted.
+
+    First what is reserved, then what is used: what is committed in between is counted twice, and never not at all.
+    """
+    reserved, number = await store.reserved(tx, entitlement.names, entitlement.meter, at=at)
+    spans = [quota_period(quota.reset_interval, entitlement.time_zone, at) for quota in entitlement.quotas]
+    queries = [
+        UsageQuery(
+            customer_id=entitlement.customer_id,
+            external_id="",
+            meter=entitlement.meter,
+            period=span,
+            names=entitlement.names,
+            without_proof=True,
+        )
+        for span in spans
+    ]
+    usages = await query_usages(tx, queries)
+    periods = tuple(
+        QuotaPeriod(period=span, granted=quota.quota, used=usage.quantity, reserved=reserved)
+        for span, quota, usage in zip(spans, entitlement.quotas, usages, strict=True)
+    )
+    access = quota_access(entitlement, quantity, periods=periods, reserved=reserved)
+    return access, number, min((usage.through_position for usage in usages), default=0)

@@ -81,10 +81,10 @@ async def archive_threshold(tx: Tx, threshold_id: ThresholdId) -> UsageThreshold
 
 
 async def hear_of_customer(
-    tx: Tx, customer_id: str, names: Sequence[CustomerName], *, revision: int, ahead: timedelta
+    tx: Tx, customer_id: str, names: Sequence[CustomerName], *, time_zone: str, revision: int, ahead: timedelta
 ) -> None:
     """What somebody is called. Usage that is his only now counts for thresholds from now on."""
-    changed = await store.keep_names(tx, customer_id, names, revision=revision)
+    changed = await store.keep_customer(tx, customer_id, names, time_zone=time_zone, revision=revision)
     # A look that goes on later sees the names; of one that was before, the log's pairs are there now.
     if changed and await store.THRESHOLD_LOOKS.hold_begun(tx):
         await store.mark_customer(tx, customer_id, await store.active_rhythms(tx), ahead=ahead)

@@ -11,6 +11,7 @@ import asyncpg
 import grpc.aio
 import pytest
 import pytest_asyncio
+from google.type.decimal_pb2 import Decimal
 
 from common import wire
 from common.caller import Role
@@ -20,8 +21,11 @@ from metering.forwarding import FORWARDED
 from metering.log import leaves
 from metering.main import build
 from metering.settings import Settings
+from saldo.catalog.v1.events_pb2 import FeatureCreated
+from saldo.catalog.v1.product_pb2 import Feature
 from saldo.metering.v1 import corrections_service_pb2 as corrections
 from saldo.metering.v1 import metering_service_pb2 as pb
+from saldo.metering.v1 import quota_service_pb2 as quotas
 from saldo.metering.v1 import usage_event_pb2
 from saldo.metering.v1.corrections_service_pb2_grpc import CorrectionServiceStub
 from saldo.metering.v1.metering_service_pb2_grpc import (
@@ -29,8 +33,13 @@ from saldo.metering.v1.metering_service_pb2_grpc import (
     MeteringServiceStub,
     add_MeteringServiceServicer_to_server,
 )
+from saldo.metering.v1.quota_pb2 import QuotaReservation
+from saldo.metering.v1.quota_service_pb2_grpc import QuotaServiceStub
 from saldo.metering.v1.usage_event_pb2 import EventResult, FlatEvent
+from saldo.subscriptions.v1.entitlement_pb2 import CustomerEntitlements
+from saldo.subscriptions.v1.events_pb2 import CustomerEntitlementsChanged
 
+ANN: Final = "cus_01h455vb4pex5vsknk084sn02q"
 TRACE: Final = "0af7651916cd43dd8448eb211c80319c"
 NOBODY: Final = "127.0.0.1:9"
 
@@ -68,6 +77,7 @@ class _Told:
     def __init__(self, channel: grpc.aio.Channel, token: str) -> None:
         self._stub: Any = MeteringServiceStub(channel)  # Any: as above
         self._corrections: Any = CorrectionServiceStub(channel)  # Any: as above
+        self._quotas: Any = QuotaServiceStub(channel)  # Any: as above
         self.metadata = [("authorization", f"Bearer {token}")]
 
     def IngestEvents(self, request: Any, *, metadata: Any = ()) -> Any:  # Any: grpc's signature
@@ -81,6 +91,9 @@ class _Told:
 
     def GetEvent(self, request: Any) -> Any:  # Any: as above
         return self._corrections.GetEvent(request, metadata=self.metadata, timeout=20)
+
+    def CommitQuota(self, request: Any) -> Any:  # Any: as above
+        return self._quotas.CommitQuota(request, metadata=self.metadata, timeout=20)
 
     def StreamEvents(self) -> Any:  # Any: as above
         return self._stub.StreamEvents(metadata=self.metadata, timeout=20)
@@ -112,6 +125,29 @@ async def test_what_is_sent_to_either_replica_is_stored_once(suite: Suite, meter
     assert [each.outcome for each in told.results] == [EventResult.ACCEPTED, EventResult.DUPLICATE]
     assert (await metering.IngestEvents(request("a"))).duplicate_count == 1
     assert await logged(suite, "SELECT event_id FROM usage_events ORDER BY position") == ["first", "a"]
+
+
+async def test_a_commit_of_quota_is_handed_on_too(suite: Suite, metering: Any, kwh: Any) -> None:  # Any: as above
+    """Its usage event is one like any other: stored by the owner, whichever replica was asked."""
+    await metering.IngestEvents(request("first"))
+    told = CustomerEntitlements(id=ANN, revision=1)
+    told.entitlements.add(feature="energy").grants.add(unlimited=True)
+    await suite.announce(
+        FeatureCreated(feature=Feature(id="feat_1", code="energy", kind=Feature.QUOTA, meter="kwh")), source="catalog"
+    )
+    await suite.announce(CustomerEntitlementsChanged(customer_entitlements=told), source="subscriptions")
+    await suite.quiet()
+    acquired = await suite.stub(QuotaServiceStub, "metering").AcquireQuota(
+        quotas.AcquireQuotaRequest(
+            customer_id=ANN, feature="energy", quantity=Decimal(value="2"), time_to_live_seconds=60
+        )
+    )
+    commit = quotas.CommitQuotaRequest(id=acquired.reservation.id)
+    async with second(suite) as other:
+        done = await other.CommitQuota(commit)
+        assert await other.CommitQuota(commit) == done
+    assert done.state == QuotaReservation.COMMITTED
+    assert await logged(suite, "SELECT event_id FROM usage_events ORDER BY position") == ["first", done.id]
 
 
 async def test_a_stream_is_handed_on_batch_by_batch(metering: Any, other: Any) -> None:

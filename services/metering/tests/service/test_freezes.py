@@ -259,6 +259,12 @@ async def test_what_cannot_be_verified_is_refused(metering: Any, freezes: Any) -
     assert refusal.field == "query.through_position"
 
 
+async def test_nothing_late_is_an_empty_list(freezes: Any) -> None:
+    """As for most sellers on most days."""
+    await freeze(freezes)
+    assert not (await freezes.ListLateUsages(pb.ListLateUsagesRequest())).late_usages
+
+
 async def test_a_frozen_usage_cannot_be_changed(suite: Suite, freezes: Any) -> None:
     """Not even by this service: the database refuses."""
     await freeze(freezes)

@@ -282,13 +282,18 @@ def _checked_time(micros: int) -> int:
     return micros
 
 
-def _dimension_set(dimensions: Mapping[str, str]) -> str:
-    # In order: of several faults the first is told, and a map has none of its own.
+def checked_dimensions(dimensions: Mapping[str, str]) -> dict[str, str]:
+    """In order: of several faults the first is told, and a map has none of its own."""
+    check_dimension_count(len(dimensions), field="dimensions")
     sent = dict(sorted(dimensions.items()))
     check_dimensions(sent, field="dimensions")
     for value in sent.values():
         wire.text(value, field="dimensions", max_length=KEY_LENGTH_MAX)
-    return json.dumps(sent, ensure_ascii=False)
+    return sent
+
+
+def _dimension_set(dimensions: Mapping[str, str]) -> str:
+    return json.dumps(checked_dimensions(dimensions), ensure_ascii=False)
 
 
 def _from_columns(columns: EventColumns, reading: _Reading) -> Sent:

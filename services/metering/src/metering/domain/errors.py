@@ -94,3 +94,43 @@ class IngestOverloaded(ResourceExhausted):
 
 class IngestMoving(Unavailable):
     """Who stores usage events is changing. What was sent may have been stored or not: send the same again."""
+
+
+class FeatureNotFound(NotFound):
+    """As far as metering has heard, there is no such feature, so that it is not known what it counts on."""
+
+
+class NotEntitled(FailedPrecondition):
+    """As far as metering has heard, the customer has nothing of the feature."""
+
+
+class LimitExceeded(FailedPrecondition):
+    """The customer may not have so many."""
+
+
+class QuotaExceeded(FailedPrecondition):
+    """No quota of the customer has room for it: wait for the next period, or for what is reserved to be released."""
+
+
+class FeatureNotQuota(FailedPrecondition):
+    """The feature is a switch or a limit, of which nothing is used up."""
+
+
+class QuotaNotReservable(FailedPrecondition):
+    """What is set aside would not be what its usage event counts for on this meter."""
+
+
+class TooManyQuotaReservations(FailedPrecondition):
+    """At most 1,000 reservations of one customer and meter are under way."""
+
+
+class QuotaReservationNotFound(NotFound):
+    """The seller has no such reservation."""
+
+
+class QuotaReservationExpired(FailedPrecondition):
+    """The reservation has ended by itself, and others may have what it had set aside."""
+
+
+class QuotaReservationEnded(FailedPrecondition):
+    """The reservation was released, or committed otherwise than is asked for."""

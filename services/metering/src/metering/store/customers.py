@@ -1,4 +1,4 @@
-"""Knows how the names of customers are stored that were heard of: to report what names nobody, and for thresholds."""
+"""Knows how it is stored what customers are called, since and until when, and in which time zone they are."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from common.db import Tx
 from metering.domain.naming import CustomerName
 
 
-async def keep_names(tx: Tx, customer_id: str, names: Sequence[CustomerName], *, revision: int) -> bool:
-    """These and no others, whether that changed anything; nothing when something newer was heard before."""
-    is_news = await tx.driver.fetchval(_HEARD, tx.seller_id, customer_id, revision)
+async def keep_customer(
+    tx: Tx, customer_id: str, names: Sequence[CustomerName], *, time_zone: str, revision: int
+) -> bool:
+    """These names and no others, whether that changed anything; nothing when something newer was heard before."""
+    is_news = await tx.driver.fetchval(_HEARD, tx.seller_id, customer_id, revision, time_zone)
     if is_news is None:
         return False
     changed = await tx.driver.fetch(
@@ -73,8 +75,9 @@ _HEARD: Final = """
 WITH seller AS (
     INSERT INTO sellers_with_customers (seller_id) VALUES ($1) ON CONFLICT DO NOTHING
 )
-INSERT INTO customers AS c (seller_id, id, revision) VALUES ($1, $2, $3)
-ON CONFLICT (seller_id, id) DO UPDATE SET revision = excluded.revision WHERE c.revision < excluded.revision
+INSERT INTO customers AS c (seller_id, id, revision, time_zone) VALUES ($1, $2, $3, $4)
+ON CONFLICT (seller_id, id) DO UPDATE SET revision = excluded.revision, time_zone = excluded.time_zone
+WHERE c.revision < excluded.revision
 RETURNING true
 """
 _NAMES: Final = """

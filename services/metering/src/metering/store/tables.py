@@ -18,7 +18,9 @@ from sqlalchemy import (
     UniqueConstraint,
     Uuid,
     false,
+    literal_column,
     not_,
+    or_,
 )
 from sqlalchemy import (
     Identity as IdentityColumn,
@@ -240,6 +242,7 @@ customers = Table(
     Column("seller_id", Text, primary_key=True),
     Column("id", Text, primary_key=True),
     Column("revision", BigInteger, nullable=False),
+    Column("time_zone", Text, nullable=False, server_default="", comment="empty until the next change says it"),
     comment="the customers that were heard of, each with the last of its changes",
 )
 
@@ -324,3 +327,74 @@ Index(
     late_usages.c.position,
     postgresql_where=late_usages.c.position > late_usages.c.announced_position,
 )
+
+features = Table(
+    "features",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("code", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("meter", Text, nullable=False),
+    comment="what plans entitle to, and the meters on which quotas count",
+)
+
+customer_entitlements = Table(
+    "customer_entitlements",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("customer_id", Text, primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    Column("grants", JSONB, nullable=False),
+    comment="what customers are entitled to, by feature, as it was heard last",
+)
+
+quota_turns = Table(
+    "quota_turns",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("customer_id", Text, primary_key=True),
+    Column("meter", Text, primary_key=True),
+    Column("number", BigInteger, nullable=False, comment="how many were acquired"),
+    Column("time", Instant, nullable=False, comment="of the last turn: none after it is of an earlier one"),
+    comment="who reserves use of a meter for a customer does so one after the other: by locking a row of these",
+)
+
+quota_reservations = Table(
+    "quota_reservations",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("customer_id", Text, nullable=False),
+    Column("feature", Text, nullable=False),
+    Column("meter", Text, nullable=False),
+    Column("quantity", Numeric, nullable=False),
+    Column("granted", Numeric, comment="the quota that had room; NULL when it was unlimited"),
+    Column("period_start", Instant),
+    Column("period_end", Instant),
+    Column("through_position", BigInteger, nullable=False),
+    Column("names", ARRAY(Text), nullable=False),
+    Column("number", BigInteger, nullable=False, comment="of the turn in which it was acquired"),
+    Column("state", Text, nullable=False),
+    Column("create_time", Instant, nullable=False),
+    Column("expire_time", Instant, nullable=False),
+    Column("committed_quantity", Numeric),
+    Column("commit_time", Instant),
+    Column("dimensions", JSONB),
+    Column("end_time", Instant),
+    Column("end_number", BigInteger, comment="of the last turn in which it was set aside, unless it expired"),
+    Index("quota_reservations_customer", "seller_id", "customer_id", "id"),
+    comment="use of meters that is or was set aside",
+)
+
+_open = quota_reservations.c.state == literal_column("'OPEN'")
+_committing = quota_reservations.c.state == literal_column("'COMMITTING'")
+
+Index(
+    "quota_reservations_under_way",
+    quota_reservations.c.seller_id,
+    quota_reservations.c.customer_id,
+    quota_reservations.c.meter,
+    postgresql_where=or_(_open, _committing),
+)
+Index("quota_reservations_expiring", quota_reservations.c.expire_time, postgresql_where=_open)
+Index("quota_reservations_committing", quota_reservations.c.commit_time, postgresql_where=_committing)

@@ -1,0 +1,63 @@
+"""Knows the one way of usage events into the log: here, or at the replica that stores, each answered for itself."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from common import clock, ids, telemetry
+from common.caller import Caller
+from common.db import Database
+from common.ids import SellerId
+from metering import store
+from metering.convert.answers import answer
+from metering.convert.ingest import Clock, sent_from_proto
+from metering.customers import Customers
+from metering.forwarding import INGEST, Call, Forwarding
+from metering.log import Log
+from saldo.metering.v1 import metering_service_pb2 as pb
+
+
+class Ingesting:
+    def __init__(self, database: Database, *, log: Log, forwarding: Forwarding, ahead_max: timedelta) -> None:
+        self._database = database
+        self._log = log
+        self._forwarding = forwarding
+        self._ahead_max = ahead_max
+        self._known: dict[SellerId, set[str]] = {}
+        self._customers = Customers(database)
+
+    async def ingest(self, request: pb.IngestEventsRequest, call: Call) -> pb.IngestEventsResponse:
+        """Store a batch; answered means durable."""
+        if (answered := await self._forwarding.answer(request, call, INGEST)) is not None:
+            return answered
+        caller = call.caller
+        seller_id = SellerId(caller.seller_id)
+        sent = sent_from_proto(
+            request,
+            seller_id=seller_id,
+            clock=Clock(now=await self._now(caller), ahead_max=self._ahead_max),
+            traceparent=telemetry.traceparent(),
+        )
+        stored = await self._log.append(sent.batch, sent.asked)
+        return answer(
+            sent,
+            stored,
+            meters=await self._codes(caller, sent.meters),
+            strangers=await self._customers.unknown(caller, sent.customers),
+            exceptions_only=request.exceptions_only,
+        )
+
+    async def _now(self, caller: Caller) -> datetime:
+        """The time of a live seller is everybody's, and needs no question."""
+        if not ids.is_sandbox(caller.seller_id):
+            return clock.wall()
+        async with self._database.transaction(caller) as tx:
+            return tx.now
+
+    async def _codes(self, caller: Caller, asked: set[str]) -> set[str]:
+        """Those of the meters asked for that there are. None ever goes away, so what was found is remembered."""
+        known = self._known.setdefault(SellerId(caller.seller_id), set())
+        if not asked <= known:
+            async with self._database.transaction(caller) as tx:
+                known.update(await store.meters_by_code(tx, asked - known))
+        return known
