@@ -106,6 +106,7 @@ async def _missing_meters(client: Client, document: Document) -> list[Meter]:
             ("bucket", meter.bucket, _bucket(there)),
             ("time_zone", meter.time_zone, there.time_zone),
             ("value_expression", meter.value_expression, there.value_expression),
+            ("accepts_days", meter.accepts_days, there.accepts_days),
         ):
             if wanted != stored:
                 with faults.kept():
@@ -135,6 +136,7 @@ def _written(meter: meter_pb2.Meter) -> str:
         "bucket": _bucket(meter),
         "time_zone": meter.time_zone,
         "value_expression": meter.value_expression,
+        "accepts_days": meter.accepts_days,
         # Documents cannot say it yet: whoever applies this one is told so, and does not get a meter that counts more.
         "filter": json_format.MessageToDict(meter.filter),
     }

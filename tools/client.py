@@ -21,6 +21,7 @@ from saldo.catalog.v1.coupon_service_pb2_grpc import CouponServiceStub
 from saldo.dunning.v1.dunning_service_pb2_grpc import DunningServiceStub
 from saldo.invoicing.v1.invoicing_service_pb2_grpc import InvoicingServiceStub
 from saldo.invoicing.v1.rating_service_pb2_grpc import MoneyServiceStub, RatingServiceStub
+from saldo.metering.v1.archive_service_pb2_grpc import ArchiveServiceStub
 from saldo.metering.v1.corrections_service_pb2_grpc import CorrectionServiceStub
 from saldo.metering.v1.freeze_service_pb2_grpc import FreezeServiceStub
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
@@ -91,6 +92,7 @@ class Client:
         self.seats = SeatServiceStub(self._channels["subscriptions"])
         self.plan_migrations = PlanMigrationServiceStub(self._channels["subscriptions"])
         self.metering = MeteringServiceStub(self._channels["metering"])
+        self.archives = ArchiveServiceStub(self._channels["metering"])
         self.freezes = FreezeServiceStub(self._channels["metering"])
         self.corrections = CorrectionServiceStub(self._channels["metering"])
         self.usage_thresholds = UsageThresholdServiceStub(self._channels["metering"])

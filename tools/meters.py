@@ -36,8 +36,10 @@ OPTIONAL: Final = (
     "bucket",
     "time_zone",
     "value_expression",
+    "accepts_days",
 )
 UNIT_LABEL_LENGTH_MAX: Final = 32
+ACCEPTS_DAYS_MAX: Final = 36_500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,7 @@ class Meter:
     bucket: str
     time_zone: str
     value_expression: str
+    accepts_days: int
 
 
 def read_meters(document: Value) -> list[tuple[Meter, Value]]:
@@ -77,6 +80,7 @@ def create_meter(meter: Meter) -> metering_service_pb2.CreateMeterRequest:
         bucket=BUCKET.Value(meter.bucket or "BUCKET_UNSPECIFIED"),
         time_zone=meter.time_zone,
         value_expression=meter.value_expression,
+        accepts_days=meter.accepts_days,
         request_id=f"meter:{meter.code}",
     )
 
@@ -101,6 +105,7 @@ def _meter(value: Value) -> Meter:
         bucket=fields["bucket"].choice(BUCKETS) if "bucket" in fields else "",
         time_zone=_time_zone(fields),
         value_expression=fields["value_expression"].text() if "value_expression" in fields else "",
+        accepts_days=fields["accepts_days"].whole(0, ACCEPTS_DAYS_MAX) if "accepts_days" in fields else 0,
     )
 
 

@@ -42,6 +42,7 @@ TOTALS = "lines sum to totals"
 NUMBERS = "invoice numbers are gapless and unique"
 STORED = "every acknowledged usage event is stored exactly once"
 POSITIONS = "positions account for every usage event"
+WHOLE = "no usage is gone but what was archived"
 COUNTED = "every billed quantity is counted anew"
 BILLED = "every usage event of a billed period is billed"
 ONE_PERIOD = "every usage event is in one period of an item"
@@ -240,6 +241,9 @@ CORRUPTIONS = {
     ),
     "a usage event was deleted": Corruption(
         "metering", ("DELETE FROM usage_log WHERE event_id = 'p-2026-02-02'",), (STORED, POSITIONS, COUNTED, ALERTS)
+    ),
+    "a leaf of the log is gone": Corruption(
+        "metering", ("INSERT INTO usage_leaves (shard, state, row_count) VALUES (0, 'SEALED', 5)",), (WHOLE,)
     ),
     "a position counts nothing": Corruption("metering", ("UPDATE positions SET last = last + 1",), (POSITIONS,)),
     "a digest is of other usage events": Corruption(

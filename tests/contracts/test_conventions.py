@@ -31,12 +31,13 @@ VERBS = frozenset(
     | {"Freeze"}  # usage that was billed
     | {"Void", "Amend"}  # usage events
     | {"Acquire", "Commit"}  # quotas
+    | {"Restore"}  # what was archived of the log
     | {"Finalize"}  # invoices
     | {"Attach", "Retry"}  # payment methods and payments
     | {"Advance", "Requeue", "Discard", "Replay"}  # operations
 )
-# Its events carry their own ids, unique by (seller, source, id): a repeated batch is answered DUPLICATE, one by one.
-IDEMPOTENT_BY_ITSELF = {"IngestEvents", "StreamEvents"}
+# Their events carry their own ids, unique by (seller, source, id): what is repeated changes nothing, one by one.
+IDEMPOTENT_BY_ITSELF = {"IngestEvents", "StreamEvents", "RestoreEvents"}
 # Operations repeat without harm or fail the second time by nature: a clock only moves forward, a dead letter is gone.
 WITHOUT_REQUEST_ID = {"operations"}
 # The price and the coupon that somebody wants to try are what the catalog says they are: a copy here would be a second

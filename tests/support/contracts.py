@@ -25,6 +25,7 @@ from saldo.dunning.v1.dunning_policy_pb2 import DunningPolicy
 from saldo.invoicing.v1 import invoicing_service_pb2 as invoicing
 from saldo.invoicing.v1 import rating_pb2
 from saldo.invoicing.v1 import rating_service_pb2 as rating
+from saldo.metering.v1 import archive_service_pb2 as archives
 from saldo.metering.v1 import corrections_service_pb2 as corrections
 from saldo.metering.v1 import freeze_service_pb2 as freezes
 from saldo.metering.v1 import metering_service_pb2 as metering
@@ -66,6 +67,7 @@ NAME_NOTHING: Final = ("CreateCoupon", "PreviewDiscounts")
 
 CLIENT_NAMES: Final = {
     "correction": "corrections",
+    "archive": "archives",
     "coupon": "coupons",
     "entitlement": "entitlements",
     "freeze": "freezes",
@@ -213,6 +215,14 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
         corrections.AmendEventRequest(event=wrong, reason="wrong"),
         corrections.GetEventRequest(source=wrong.source, id=wrong.id),
         corrections.ListCorrectionsRequest(page_size=10),
+        archives.ListArchivableLeavesRequest(before_time=wire.timestamp(DECEMBER), page_size=10),
+        archives.ListLeafEventsRequest(leaf=1, page_size=10),
+        archives.ArchiveLeafRequest(leaf=1, event_count=1, digest="0" * 64),
+        archives.RestoreEventsRequest(
+            leaf=1,
+            events=[archives.LoggedEvent(seller_id=sandbox.seller_id, position=1, event=event, key=b"0" * 16)],
+        ),
+        archives.RestoreLeafRequest(leaf=1),
         freezes.FreezeUsageRequest(query=past, replaces=frozen.id),
         freezes.GetFrozenUsageRequest(id=frozen.id),
         freezes.ListFrozenUsagesRequest(customer_id=payer.id, meter="water", page_size=10),

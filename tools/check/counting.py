@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import Final
 
 from tools.check import aggregation, corrections
+from tools.check.archived import Archived
 from tools.check.calendar import Span
 from tools.check.naming import Naming
 from tools.check.rater import Capacity, Group, Matrix, Model, Percentage, Used
@@ -67,6 +68,7 @@ class Counting:
         self._meters = {(row["seller_id"], row["code"]): row for row in records.rows("metering", "meters")}
         self._invoices = {row["id"]: row for row in records.rows("invoicing", "invoices")}
         self._naming = Naming(records)
+        self._archived = Archived(records)
         self._found: dict[tuple[str, str, str], list[Counted]] = defaultdict(list)
         """By seller, by whatever name they call the customer, and by meter."""
         ends = corrections.ends(records)
@@ -95,6 +97,15 @@ class Counting:
             )
         for events in self._found.values():
             events.sort(key=_order)
+
+    def is_archived(self, line: Row, span: Span, model: Model | None) -> bool:
+        """Whether some of the events that the line is about are no longer in the log."""
+        names = frozenset().union(*self._names(line))
+        for meter in meters_of(line, model):
+            counted = aggregation.counted_span(self._meters.get((line["seller_id"], meter), {}), span)
+            if self._archived.has(line["seller_id"], meter, names, counted.start, counted.end):
+                return True
+        return False
 
     def inside(self, line: Row, span: Span, model: Model | None = None) -> Sequence[Counted]:
         """Those in a span, whenever they came or went: of the line's meter, and of others that the model looks at.

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Final
 
 from tools.check import corrections
+from tools.check.archived import Archived
 from tools.check.counting import sha256_of
 from tools.check.records import Records, Row
 from tools.check.report import Invariant, Tally
@@ -19,10 +20,13 @@ Events = Mapping[tuple[str, str, str], Sequence[Row]]
 def frozen_usages_counted_anew(records: Records, tally: Tally) -> None:
     """Quantity, number and digest, from nothing but the log."""
     events, ends = _events(records), corrections.ends(records)
+    archived = Archived(records)
     meters = {(row["seller_id"], row["code"]): row for row in records.rows("metering", "meters")}
     for frozen in records.rows("metering", "usage_freezes"):
         with tally.checking(frozen["id"]):
             meter = meters[frozen["seller_id"], frozen["meter"]]
+            if _is_archived(archived, frozen):
+                continue
             inside = list(_inside(events, frozen, meter))
             there = _there(inside, ends, frozen["through_position"])
             counted = [event for event in inside if event["position"] in there]
@@ -41,6 +45,7 @@ def frozen_usages_counted_anew(records: Records, tally: Tally) -> None:
 def late_usage_told(records: Records, tally: Tally) -> None:
     """As far as the log was looked through, nothing came too late for a frozen usage in silence."""
     events, ends = _events(records), corrections.ends(records)
+    archived = Archived(records)
     meters = {(row["seller_id"], row["code"]): row for row in records.rows("metering", "meters")}
     looks = {row["seller_id"]: row["position"] for row in records.rows("metering", "late_looks")}
     told = {(row["seller_id"], row["freeze_id"]): row for row in records.rows("metering", "late_usages")}
@@ -50,7 +55,7 @@ def late_usage_told(records: Records, tally: Tally) -> None:
         with tally.checking(frozen["id"]):
             looked = looks[frozen["seller_id"]]
             meter = meters[frozen["seller_id"], frozen["meter"]]
-            if frozen["id"] in replaced or _lets_fewer_through(meter):
+            if frozen["id"] in replaced or _lets_fewer_through(meter) or _is_archived(archived, frozen):
                 continue
             row = told.get((frozen["seller_id"], frozen["id"]))
             inside = list(_inside(events, frozen, meter))
@@ -81,6 +86,11 @@ def _there(inside: Sequence[Row], ends: corrections.Ends, position: int) -> set[
             position, start=event["position"], end=ends.get((event["seller_id"], event["position"]))
         )
     }
+
+
+def _is_archived(archived: Archived, frozen: Row) -> bool:
+    names = {frozen["customer_id"], frozen["external_id"], *frozen["names"]} - {""}
+    return archived.has(frozen["seller_id"], frozen["meter"], names, frozen["counted_from"], frozen["end_time"])
 
 
 def _inside(events: Events, frozen: Row, meter: Row) -> Iterator[Row]:

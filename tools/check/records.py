@@ -117,5 +117,5 @@ SELECT t.table_name AS name,
        AS of_sellers
 FROM information_schema.tables t
 WHERE t.table_schema = 'public' AND t.table_name <> ALL (
-    ARRAY['alembic_version', 'usage_log', 'usage_segments', 'usage_filters'])
+    ARRAY['alembic_version', 'usage_log', 'usage_segments', 'usage_filters', 'usage_keys'])
 """

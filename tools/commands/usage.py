@@ -1,4 +1,4 @@
-"""Knows `saldo usage`: usage from files."""
+"""Knows `saldo usage`: usage from files, and into files."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import Annotated, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
+from google.protobuf.timestamp_pb2 import Timestamp
 from rich.progress import Progress as Bar
 
 from common.caller import Role
-from tools.client import Client
+from saldo.metering.v1 import archive_service_pb2 as pb
+from tools.archives import ArchiveBroken, Folder, archive_leaf, restore_leaf
+from tools.client import Client, pages
 from tools.commands import console
 from tools.imports.layout import Layout, Unusable
 from tools.imports.progress import Progress, fingerprint
@@ -23,12 +26,12 @@ NAMES_SHOWN: Final = 20
 PATIENCE_SECONDS: Final = 120.0
 """A service that is restarted, or has too much to do, is waited for."""
 
-app = typer.Typer(help="Usage from files.", no_args_is_help=True)
+app = typer.Typer(help="Usage from files, and into files.", no_args_is_help=True)
 
 
 @app.callback()
 def usage() -> None:
-    """Usage from files."""
+    """Usage from files, and into files."""
 
 
 @app.command(name="import")
@@ -117,6 +120,63 @@ def import_(
     _summary(tally, told)
     if tally.rejected:
         raise typer.Exit(console.FAILED)
+
+
+@app.command()
+def archive(
+    context: typer.Context,
+    before: Annotated[str, typer.Option(help="only what happened before, as 2025-01-01T00:00:00Z", show_default=False)],
+    to: Annotated[Path, typer.Option(help="the folder for the files", show_default=False)],
+) -> None:
+    """Move old usage events out of the log into Parquet, a file and a manifest for each part of the log.
+
+    A part leaves the log when its file has been read back. Interrupted, the same command goes on. Repeats of what is
+    archived are recognised for ever; what needs the events themselves is refused until they are restored.
+    """
+    time = Timestamp()
+    time.FromDatetime(console.instant(before, option="--before"))
+
+    async def work(client: Client) -> None:
+        folder, count, events = Folder(to), 0, 0
+        request = pb.ListArchivableLeavesRequest(before_time=time, page_size=1000)
+        answer = pb.ListArchivableLeavesResponse
+        async for page in pages(client.archives.ListArchivableLeaves, request, answer):
+            for leaf in page.leaves:
+                content = await archive_leaf(client, leaf, folder)
+                count, events = count + 1, events + content.event_count
+                _say(f"{folder.path(leaf.leaf)}: {content.event_count:,} events")
+        _say(f"{count} files, {events:,} events")
+
+    _carry_out(context, work)
+
+
+@app.command()
+def restore(
+    context: typer.Context,
+    files: Annotated[list[Path], typer.Argument(help=".parquet, as archived, each with its .json beside it")],
+) -> None:
+    """Put archived usage events back into the log: every answer is again what it was before."""
+
+    async def work(client: Client) -> None:
+        for file in files:
+            content = await restore_leaf(client, file, Folder(file.parent))
+            _say(f"{file}: {content.event_count:,} events are back")
+
+    _carry_out(context, work)
+
+
+def _carry_out(context: typer.Context, work: console.Work) -> None:
+    async def whole(client: Client) -> None:
+        try:
+            await work(client)
+        except ArchiveBroken as error:
+            console.fail(str(error))
+
+    console.run(whole, console.suite(context), role=Role.PLATFORM, patience_seconds=PATIENCE_SECONDS)
+
+
+def _say(text: str) -> None:
+    console.out.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _columns(pairs: list[str]) -> Mapping[str, str]:

@@ -21,7 +21,7 @@ from metering.convert.usages import (
     usage_query_from_proto,
     usage_to_proto,
 )
-from metering.domain.meter import MeterId, check_code
+from metering.domain.meter import MeterId, check_accepts_days, check_code
 from metering.forwarding import Call
 from metering.ingesting import Ingesting
 from saldo.metering.v1 import meter_pb2, usage_event_pb2
@@ -47,6 +47,7 @@ class MeteringApi(MeteringServiceServicer):
             unit_label=wire.text(
                 request.unit_label, field="unit_label", max_length=UNIT_LABEL_LENGTH_MAX, required=False
             ),
+            accepts_days=check_accepts_days(request.accepts_days),
         )
         return meter_to_proto(meter)
 

@@ -8,12 +8,13 @@ from common import clock, ids, telemetry
 from common.caller import Caller
 from common.db import Database
 from common.ids import SellerId
-from metering import store
+from metering.convert.age import recent_enough
 from metering.convert.answers import answer
 from metering.convert.ingest import Clock, sent_from_proto
 from metering.customers import Customers
 from metering.forwarding import INGEST, Call, Forwarding
 from metering.log import Log
+from metering.meters import Meters
 from saldo.metering.v1 import metering_service_pb2 as pb
 
 
@@ -23,7 +24,7 @@ class Ingesting:
         self._log = log
         self._forwarding = forwarding
         self._ahead_max = ahead_max
-        self._known: dict[SellerId, set[str]] = {}
+        self._meters = Meters(database)
         self._customers = Customers(database)
 
     async def ingest(self, request: pb.IngestEventsRequest, call: Call) -> pb.IngestEventsResponse:
@@ -32,17 +33,21 @@ class Ingesting:
             return answered
         caller = call.caller
         seller_id = SellerId(caller.seller_id)
+        now = await self._now(caller)
         sent = sent_from_proto(
             request,
             seller_id=seller_id,
-            clock=Clock(now=await self._now(caller), ahead_max=self._ahead_max),
+            clock=Clock(now=now, ahead_max=self._ahead_max),
             traceparent=telemetry.traceparent(),
         )
+        meters = await self._meters.of(caller, sent.meters)
+        if meters.limits:
+            sent = recent_enough(sent, meters.limits, now=now)
         stored = await self._log.append(sent.batch, sent.asked)
         return answer(
             sent,
             stored,
-            meters=await self._codes(caller, sent.meters),
+            meters=meters.codes,
             strangers=await self._customers.unknown(caller, sent.customers),
             exceptions_only=request.exceptions_only,
         )
@@ -53,11 +58,3 @@ class Ingesting:
             return clock.wall()
         async with self._database.transaction(caller) as tx:
             return tx.now
-
-    async def _codes(self, caller: Caller, asked: set[str]) -> set[str]:
-        """Those of the meters asked for that there are. None ever goes away, so what was found is remembered."""
-        known = self._known.setdefault(SellerId(caller.seller_id), set())
-        if not asked <= known:
-            async with self._database.transaction(caller) as tx:
-                known.update(await store.meters_by_code(tx, asked - known))
-        return known

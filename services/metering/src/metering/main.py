@@ -9,6 +9,7 @@ from common.service import Service
 from common.service import main as run
 from metering import store
 from metering.api import MeteringApi
+from metering.archives_api import ArchivesApi
 from metering.committing import Committing
 from metering.consumers import handlers
 from metering.corrections_api import CorrectionsApi
@@ -21,6 +22,7 @@ from metering.schedule import jobs
 from metering.settings import Settings
 from metering.thresholds_api import ThresholdsApi
 from saldo.metering.v1 import (
+    archive_service_pb2,
     corrections_service_pb2,
     events_pb2,
     freeze_service_pb2,
@@ -45,6 +47,7 @@ def build(settings: Settings, *, bus: Bus | None = None) -> Service:
     log = Log(service.database, leaf_rows=settings.leaf_rows, address=address, telemetry=service.telemetry)
     forwarding = Forwarding(log, address=address, telemetry=service.telemetry)
     service.on_close(forwarding.close)
+    kept = timedelta(days=settings.archive_days_min)
     ingesting = Ingesting(service.database, log=log, forwarding=forwarding, ahead_max=ahead)
     committing = Committing(service.database, ingesting=ingesting)
     contracts = (
@@ -57,6 +60,7 @@ def build(settings: Settings, *, bus: Bus | None = None) -> Service:
         ),
         (usage_threshold_service_pb2, "UsageThresholdService", ThresholdsApi(service.database)),
         (quota_service_pb2, "QuotaService", QuotasApi(service.database, committing=committing)),
+        (archive_service_pb2, "ArchiveService", ArchivesApi(service.database, kept=kept)),
     )
     for module, name, api in contracts:
         service.serve(module.DESCRIPTOR.services_by_name[name], api)

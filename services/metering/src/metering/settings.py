@@ -20,6 +20,12 @@ class Settings(ServiceSettings):
         le=10_000_000,
         description="how many usage events a part of the log has before the next one is begun and it gets its indexes",
     )
+    archive_days_min: int = Field(
+        default=430,
+        ge=0,
+        le=36_500,
+        description="how many days back usage must lie to be archived: a year that is billed, and still corrected",
+    )
     advertised_address: str = Field(
         default="",
         description="host:port at which other replicas reach this one; the address listened on, unless told",

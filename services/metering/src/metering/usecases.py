@@ -15,6 +15,7 @@ from metering import store
 from metering.convert.freezes import PREFIX, late_usage_to_proto
 from metering.convert.meters import meter_to_proto
 from metering.convert.quotas import RESERVATION_PREFIX, reservation_to_proto
+from metering.domain.archive import Leaf, LeafState, LoggedEvent, check_archivable
 from metering.domain.entitlement import (
     Access,
     Entitlement,
@@ -24,7 +25,7 @@ from metering.domain.entitlement import (
     quota_access,
     quota_period,
 )
-from metering.domain.errors import MeterNotFound
+from metering.domain.errors import ArchiveMismatch, LeafNotFound, LeafStillNeeded, MeterNotFound
 from metering.domain.freeze import (
     FrozenUsage,
     FrozenUsageId,
@@ -45,13 +46,16 @@ from metering.domain.reservation import (
 )
 from metering.domain.usage import Usage, UsageQuery
 from metering.domain.usage_event import EventPlace, UsageEvent
+from metering.log import archives
 from saldo.metering.v1 import events_pb2 as events
 
 LOOK_WAIT: Final = timedelta(minutes=5)
 """Between looks for late usage: nobody corrects an invoice sooner, and each reads what was stored since."""
 
 
-async def create_meter(tx: Tx, *, code: str, display_name: str, definition: Definition, unit_label: str) -> Meter:
+async def create_meter(
+    tx: Tx, *, code: str, display_name: str, definition: Definition, unit_label: str, accepts_days: int
+) -> Meter:
     definition.check()
     meter = Meter(
         id=MeterId(tx.new_id("meter")),
@@ -59,6 +63,7 @@ async def create_meter(tx: Tx, *, code: str, display_name: str, definition: Defi
         display_name=display_name,
         definition=definition,
         unit_label=unit_label,
+        accepts_days=accepts_days,
         revision=1,
         create_time=tx.now,
     )
@@ -273,3 +278,42 @@ async def _quota_access(
     )
     access = quota_access(entitlement, quantity, periods=periods, reserved=reserved)
     return access, number, min((usage.through_position for usage in usages), default=0)
+
+
+async def archive_leaf(tx: Tx, number: int, *, event_count: int, digest: str, kept: timedelta) -> Leaf:
+    """Take a leaf out of the log that somebody has a whole copy of; nothing more if that was done before."""
+    leaf = await archives.lock_leaf(tx.driver, number)
+    if leaf.state is LeafState.ARCHIVED:
+        if (leaf.event_count, leaf.digest) != (event_count, digest):
+            raise ArchiveMismatch(f"leaf {number} was archived with {leaf.event_count} other events", leaf=number)
+        return leaf
+    check_archivable(leaf, at=tx.now, kept=kept)
+    if not await archives.is_looked_through(tx.driver, number):
+        raise LeafStillNeeded(f"late usage is still to be looked for in leaf {number}", leaf=number)
+    if await archives.is_corrected(tx.driver, number):
+        raise LeafStillNeeded(f"usage events of leaf {number} were corrected, or correct others", leaf=number)
+    (await archives.content_of(tx.driver, number)).check(event_count, digest)
+    await archives.archive(tx.driver, leaf, digest=digest)
+    return replace(leaf, state=LeafState.ARCHIVED, digest=digest)
+
+
+async def restore_events(tx: Tx, number: int, events: Sequence[LoggedEvent], *, from_beginning: bool) -> int:
+    """Bring events of a leaf that is archived; how many of it have been brought."""
+    await _archived_leaf(tx, number)
+    if from_beginning:
+        await archives.begin_restoring(tx.driver, number)
+    return await archives.bring(tx.driver, number, events)
+
+
+async def restore_leaf(tx: Tx, number: int) -> Leaf:
+    leaf = await _archived_leaf(tx, number)
+    (await archives.restored_content(tx.driver, number)).check(leaf.event_count, leaf.digest)
+    await archives.restore(tx.driver, number)
+    return replace(leaf, state=LeafState.SEALED, digest="")
+
+
+async def _archived_leaf(tx: Tx, number: int) -> Leaf:
+    leaf = await archives.lock_leaf(tx.driver, number)
+    if leaf.state is not LeafState.ARCHIVED:
+        raise LeafNotFound(f"leaf {number} is not archived", leaf=number)
+    return leaf

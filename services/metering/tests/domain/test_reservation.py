@@ -51,6 +51,7 @@ def meter(aggregation: Aggregation, **changes: Any) -> Meter:  # Any: fields of 
         display_name="Calls",
         definition=Definition(aggregation=aggregation, **changes),
         unit_label="",
+        accepts_days=0,
         revision=1,
         create_time=NOW,
     )

@@ -35,6 +35,7 @@ def meter_to_proto(meter: Meter) -> meter_pb2.Meter:
         time_zone=bucket.time_zone if bucket else "",
         filter=filter_to_proto(definition.filter) if definition.filter else None,
         value_expression=definition.value_expression,
+        accepts_days=meter.accepts_days,
         revision=meter.revision,
         create_time=wire.timestamp(meter.create_time),
     )

@@ -32,6 +32,10 @@ class EventInFuture(InvalidArgument):
     """A usage event says that it happens later than any difference between clocks explains."""
 
 
+class EventTooOld(InvalidArgument):
+    """A usage event happened longer ago than its meter accepts."""
+
+
 class TooManyGroups(FailedPrecondition):
     """There are more combinations of values than one usage can tell: ask by fewer dimensions, or for less time."""
 
@@ -134,3 +138,23 @@ class QuotaReservationExpired(FailedPrecondition):
 
 class QuotaReservationEnded(FailedPrecondition):
     """The reservation was released, or committed otherwise than is asked for."""
+
+
+class UsageArchived(FailedPrecondition):
+    """Usage events that would have to be looked at are no longer in the log, but in files: they can be restored."""
+
+
+class LeafNotFound(NotFound):
+    """The log has no such leaf, or not in this state."""
+
+
+class LeafStillNeeded(FailedPrecondition):
+    """Something still has to be done with the usage events of the leaf."""
+
+
+class ArchiveMismatch(FailedPrecondition):
+    """What somebody has of a leaf is not what is in it."""
+
+
+class LogBusy(Unavailable):
+    """The log is being read all the time. Try again."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from typing import Final, NewType
@@ -19,6 +19,7 @@ from metering.domain.window import Window
 MeterId = NewType("MeterId", str)
 
 PERCENTILE_MAX: Final = 100
+ACCEPTS_DAYS_MAX: Final = 36_500
 
 _CODE: Final = re.compile(r"[a-z0-9_-]{1,64}")
 
@@ -110,6 +111,8 @@ class Meter:
     display_name: str
     definition: Definition
     unit_label: str
+    accepts_days: int
+    """How far back usage events may lie when they come; 0 for any time."""
     revision: int
     create_time: datetime
 
@@ -118,6 +121,17 @@ def check_code(code: str, *, field: str = "code") -> str:
     if not _CODE.fullmatch(code):
         raise InvalidArgument("must be 1 to 64 of a-z, 0-9, _ and -", field=field)
     return code
+
+
+def check_accepts_days(days: int) -> int:
+    if not 0 <= days <= ACCEPTS_DAYS_MAX:
+        raise InvalidArgument(f"must be 0 to {ACCEPTS_DAYS_MAX}", field="accepts_days")
+    return days
+
+
+def earliest_accepted(accepts_days: int, *, at: datetime) -> datetime:
+    """When a usage event may have happened that comes now."""
+    return max(EARLIEST, at - timedelta(days=accepts_days))
 
 
 def check_unique_dimension(name: str, aggregation: Aggregation) -> str:

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Final, NamedTuple
 
 from common.errors import InvalidArgument
-from metering.domain.errors import EventInFuture
+from metering.domain.errors import EventInFuture, EventTooOld
 
 KEY_LENGTH_MAX: Final = 128
 VALUE_DIGITS_MAX: Final = 26
@@ -52,6 +52,11 @@ def check_value(value: Decimal) -> Decimal:
 
 def in_future(latest: datetime) -> EventInFuture:
     return EventInFuture(f"must not be after {latest.isoformat()}", field="time")
+
+
+def too_old(meter: str, accepts_days: int, earliest: datetime) -> EventTooOld:
+    message = f"must not be before {earliest.isoformat()}: {meter} accepts usage of the last {accepts_days} days"
+    return EventTooOld(message, field="time")
 
 
 _VALUE_END: Final = Decimal(10) ** VALUE_DIGITS_MAX

@@ -1,7 +1,7 @@
 """Knows the tables of the log: leaves that are written to, filled, given their indexes, and the keys of each commit.
 
 Rows are written to a leaf itself: COPY does not go through row-level security, and what reads goes through `usage_log`,
-which has it. Every other statement of this service names `usage_log`.
+which has it. Every other statement of this service names `usage_log`, but for those by which leaves are archived.
 """
 
 from __future__ import annotations
@@ -249,7 +249,7 @@ async def seal(connection: asyncpg.Connection, leaf: int, *, generation: int) ->
         )
         # An owner that was replaced meanwhile may have been first.
         if is_ours:
-            await _sum(connection, leaf)
+            await sum_days(connection, leaf, at_least=DENSE)
     # Nothing in it changes any more: no later sweep has to look at it again.
     await connection.execute(f"VACUUM (FREEZE, ANALYZE) leaves.usage_{leaf}")
 
@@ -273,8 +273,8 @@ async def bare_open(connection: asyncpg.Connection, leaf: int) -> bool:
     return True
 
 
-async def _sum(connection: asyncpg.Connection, leaf: int) -> None:
-    """Add a leaf to the days of its streams, if that makes far fewer rows of it."""
+async def sum_days(connection: asyncpg.Connection, leaf: int, *, at_least: int) -> None:
+    """Add a leaf to the days of its streams, if a day of a stream has so many events in it on average."""
     await connection.execute(
         f"SET LOCAL work_mem = '{SORT_MEMORY}';"
         "CREATE TEMPORARY TABLE summed ON COMMIT DROP AS"
@@ -284,7 +284,7 @@ async def _sum(connection: asyncpg.Connection, leaf: int) -> None:
         f" FROM leaves.usage_{leaf} GROUP BY stream, day"
     )
     is_dense = await connection.fetchval(
-        "SELECT (SELECT count(*) FROM summed) * $2 <= row_count FROM usage_leaves WHERE leaf = $1", leaf, DENSE
+        "SELECT (SELECT count(*) FROM summed) * $2 <= row_count FROM usage_leaves WHERE leaf = $1", leaf, at_least
     )
     if is_dense:
         await connection.execute(_ADD_DAYS)
@@ -313,13 +313,10 @@ async def keep_filter(connection: asyncpg.Connection, shard: int, generation: Ge
 
 
 async def known(connection: asyncpg.Connection, keys: KeyArray, *, leaves: Sequence[int]) -> Mask:
-    """Which of the keys stand in the indexes of these leaves."""
+    """Which of the keys stand in the indexes of these leaves, or in what is kept of them. Of one snapshot, taken when
+    the log can be read: a leaf that is being archived is in one of the two."""
     asked = [each.tobytes() for each in keys]
-    rows = await connection.fetch(
-        "SELECT key FROM usage_log WHERE leaf = ANY ($1::integer[]) AND key = ANY ($2::uuid[])",
-        leaves,
-        [UUID(bytes=each) for each in asked],
-    )
+    rows = await connection.fetch(_KNOWN, leaves, [UUID(bytes=each) for each in asked])
     found = {row["key"].bytes for row in rows}
     return np.fromiter((each in found for each in asked), dtype=np.bool_, count=len(asked))
 
@@ -329,7 +326,7 @@ async def remembered(connection: asyncpg.Connection, shard: int, *, leaf_rows: i
     memory = Memory(leaf_rows)
     stored = await connection.fetch(
         "SELECT generation, array_agg(leaf ORDER BY leaf) AS leaves, sum(row_count)::bigint AS keys FROM usage_leaves"
-        " WHERE shard = $1 AND state = 'SEALED' GROUP BY generation ORDER BY generation",
+        " WHERE shard = $1 AND state IN ('SEALED', 'ARCHIVED') GROUP BY generation ORDER BY generation",
         shard,
     )
     for row in stored:
@@ -378,6 +375,14 @@ async def _keys_of(connection: asyncpg.Connection, shard: int, leaves: Sequence[
         yield np.frombuffer(b"".join([row["keys"] for row in rows]), dtype=KEY)
 
 
+_KNOWN: Final = """
+SELECT e.key FROM usage_log e WHERE e.leaf = ANY ($1::integer[]) AND e.key = ANY ($2::uuid[])
+UNION ALL
+SELECT a.key FROM usage_leaves l CROSS JOIN unnest($2::uuid[]) AS a (key) CROSS JOIN LATERAL (
+    SELECT k.keys FROM usage_keys k WHERE k.leaf = l.leaf AND k.first_key <= a.key ORDER BY k.first_key DESC LIMIT 1
+) k
+WHERE l.leaf = ANY ($1::integer[]) AND l.state = 'ARCHIVED' AND a.key = ANY (k.keys)
+"""
 # In one order: whoever else adds to the same days waits, and does not wait for us.
 _ADD_DAYS: Final = """
 INSERT INTO usage_days AS d (seller_id, stream, day, event_count, value_sum, value_min, value_max)

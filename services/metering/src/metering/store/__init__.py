@@ -29,7 +29,7 @@ from metering.store.late_usages import (
     look,
     save_announced,
 )
-from metering.store.meters import add_meter, list_meters, meter, meter_by_code, meters_by_code
+from metering.store.meters import accepted_days, add_meter, list_meters, meter, meter_by_code, meters_by_code
 from metering.store.reservations import (
     BROKEN_OFF,
     EXPIRING,
@@ -67,6 +67,7 @@ __all__ = [
     "SWEEPS_DUE",
     "THRESHOLD_LOOKS",
     "UNMATCHED_EVENTS",
+    "accepted_days",
     "active_count",
     "active_rhythms",
     "add_frozen_usage",

@@ -13,6 +13,7 @@ from metering.domain.dimension import NO_DIMENSIONS
 from metering.domain.meter import Definition
 from metering.domain.usage import UsageQuery
 from metering.domain.usage_event import EventPlace, Identity, UsageEvent
+from metering.store.archives import POSITION_MAX, Asked, check_in_log
 from metering.store.expressions import VALUE_END, expression_sql
 from metering.store.filters import filter_path
 from metering.store.tables import usage_corrections, usage_log, usage_sources, usage_streams
@@ -43,7 +44,12 @@ async def list_events(
         .order_by(event.time, source.source, event.event_id)
         .limit(limit)
     )
-    return [_event(row) for row in await tx.execute(statement)]
+    found = [_event(row) for row in await tx.execute(statement)]
+    through = POSITION_MAX if query.through_position is None else query.through_position
+    await check_in_log(
+        tx, (Asked(query.meter, customer, period.start, period.end, through) for customer in query.customers)
+    )
+    return found
 
 
 def _is_valid(tx: Tx, query: UsageQuery) -> ColumnElement[bool]:

@@ -25,6 +25,7 @@ async def add_meter(tx: Tx, meter: Meter) -> None:
             code=meter.code,
             display_name=meter.display_name,
             unit_label=meter.unit_label,
+            accepts_days=meter.accepts_days,
             **_columns(meter.definition),
             revision=meter.revision,
             create_time=meter.create_time,
@@ -56,6 +57,14 @@ async def meters_by_code(tx: Tx, codes: Collection[str]) -> dict[str, Meter]:
     return {row.code: _meter(row) for row in await tx.execute(query)}
 
 
+async def accepted_days(tx: Tx, codes: Collection[str]) -> dict[str, int]:
+    """How many days usage may lie back, by code, of those that exist."""
+    query = select(meters.c.code, meters.c.accepts_days).where(
+        meters.c.seller_id == tx.seller_id, meters.c.code.in_(codes)
+    )
+    return {row.code: row.accepts_days for row in await tx.execute(query)}
+
+
 async def list_meters(tx: Tx, *, after: str, limit: int) -> list[Meter]:
     query = (
         select(meters).where(meters.c.seller_id == tx.seller_id, meters.c.id > after).order_by(meters.c.id).limit(limit)
@@ -78,6 +87,7 @@ def _meter(row: Row[Any]) -> Meter:  # Any: a row of `meters`
             value_expression=row.value_expression,
         ),
         unit_label=row.unit_label,
+        accepts_days=row.accepts_days,
         revision=row.revision,
         create_time=row.create_time,
     )

@@ -48,6 +48,7 @@ meters = Table(
     Column("time_zone", Text, nullable=False, server_default=""),
     Column("filter", JSONB),
     Column("value_expression", Text, nullable=False, server_default=""),
+    Column("accepts_days", Integer, nullable=False, server_default="0"),
     Column("revision", BigInteger, nullable=False),
     Column("create_time", Instant, nullable=False),
     UniqueConstraint("seller_id", "code", name="meters_code"),
@@ -86,7 +87,33 @@ usage_leaves = Table(
     Column("end_time", Instant, comment="of the latest event in it; known once it is sealed"),
     Column("generation", Integer),
     Column("is_summed", Boolean, nullable=False, server_default="false"),
+    Column("archive_digest", Text, comment="of all that was in it when it was archived"),
     comment="the parts of the log by age, each a table of its own",
+)
+
+usage_archives = Table(
+    "usage_archives",
+    metadata,
+    Column("seller_id", Text, nullable=False),
+    Column("leaf", Integer, primary_key=True, autoincrement=False),
+    Column("stream", BigInteger, primary_key=True, autoincrement=False),
+    Column("event_count", BigInteger, nullable=False),
+    Column("first_position", BigInteger, nullable=False),
+    Column("last_position", BigInteger, nullable=False),
+    Column("start_time", Instant, nullable=False),
+    Column("end_time", Instant, nullable=False, comment="of the latest event"),
+    Index("usage_archives_stream", "stream", "start_time"),
+    comment="the usage events that are in files and no longer in the log",
+)
+
+usage_keys = Table(
+    "usage_keys",
+    metadata,
+    Column("seller_id", Text, nullable=False, server_default=EVERYBODYS),
+    Column("leaf", Integer, primary_key=True, autoincrement=False),
+    Column("first_key", Uuid, primary_key=True),
+    Column("keys", ARRAY(Uuid), nullable=False),
+    comment="the keys of the leaves that are archived, in order, some in a row",
 )
 
 usage_segments = Table(

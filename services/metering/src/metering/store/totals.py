@@ -13,7 +13,7 @@ is asked again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Final
@@ -24,6 +24,7 @@ from common.db import Tx
 from common.period import Period
 from metering.domain.meter import Aggregation
 from metering.domain.usage import Usage, UsageQuery
+from metering.store.archives import POSITION_MAX, Asked, check_in_log
 from metering.store.corrections import valid
 
 TRIES_MAX: Final = 10
@@ -70,8 +71,27 @@ async def totals(tx: Tx, queries: Sequence[UsageQuery], aggregations: Sequence[A
         )
         unsummed = sorted([*places["bare"], *places["indexed"]])
         if (rows[0]["unsummed"], rows[0]["corrected"]) == (unsummed, places["corrected"]):
+            if places["edges"]:
+                await check_in_log(tx, _looked_at(queries, whole))
+            if places["corrected"]:
+                await check_in_log(tx, _all_of(queries))
             return [_usage(*each) for each in zip(rows, queries, aggregations, strict=True)]
     return None
+
+
+def _looked_at(queries: Sequence[UsageQuery], whole: Sequence[tuple[datetime, datetime]]) -> Iterator[Asked]:
+    """The parts of days. What whole days come to is known of every leaf that is archived."""
+    for query, (first, last) in zip(queries, whole, strict=True):
+        for start, end in ((query.period.start, first), (last, query.period.end)):
+            for customer in query.customers:
+                yield Asked(query.meter, customer, start, end, POSITION_MAX)
+
+
+def _all_of(queries: Sequence[UsageQuery]) -> Iterator[Asked]:
+    """Days in which something was corrected are counted from their events: any of them may be one."""
+    for query in queries:
+        for customer in query.customers:
+            yield Asked(query.meter, customer, query.period.start, query.period.end, POSITION_MAX)
 
 
 def _edges(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Self
@@ -17,12 +17,12 @@ from metering.domain.meter import Aggregation, Meter
 from metering.domain.quantity import NO_EVENTS, Sums, quantity, window_quantities
 from metering.domain.usage import Usage, UsageGroup, UsageQuery, UsageWindow
 from metering.domain.window import WINDOWS_MAX, Grid, Place, grid, too_many_windows
+from metering.store.archives import POSITION_MAX, Asked, check_in_log
 from metering.store.expressions import expression_sql
 from metering.store.filters import filter_path
 from metering.store.usage_sql import GROUPS_MAX, PLAIN_USAGES, VALUES_MAX, usages_sql
 
 TRACEPARENTS_MAX: Final = 4
-POSITION_MAX: Final = 2**63 - 1
 SEPARATOR: Final = "\x1f"
 """No key contains it: control characters are refused."""
 
@@ -47,6 +47,7 @@ async def usages(tx: Tx, queries: Sequence[UsageQuery], *, meters: Mapping[str, 
     rows = await tx.driver.fetch(_sql(questions, corrected=False), *asked)
     if not rows:
         rows = await tx.driver.fetch(_sql(questions, corrected=True), *asked)
+    await check_in_log(tx, (each for question in questions for each in question.looked_at()))
     return [_usage(*each) for each in zip(rows, questions, windows, strict=True)]
 
 
@@ -71,6 +72,12 @@ class _Question:
             buckets=grid(period, bucket.length, bucket.time_zone) if bucket else None,
             windows=grid(period, window, query.time_zone) if window else None,
         )
+
+    def looked_at(self) -> Iterator[Asked]:
+        query, counted = self.query, self.counted
+        through = POSITION_MAX if query.through_position is None else query.through_position
+        for customer in query.customers:
+            yield Asked(query.meter, customer, counted.start, counted.end, through)
 
     @property
     def is_plain(self) -> bool:

@@ -1,0 +1,75 @@
+"""Knows which usage events that a question is about are no longer in the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from common.db import Tx
+from metering.domain.errors import UsageArchived
+
+POSITION_MAX: Final = 2**63 - 1
+
+
+class Asked(NamedTuple):
+    """Usage events that an answer looked at one by one."""
+
+    meter: str
+    customer: str
+    """As senders name it."""
+    start: datetime
+    end: datetime
+    through_position: int
+
+
+async def check_in_log(tx: Tx, asked: Iterable[Asked]) -> None:
+    """Fails with UsageArchived when an answer may lack some. To be asked in the transaction that has read them, and
+    afterwards: until it ends no leaf leaves the log, see `log.archives`.
+    """
+    last: datetime | None = await tx.driver.fetchval("SELECT max(end_time) FROM usage_leaves WHERE state = 'ARCHIVED'")
+    if last is None:
+        return
+    old = [each for each in asked if each.start <= last and each.start < each.end]
+    if not old:
+        return
+    row = await tx.driver.fetchrow(
+        _ARCHIVED,
+        tx.seller_id,
+        [each.meter for each in old],
+        [each.customer for each in old],
+        [each.start for each in old],
+        [each.end for each in old],
+        [each.through_position for each in old],
+    )
+    if row is not None:
+        until = row["end_time"].isoformat()
+        raise UsageArchived(
+            f"usage of {row['meter']} up to {until} is archived: ask for what came later, or have it restored",
+            meter=row["meter"],
+            end_time=until,
+            leaf=row["leaf"],
+        )
+
+
+# An archived leaf is summed: on a day without a sum there is nothing archived either.
+_ARCHIVED: Final = """
+SELECT q.meter, a.end_time, a.leaf
+FROM unnest($2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::bigint[])
+    AS q (meter, customer, start_time, end_time, through_position)
+CROSS JOIN LATERAL (
+    SELECT n.stream FROM usage_streams n
+    WHERE n.seller_id = $1 AND n.meter = q.meter AND n.customer = q.customer OFFSET 0
+) n
+CROSS JOIN LATERAL (
+    SELECT a.end_time, a.leaf FROM usage_archives a
+    WHERE a.stream = n.stream AND a.start_time < q.end_time AND a.end_time >= q.start_time
+      AND a.first_position <= q.through_position
+      AND EXISTS (
+          SELECT FROM usage_days d WHERE d.stream = a.stream
+          AND d.day >= (greatest(a.start_time, q.start_time) AT TIME ZONE 'UTC')::date
+          AND d.day <= (least(a.end_time, q.end_time - interval '1 microsecond') AT TIME ZONE 'UTC')::date)
+    ORDER BY a.end_time DESC LIMIT 1
+) a
+ORDER BY a.end_time DESC LIMIT 1
+"""
