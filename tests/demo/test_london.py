@@ -48,9 +48,13 @@ KILLED: dict[str, tuple[str, ...]] = {
 NOT_IN_LONDON = {
     "redemption counts equal redemptions and respect limits",
     "every credit is taken off as soon as it can be",
-    "every correction takes away what there was",
     "every frozen usage is counted anew",
     "what came too late for a frozen usage is told",
+    "how usage stands to thresholds is counted anew",
+    "every change of how it stands is announced once",
+    "nobody acquires more quota than there is",
+    "what is committed of a quota is used once",
+    "no usage is gone but what was archived",
 }
 """What nobody does in this story; that of tests/check does."""
 
