@@ -79,11 +79,13 @@ def pids(suite: Suite) -> dict[str, int | None]:
 
 def processes_of(folder: Path) -> list[psutil.Process]:
     """Whatever still has to do with the folder: its name is on the command line or in the environment."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if str(folder) in " ".join(process.info["cmdline"] or ()) and process.pid != os.getpid():
-            found.append(process)
-    return [process for process in found if process.status() != psutil.STATUS_ZOMBIE]
+    return [
+        process
+        for process in psutil.process_iter(["cmdline", "status"])
+        if str(folder) in " ".join(process.info["cmdline"] or ())
+        and process.pid != os.getpid()
+        and process.info["status"] not in (psutil.STATUS_ZOMBIE, None)
+    ]
 
 
 def test_up_says_where_everything_listens(suite: Suite, folder: Path) -> None:

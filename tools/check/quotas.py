@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Final
 
+from tools.check import corrections
 from tools.check.records import Records, Row
 from tools.check.report import Invariant, Tally
 
@@ -19,7 +20,8 @@ def within_the_quota(records: Records, tally: Tally) -> None:
     Set aside was what others had acquired before and had neither given back, nor come to an end with, nor lost to time.
     """
     events: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
-    for row in records.rows("metering", "usage_events"):
+    ends = corrections.ends(records)
+    for row in corrections.events(records):
         events[row["seller_id"], row["meter"], row["customer"]].append(row)
     meters = {(row["seller_id"], row["code"]): row for row in records.rows("metering", "meters")}
     together: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
@@ -34,15 +36,16 @@ def within_the_quota(records: Records, tally: Tally) -> None:
                     continue
                 meter = meters[row["seller_id"], row["meter"]]
                 aside = sum((Fraction(each["quantity"]) for each in reservations if _is_aside(each, row)), Fraction(0))
-                needed = _used(events, meter, row) + aside + Fraction(row["quantity"])
+                needed = _used(events, ends, meter, row) + aside + Fraction(row["quantity"])
                 tally.check(needed <= row["granted"], f"{row['id']} was acquired, {needed} of {row['granted']}")
 
 
 def committed_once(records: Records, tally: Tally) -> None:
     """Each committed reservation has one usage event that says what it says; no other reservation has one."""
     found: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in records.rows("metering", "usage_events"):
-        if row["source"] == SOURCE:
+    for row in corrections.events(records):
+        # As it was stored then; what somebody corrected since is told by the corrections.
+        if row["source"] == SOURCE and row.get("version") is None:
             found[row["seller_id"], row["event_id"]].append(row)
     for row in records.rows("metering", "quota_reservations"):
         events = found.pop((row["seller_id"], row["id"]), [])
@@ -64,13 +67,17 @@ def _is_aside(other: Row, row: Row) -> bool:
     return bool(acquired_before and not ended_before and other["expire_time"] > row["create_time"])
 
 
-def _used(events: Mapping[tuple[str, str, str], Sequence[Row]], meter: Row, row: Row) -> Fraction:
+def _used(
+    events: Mapping[tuple[str, str, str], Sequence[Row]], ends: corrections.Ends, meter: Row, row: Row
+) -> Fraction:
     """By all that the customer was called then, as far as was counted then."""
     values = [
         Fraction(1) if meter["aggregation"] == "COUNT" else Fraction(event["value"])
         for name in {row["customer_id"], *row["names"]}
         for event in events.get((row["seller_id"], row["meter"], name), ())
-        if event["position"] <= row["through_position"]
+        if corrections.counts_at(
+            row["through_position"], start=event["position"], end=ends.get((row["seller_id"], event["position"]))
+        )
         and event["time"] < row["period_end"]
         and (meter["carries_over"] or event["time"] >= row["period_start"])
     ]

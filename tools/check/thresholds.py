@@ -13,7 +13,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from saldo.metering.v1 import events_pb2
-from tools.check import aggregation
+from tools.check import aggregation, corrections
 from tools.check.announcements import pruned
 from tools.check.calendar import Rhythm, Span
 from tools.check.naming import counts_from
@@ -48,7 +48,8 @@ class Recount:
         self.looked = {row["seller_id"]: row["position"] for row in records.rows("metering", "threshold_looks")}
         self._heard = {row["seller_id"] for row in records.rows("metering", "sellers_with_customers")}
         self._events: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
-        for row in records.rows("metering", "usage_events"):
+        self._ends = corrections.ends(records)
+        for row in corrections.events(records):
             self._events[row["seller_id"], row["meter"], row["customer"]].append(row)
         self._names: dict[tuple[str, str], list[Row]] = defaultdict(list)
         self._bearers: dict[tuple[str, str], list[Row]] = defaultdict(list)
@@ -64,7 +65,10 @@ class Recount:
             used
             for name in names | {customer_id}
             for event in self._events.get((seller_id, threshold["meter"], name), ())
-            if event["position"] <= through and counted.start <= event["time"] < counted.end
+            if counted.start <= event["time"] < counted.end
+            and corrections.counts_at(
+                through, start=event["position"], end=self._ends.get((seller_id, event["position"]))
+            )
             for used in _used(threshold, meter, event)
         ]
         found.sort(key=_order)
