@@ -40,7 +40,8 @@ from bench.ingest import (
     send,
     send_at,
 )
-from bench.senders import METERS, Sender
+from bench.senders import METERS, Sender, customer_of
+from bench.stage import SELLER
 from bench.subscribers import CURRENCY
 from catalog.settings import Settings as CatalogSettings
 from common import clock, wire
@@ -131,6 +132,7 @@ class Watched:
 async def main() -> None:
     async with metering_scene() as (scene, metering), neighbours(scene) as (catalog, subscriptions, invoicing):
         customer_id = await subscribe(scene, catalog, subscriptions)
+        await hear_of_others(scene)
         watched = Watched(scene, metering, invoicing, customer_id)
         for _ in range(PROBES_WITHOUT_LOAD):
             await watched.probe()
@@ -256,6 +258,14 @@ async def subscribe(scene: Scene, catalog: Any_, subscriptions: Any_) -> str:
     )
     customer_id: str = customer.id
     return customer_id
+
+
+async def hear_of_others(scene: Scene) -> None:
+    """Let metering know the customers whose usage is the load, as if subscriptions had announced each of them."""
+    await scene.connection.executemany(
+        "INSERT INTO customer_names (seller_id, name, customer_id) VALUES ($1, $2, $2)",
+        [(SELLER, customer_of(number)) for number in range(SHAPES["columns"].customers)],
+    )
 
 
 def serve(name: str) -> None:
