@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Final
+from typing import Final, TypeAlias
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type import decimal_pb2
@@ -51,17 +51,31 @@ class Journal:
     """The units of a customer and a meter, by their numbers."""
 
 
-@dataclass(frozen=True, slots=True)
+_Event: TypeAlias = tuple[str, int, int, int, int, int | None]
+"""What `_Made` has of one; the region is None for an event without dimensions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Made:
     """What is made up of one batch, in columns; customers, meters and regions by their numbers."""
 
-    ids: Sequence[str]
-    customers: Sequence[int]
-    meters: Sequence[int]
-    units: Sequence[int]
-    times: Sequence[int]
-    regions: Sequence[int]
+    ids: list[str]
+    customers: list[int]
+    meters: list[int]
+    units: list[int]
+    times: list[int]
+    regions: list[int]
     """Counted from 1; empty for events without dimensions."""
+
+    def event(self, n: int) -> _Event:
+        region = self.regions[n] if self.regions else None
+        return self.ids[n], self.customers[n], self.meters[n], self.units[n], self.times[n], region
+
+    def put(self, n: int, event: _Event) -> None:
+        """The very same event once more: whichever comes first, it is the one that counts."""
+        self.ids[n], self.customers[n], self.meters[n], self.units[n], self.times[n], region = event
+        if region is not None:
+            self.regions[n] = region
 
 
 @dataclass(slots=True)
@@ -74,7 +88,7 @@ class Sender:
     chance: random.Random
     journal: Journal = field(default_factory=Journal)
     _sent: int = 0
-    _recent: list[str] = field(default_factory=list)
+    _recent: list[_Event] = field(default_factory=list)
 
     def requests(self, count: int) -> Iterator[bytes]:
         for _ in range(count):
@@ -83,28 +97,28 @@ class Sender:
     def _request(self) -> pb.IngestEventsRequest:
         shape, chance = self.shape, self.chance
         size = shape.batch
-        ids = [self._id() for _ in range(size)]
+        made = _Made(
+            ids=[self._id() for _ in range(size)],
+            customers=chance.choices(range(shape.customers), k=size),
+            meters=chance.choices(range(len(METERS)), k=size),
+            units=[chance.randrange(1, BIG_UNITS) for _ in range(size)],
+            times=self._times(size),
+            regions=chance.choices(range(1, len(REGIONS) + 1), k=size) if shape.dimensions else [],
+        )
         repeated = size * shape.duplicates // 1_000
         old = self._recent[: len(self._recent) // 2]
         repeats = chance.sample(range(size), repeated) if len(old) >= repeated else []
-        for n, known in zip(repeats, chance.sample(old, len(repeats)), strict=True):
-            ids[n] = known
-        customers = chance.choices(range(shape.customers), k=size)
-        meters = chance.choices(range(len(METERS)), k=size)
-        units = [chance.randrange(1, BIG_UNITS) for _ in range(size)]
-        times = self._times(size)
-        regions = chance.choices(range(1, len(REGIONS) + 1), k=size) if shape.dimensions else []
-        again = set(repeats)
-        journal = self.journal
-        journal.events += size
-        journal.distinct += size - len(again)
-        for n in range(size):
-            if n not in again:
-                journal.by_pair[customers[n], meters[n]] += units[n]
+        for n, event in zip(repeats, chance.sample(old, len(repeats)), strict=True):
+            made.put(n, event)
+        new = sorted(set(range(size)) - set(repeats))
+        self.journal.events += size
+        self.journal.distinct += len(new)
+        for n in new:
+            self.journal.by_pair[made.customers[n], made.meters[n]] += made.units[n]
         if shape.duplicates:
-            self._recent = [*self._recent[-20 * size :], *(ids[n] for n in range(size) if n not in again)]
+            self._recent = [*self._recent[-20 * size :], *(made.event(n) for n in new)]
         form = {"columns": self._columns, "flat": self._flat, "rows": self._rows}[shape.form]
-        request = form(_Made(ids, customers, meters, units, times, regions))
+        request = form(made)
         request.exceptions_only = True
         return request
 
