@@ -65,6 +65,9 @@ async def test_days_and_events_make_the_quantity_of_a_full_count(suite: Suite) -
     short = (await metering.BatchQueryUsage(pb.BatchQueryUsageRequest(queries=queries))).usages
     figures = [(each.quantity.value, each.event_count, each.through_position) for each in short]
     assert figures == [(each.quantity.value, each.event_count, each.through_position) for each in full]
+    # Of few streams it is found in another way.
+    one_by_one = [await metering.QueryUsage(pb.QueryUsageRequest(query=query)) for query in queries[:20]]
+    assert [(each.quantity.value, each.event_count, each.through_position) for each in one_by_one] == figures[:20]
     assert len({quantity for quantity, *_ in figures}) > 10
     assert not any(each.digest or each.traceparents for each in short)
     assert all(each.digest for each in full)

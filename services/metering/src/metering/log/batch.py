@@ -80,6 +80,17 @@ class Batch:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some events of a batch: those at its places, of which there may be none."""
+
+    batch: Batch
+    places: Ints
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
 class Keys:
     """How an event's identity becomes 16 bytes that stand for it: XXH3-128 of its id, seeded with seller and source.
 

@@ -205,7 +205,10 @@ async def ready_leaf(connection: asyncpg.Connection, shard: int) -> int:
         assert number is not None
         # A check that says the same spares the reading of the table, and a lock on the log that readers would feel.
         await connection.execute(
-            f"CREATE TABLE leaves.usage_{number} (LIKE usage_log INCLUDING DEFAULTS);"
+            # It is swept once, when it is full: a sweep that is under way would keep the index below from being told.
+            f"CREATE TABLE leaves.usage_{number} (LIKE usage_log INCLUDING DEFAULTS) WITH (autovacuum_enabled = false);"
+            f"CREATE INDEX usage_{number}_pages ON leaves.usage_{number} USING brin (stream)"
+            " WITH (pages_per_range = 1);"
             f"ALTER TABLE leaves.usage_{number} ALTER COLUMN leaf SET DEFAULT {number},"
             f" ADD CONSTRAINT usage_{number}_leaf CHECK (leaf = {number});"
             f"ALTER TABLE usage_log ATTACH PARTITION leaves.usage_{number} FOR VALUES IN ({number})"
@@ -233,10 +236,12 @@ async def full_leaves(connection: asyncpg.Connection, shard: int) -> list[int]:
 
 async def seal(connection: asyncpg.Connection, leaf: int, *, generation: int) -> None:
     """Give a leaf that is not written any more its indexes. By the one on `key` a repeat is recognised for ever."""
+    await tell_pages(connection, leaf)
     async with connection.transaction():
         # By one process: the others are for those who wait for an answer.
         await connection.execute(
-            f"SET LOCAL max_parallel_maintenance_workers = 0; SET LOCAL maintenance_work_mem = '{SORT_MEMORY}';"
+            "SET LOCAL max_parallel_maintenance_workers = 0; SET LOCAL max_parallel_workers_per_gather = 0;"
+            f"SET LOCAL maintenance_work_mem = '{SORT_MEMORY}';"
             f"CREATE UNIQUE INDEX IF NOT EXISTS usage_{leaf}_key ON leaves.usage_{leaf} (key);"
             f"CREATE INDEX IF NOT EXISTS usage_{leaf}_stream ON leaves.usage_{leaf} (stream, time)"
         )
@@ -254,20 +259,44 @@ async def seal(connection: asyncpg.Connection, leaf: int, *, generation: int) ->
     await connection.execute(f"VACUUM (FREEZE, ANALYZE) leaves.usage_{leaf}")
 
 
+async def tell_pages(connection: asyncpg.Connection, leaf: int) -> bool:
+    """Let what was written to a leaf be found by its pages: of each it is told between which streams its rows lie.
+    False when the leaf is being given its indexes, and has no need of it.
+    """
+    try:
+        async with connection.transaction():
+            await connection.execute(
+                f"SET LOCAL lock_timeout = '{READER_MS}ms';"
+                f"SELECT brin_summarize_new_values(to_regclass('leaves.usage_{leaf}_pages'))"
+            )
+    except asyncpg.LockNotAvailableError:
+        return False
+    return True
+
+
+async def is_indexed(connection: asyncpg.Connection, leaf: int) -> bool:
+    return bool(await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", f"leaves.usage_{leaf}_stream"))
+
+
 async def index_open(connection: asyncpg.Connection, leaf: int) -> None:
     """Give the leaf that is being written the index by which it is read. The writer waits, for as long as that takes:
     not CONCURRENTLY, which waits for every reader of the database, and leaves half an index when it dies.
     """
     await connection.execute(f"CREATE INDEX IF NOT EXISTS usage_{leaf}_stream ON leaves.usage_{leaf} (stream, time)")
+    await connection.execute(f"ANALYZE leaves.usage_{leaf} (stream, time)")
 
 
 async def bare_open(connection: asyncpg.Connection, leaf: int) -> bool:
-    """Take that index away again; False when somebody is reading."""
+    """Take that index away again, from a leaf that is still being written; False when somebody is reading."""
     try:
         async with connection.transaction():
-            await connection.execute(
-                f"SET LOCAL lock_timeout = '{READER_MS}ms'; DROP INDEX IF EXISTS leaves.usage_{leaf}_stream"
+            await connection.execute(f"SET LOCAL lock_timeout = '{READER_MS}ms'")
+            # For as long as we hold its row it is not full, and nobody counts on its index.
+            is_open = await connection.fetchval(
+                "SELECT true FROM usage_leaves WHERE leaf = $1 AND state = 'OPEN' FOR SHARE", leaf
             )
+            if is_open:
+                await connection.execute(f"DROP INDEX IF EXISTS leaves.usage_{leaf}_stream")
     except asyncpg.LockNotAvailableError:
         return False
     return True

@@ -9,7 +9,7 @@ from typing import Final
 import asyncpg
 import numpy as np
 
-from metering.log.batch import Batch, Ints
+from metering.log.batch import Ints, Part
 
 NAMES_MAX: Final = 1_000_000
 """How many are kept at hand, about 300 bytes each."""
@@ -20,7 +20,7 @@ Pair = tuple[str, str, str]
 
 @dataclass(slots=True)
 class Pairs:
-    """The pairs of meter and customer in a batch: which there are, and which each event has."""
+    """The pairs of meter and customer in a part of a batch: which there are, and which each event has."""
 
     meters: list[int]
     customers: list[int]
@@ -30,9 +30,10 @@ class Pairs:
     """The number of each pair, as soon as it has been looked for; None for one that is not at hand."""
 
     @classmethod
-    def of(cls, batch: Batch) -> Pairs:
+    def of(cls, part: Part) -> Pairs:
+        batch, places = part.batch, part.places
         width = max(1, len(batch.strings))
-        codes, of_each = np.unique(batch.meters * width + batch.customers, return_inverse=True)
+        codes, of_each = np.unique(batch.meters[places] * width + batch.customers[places], return_inverse=True)
         meters, customers = np.divmod(codes, width)
         return cls(meters.tolist(), customers.tolist(), of_each)
 
@@ -46,7 +47,7 @@ class Names:
     sources: dict[tuple[str, str], int] = field(default_factory=dict)
     stream_count: int = 0
 
-    async def learn(self, connection: asyncpg.Connection, batches: Sequence[tuple[Batch, Pairs]]) -> None:
+    async def learn(self, connection: asyncpg.Connection, parts: Sequence[tuple[Part, Pairs]]) -> None:
         if self.stream_count + len(self.sources) > NAMES_MAX:
             # All of them: which of them are needed will show at once.
             self.streams.clear()
@@ -54,14 +55,14 @@ class Names:
             self.stream_count = 0
         streams: set[Pair] = set()
         sources: set[tuple[str, str]] = set()
-        for batch, pairs in batches:
-            seller, strings = batch.seller_id, batch.strings
-            pairs.streams = self._known(batch, pairs)
+        for part, pairs in parts:
+            seller, strings = part.batch.seller_id, part.batch.strings
+            pairs.streams = self._known(part, pairs)
             if None in pairs.streams:
                 for meter, customer in zip(pairs.meters, pairs.customers, strict=True):
                     if strings[customer] not in self.streams[seller, strings[meter]]:
                         streams.add((seller, strings[meter], strings[customer]))
-            sources.update((seller, strings[n]) for n in np.unique(batch.sources).tolist())
+            sources.update((seller, strings[n]) for n in np.unique(part.batch.sources[part.places]).tolist())
         if streams:
             rows = await connection.fetch(_STREAMS, *map(list, zip(*sorted(streams), strict=True)))
             for row in rows:
@@ -72,26 +73,25 @@ class Names:
             rows = await connection.fetch(_SOURCES, *map(list, zip(*sorted(sources), strict=True)))
             self.sources.update(((row["seller_id"], row["source"]), row["number"]) for row in rows)
 
-    def streams_of(self, batch: Batch, pairs: Pairs) -> Ints:
-        """Those of the events of a batch whose names were learned."""
-        known = self._known(batch, pairs) if None in pairs.streams else pairs.streams
+    def streams_of(self, part: Part, pairs: Pairs) -> Ints:
+        """Those of events whose names were learned."""
+        known = self._known(part, pairs) if None in pairs.streams else pairs.streams
         return np.array(known, dtype=np.int64)[pairs.of_each]
 
-    def sources_of(self, batch: Batch) -> Ints:
-        seller, strings, known = batch.seller_id, batch.strings, self.sources
-        used = np.unique(batch.sources)
+    def sources_of(self, part: Part) -> Ints:
+        seller, strings, known = part.batch.seller_id, part.batch.strings, self.sources
+        sources = part.batch.sources[part.places]
+        used = np.unique(sources)
         if len(used) == 1:
-            return np.full(len(batch), known[seller, strings[used[0]]], dtype=np.int64)
+            return np.full(len(sources), known[seller, strings[used[0]]], dtype=np.int64)
         table = np.zeros(len(strings), dtype=np.int64)
         table[used] = [known[seller, strings[n]] for n in used.tolist()]
-        found: Ints = table[batch.sources]
+        found: Ints = table[sources]
         return found
 
-    def _known(self, batch: Batch, pairs: Pairs) -> list[int | None]:
-        strings = batch.strings
-        tables = {
-            meter: self.streams.setdefault((batch.seller_id, strings[meter]), {}).get for meter in set(pairs.meters)
-        }
+    def _known(self, part: Part, pairs: Pairs) -> list[int | None]:
+        seller, strings = part.batch.seller_id, part.batch.strings
+        tables = {meter: self.streams.setdefault((seller, strings[meter]), {}).get for meter in set(pairs.meters)}
         return [tables[meter](strings[customer]) for meter, customer in zip(pairs.meters, pairs.customers, strict=True)]
 
 

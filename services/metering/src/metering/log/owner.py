@@ -1,4 +1,4 @@
-"""Knows what it is to own a shard: which events are new, how they are written, and when a leaf gets its indexes.
+"""Knows what it is to own a shard: which events are new, how they are written, and when a full leaf gets its indexes.
 
     which are new? ─► rows ─► one transaction               a leaf is full ─► indexes, sums ─► its keys go to the filter
     memory, indexes           epoch, keys, positions, COPY
@@ -10,7 +10,6 @@ and is not used any more.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,21 +23,16 @@ from common.db import DatabaseUnavailable
 from common.ids import SellerId
 from common.pace import Pace
 from metering.log import leaves
-from metering.log.batch import Batch, KeyArray, Keys, Mask, as_keys
+from metering.log.batch import Batch, KeyArray, Keys, Mask, Part, as_keys
 from metering.log.leaves import Corrected, Ingest, Leaf
 from metering.log.memory import Memory
 from metering.log.names import Names, Pairs
 from metering.log.rows import COLUMNS, CORRECTION_COLUMNS, correction_rows, rows
+from metering.log.tending import Tending
 
 UNSEALED_MAX: Final = 6
 """How many full leaves may wait for their indexes before ingest waits for them."""
 LOOK_SECONDS: Final = 1
-CALM_EVENTS: Final = 20_000
-"""Fewer than this between two looks is little."""
-BUSY_EVENTS: Final = 8_000
-"""So many in one transaction are much."""
-BARE_EVENTS: Final = 5_000
-"""So many are read as fast as an index."""
 STEP_PLACES: Final = 50_000
 """Of a set of keys: so much of it is looked at in a millisecond or two."""
 
@@ -54,6 +48,7 @@ class Connections:
     writing: asyncpg.Connection
     looking: asyncpg.Connection
     sealing: asyncpg.Connection
+    tending: asyncpg.Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +66,6 @@ class Waiting:
     """A sender that waits."""
 
     batch: Batch
-    pairs: Pairs
     asked: Sequence[tuple[str, bytes]]
     """Sources and ids of events that cannot be stored, of which it is to be said whether they had been before."""
     done: asyncio.Future[Stored]
@@ -95,16 +89,14 @@ class Group:
         return sum(len(each.batch) for each in self.senders)
 
 
-def _new(waiting: Waiting, keys: KeyArray, stored: Stored) -> tuple[Batch, Pairs, KeyArray]:
+def _new(waiting: Waiting, keys: KeyArray, stored: Stored) -> tuple[Part, Pairs, KeyArray]:
     """What of a batch is to be written: what had been before leaves nothing, not even a name."""
-    if stored.fresh is None:
-        return waiting.batch, waiting.pairs, keys
-    fresh = stored.fresh
-    if waiting.batch.correction is not None:
-        # Another one was faster. Of a correction that is not stored whole, nothing is.
-        fresh = np.zeros(len(fresh), dtype=np.bool_)
-    batch = waiting.batch.only(np.flatnonzero(fresh).tolist())
-    return batch, Pairs.of(batch), keys[fresh]
+    places = np.arange(len(waiting.batch))
+    if stored.fresh is not None:
+        # Another correction was faster: of one that is not stored whole, nothing is.
+        places = np.flatnonzero(stored.fresh) if waiting.batch.correction is None else places[:0]
+    part = Part(waiting.batch, places)
+    return part, Pairs.of(part), keys[places]
 
 
 def _shared_out(group: Sequence[Waiting], fresh: Mask, before: Mask) -> list[Stored]:
@@ -136,9 +128,7 @@ class Owner:
         self._following: int | None = None
         self._sequence = 0
         self._full = Pace()
-        self._looked = (0, 0, 0.0)
-        self._indexed = 0
-        self._is_busy = False
+        self._tending = Tending(connections.tending, lambda: self._leaf)
         self._judging = asyncio.Lock()
         self._preparing = asyncio.Lock()
         self.memory = Memory(leaf_rows)
@@ -173,17 +163,18 @@ class Owner:
         group.found += found
         await self._learn_positions({each.batch.seller_id for each in senders} - self._positions.keys())
         new = [_new(*each) for each in zip(senders, keys, found, strict=True)]
-        await self._names.learn(self._looking, [(batch, pairs) for batch, pairs, _ in new])
-        for batch, pairs, own in new:
-            if len(batch):
-                self._add(group, batch, pairs, own)
+        await self._names.learn(self._looking, [(part, pairs) for part, pairs, _ in new])
+        for part, pairs, own in new:
+            if len(part):
+                self._add(group, part, pairs, own)
 
-    def _add(self, group: Group, batch: Batch, pairs: Pairs, keys: KeyArray) -> None:
+    def _add(self, group: Group, part: Part, pairs: Pairs, keys: KeyArray) -> None:
+        batch = part.batch
         last = self._positions[batch.seller_id]
-        positions = np.arange(last + 1, last + 1 + len(batch))
-        streams, sources = self._names.streams_of(batch, pairs), self._names.sources_of(batch)
+        positions = np.arange(last + 1, last + 1 + len(part))
+        streams, sources = self._names.streams_of(part, pairs), self._names.sources_of(part)
         write = rows if batch.correction is None else correction_rows
-        written = write(batch, positions=positions, streams=streams, sources=sources, keys=keys)
+        written = write(part, positions=positions, streams=streams, sources=sources, keys=keys)
         if batch.correction is None:
             group.rows.append(written)
         else:
@@ -192,7 +183,7 @@ class Owner:
                     seller_id=batch.seller_id,
                     correction=batch.correction,
                     position=last + 1,
-                    is_amended=len(batch) > 1,
+                    is_amended=len(part) > 1,
                     stream=int(streams[0]),
                     day=datetime.fromtimestamp(int(batch.times[0]) // 1_000_000, UTC).date(),
                     rows=written,
@@ -200,20 +191,17 @@ class Owner:
                 )
             )
         group.keys.append(keys.tobytes())
-        last += len(batch)
+        last += len(part)
         self._positions[batch.seller_id] = group.lasts[batch.seller_id] = last
         group.ingests.append(
             Ingest(seller_id=batch.seller_id, position=last, traceparent=batch.traceparent, time=batch.time)
         )
-        self._leaf.row_count += len(batch)
+        self._leaf.row_count += len(part)
 
     async def write(self, group: Group) -> None:
         """Make durable what was prepared."""
         if not group.lasts:
             return
-        if self._indexed == self._leaf.number and group.size > BUSY_EVENTS:
-            self._is_busy = True
-            self._full.wake()
         self._sequence += 1
         if not await leaves.begin(
             self._writing,
@@ -282,33 +270,11 @@ class Owner:
                 crashpoint(SEALED)
                 await self._settle(leaf)
                 self._full.wake()
-            if self._is_busy:
-                await self._bare_open_leaf()
-            else:
-                await self._index_when_calm()
-            self._is_busy = False
             await self._full.pause(LOOK_SECONDS)
 
-    async def _bare_open_leaf(self) -> None:
-        """The index of the leaf that is being written costs a third of the speed, which is needed now."""
-        self._looked = (0, 0, 0.0)
-        if self._indexed == self._leaf.number and await leaves.bare_open(self._sealing, self._indexed):
-            self._indexed = 0
-
-    async def _index_when_calm(self) -> None:
-        """While little comes in, the leaf that is being written has the index by which it is read; without it each
-        question reads the whole leaf.
-        """
-        leaf, count, now = self._leaf.number, self._leaf.row_count, time.monotonic()
-        looked_at, before, then = self._looked
-        if looked_at == leaf and now - then < LOOK_SECONDS:
-            return
-        self._looked = (leaf, count, now)
-        if looked_at != leaf:
-            return
-        if self._indexed != leaf and count >= BARE_EVENTS and count - before < CALM_EVENTS:
-            await leaves.index_open(self._sealing, leaf)
-            self._indexed = leaf
+    async def tend_open_leaf(self) -> None:
+        """Until the end of the shard's time with this owner."""
+        await self._tending.run()
 
     async def _settle(self, leaf: int) -> None:
         """Move the keys of a leaf that has its index into the filter, in small steps: senders are waiting."""

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from metering.log.batch import KEY, Batch, Fixed, Ints, KeyArray
+from metering.log.batch import KEY, Fixed, Ints, KeyArray, Part
 
 COLUMNS: Final = ("seller_id", "position", "stream", "source", "time", "key", "value", "dimensions", "event_id")
 CORRECTION_COLUMNS: Final = (*COLUMNS, "corrects", "version")
@@ -28,23 +28,35 @@ _GROUPS: Final = 8
 _NUMERIC_BYTES: Final = 8 + 2 * _GROUPS
 
 
-def rows(batch: Batch, *, positions: Ints, streams: Ints, sources: Ints, keys: KeyArray) -> bytes:
-    """The events of a batch as rows of a COPY."""
-    ids = batch.ids
-    fixed = _fixed(batch, positions=positions, streams=streams, sources=sources, keys=keys)
+def rows(part: Part, *, positions: Ints, streams: Ints, sources: Ints, keys: KeyArray) -> bytes:
+    """The events of a part as rows of a COPY, those of a stream together: so they come to stand in one page, by which
+    they are found for as long as they have no other index.
+    """
+    batch, order = part.batch, np.argsort(streams)
+    ordered = part.places[order]
+    places = ordered.tolist()
+    ids = list(map(batch.ids.__getitem__, places))
+    fixed = _fixed(
+        Part(batch, ordered),
+        positions=positions[order],
+        streams=streams[order],
+        sources=sources[order],
+        keys=keys[order],
+    )
     width = fixed.dtype.itemsize
     raw = fixed.tobytes()
     heads = [raw[n : n + width] for n in range(0, len(raw), width)]
     if batch.wide:
-        for n, value in batch.wide.items():
-            field = numeric(value)
-            heads[n] = heads[n][: -4 - _NUMERIC_BYTES] + _length(field) + field
+        for nth, n in enumerate(places):
+            if n in batch.wide:
+                field = numeric(batch.wide[n])
+                heads[nth] = heads[nth][: -4 - _NUMERIC_BYTES] + _length(field) + field
     pieces: list[bytes] = [b""] * (4 * len(ids))
     pieces[0::4] = heads
     if batch.dimension_sets:
         texts = [b"\x01" + each.encode() for each in batch.dimension_sets]  # jsonb, version 1
         fields = [NULL, *(_length(each) + each for each in texts)]
-        pieces[1::4] = [fields[n] for n in batch.dimensions.tolist()]
+        pieces[1::4] = [fields[n] for n in batch.dimensions[ordered].tolist()]
     else:
         pieces[1::4] = [NULL] * len(ids)
     pieces[2::4] = [_LENGTHS[len(each)] for each in ids]
@@ -52,8 +64,9 @@ def rows(batch: Batch, *, positions: Ints, streams: Ints, sources: Ints, keys: K
     return b"".join(pieces)
 
 
-def correction_rows(batch: Batch, *, positions: Ints, streams: Ints, sources: Ints, keys: KeyArray) -> bytes:
+def correction_rows(part: Part, *, positions: Ints, streams: Ints, sources: Ints, keys: KeyArray) -> bytes:
     """The events of a correction as rows of a COPY, with what an ordinary row leaves out."""
+    batch = part.batch
     assert batch.correction is not None
     marks = (
         _length(bytes(8)) + batch.correction.corrects.to_bytes(8, "big") + NULL,
@@ -61,10 +74,10 @@ def correction_rows(batch: Batch, *, positions: Ints, streams: Ints, sources: In
     )
     count = len(CORRECTION_COLUMNS).to_bytes(2, "big")
     pieces: list[bytes] = []
-    for n, mark in zip(range(len(batch)), marks, strict=False):
+    for n, mark in zip(range(len(part)), marks, strict=False):
         chosen = slice(n, n + 1)
         row = rows(
-            batch.only([n]),
+            Part(batch, part.places[chosen]),
             positions=positions[chosen],
             streams=streams[chosen],
             sources=sources[chosen],
@@ -74,10 +87,11 @@ def correction_rows(batch: Batch, *, positions: Ints, streams: Ints, sources: In
     return b"".join(pieces)
 
 
-def _fixed(batch: Batch, *, positions: Ints, streams: Ints, sources: Ints, keys: KeyArray) -> Fixed:
+def _fixed(part: Part, *, positions: Ints, streams: Ints, sources: Ints, keys: KeyArray) -> Fixed:
+    batch, places = part.batch, part.places
     seller = batch.seller_id.encode()
     record = np.empty(
-        len(batch),
+        len(part),
         dtype=[
             ("fields", ">i2"),
             ("seller_length", ">i4"),
@@ -105,11 +119,11 @@ def _fixed(batch: Batch, *, positions: Ints, streams: Ints, sources: Ints, keys:
     record["stream"] = streams
     record["source_length"] = 4
     record["source"] = sources
-    record["time"] = batch.times - _POSTGRES_EPOCH_MICROS
+    record["time"] = batch.times[places] - _POSTGRES_EPOCH_MICROS
     record["key_length"] = 16
     record["key"] = keys
     record["value_length"] = _NUMERIC_BYTES
-    _write_numerics(record, batch.units, batch.decimals)
+    _write_numerics(record, batch.units[places], batch.decimals[places])
     return record
 
 

@@ -23,7 +23,6 @@ from common.telemetry import Telemetry
 from metering.domain.errors import IngestMoving, IngestOverloaded
 from metering.log import leaves
 from metering.log.batch import Batch
-from metering.log.names import Pairs
 from metering.log.owner import Connections, Group, Owner, Stored, Waiting
 
 WAITING_EVENTS_MAX: Final = 200_000
@@ -72,7 +71,7 @@ class Shard:
                 f"{own} of your usage events are waiting to be stored", retry_seconds=RETRY_SECONDS, waiting=own
             )
         done: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(seller_id, deque()).append(Waiting(batch, Pairs.of(batch), asked, done))
+        self._waiting.setdefault(seller_id, deque()).append(Waiting(batch, asked, done))
         self._waiting_events[seller_id] = own + size
         self._pace.wake()
         return await done
@@ -100,8 +99,9 @@ class Shard:
                     self._database.session() as writing,
                     self._database.session() as looking,
                     self._database.session() as sealing,
+                    self._database.session() as tending,
                 ):
-                    await self._own(Connections(writing, looking, sealing))
+                    await self._own(Connections(writing, looking, sealing, tending))
             except (DatabaseUnavailable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
                 self._log.warning("shard lost", shard=self.number, error=str(error))
                 await self._pace.rest(FAILURE_SECONDS)
@@ -118,22 +118,25 @@ class Shard:
         await owner.open()
         self.owned.set()
         self._log.info("shard owned", shard=self.number, epoch=epoch, memory_mb=owner.memory.size_bytes >> 20)
-        sealing = asyncio.create_task(owner.seal_full_leaves())
-        sealing.add_done_callback(lambda _: self._pace.wake())
+        beside = [asyncio.create_task(each) for each in (owner.seal_full_leaves(), owner.tend_open_leaf())]
+        for each in beside:
+            each.add_done_callback(lambda _: self._pace.wake())
         under_way = _UnderWay()
         try:
-            await self._serve(owner, sealing, under_way)
+            await self._serve(owner, beside, under_way)
         finally:
             self.owned.clear()
-            sealing.cancel()
-            await asyncio.gather(sealing, under_way.stopped(), return_exceptions=True)
+            for each in beside:
+                each.cancel()
+            await asyncio.gather(*beside, under_way.stopped(), return_exceptions=True)
             self._refuse(under_way.senders())
 
-    async def _serve(self, owner: Owner, sealing: asyncio.Task[None], under_way: _UnderWay) -> None:
+    async def _serve(self, owner: Owner, beside: Sequence[asyncio.Task[None]], under_way: _UnderWay) -> None:
         while True:
             self._pace.listen()
-            if sealing.done():
-                sealing.result()
+            for each in beside:
+                if each.done():
+                    each.result()
             if (written := under_way.written()) is not None:
                 self._answer(owner, written)
             taken = [] if owner.leaf_is_full else self._take(GROUP_EVENTS_MAX - under_way.group.size)

@@ -28,6 +28,10 @@ from metering.store.archives import POSITION_MAX, Asked, check_in_log
 from metering.store.corrections import valid
 
 TRIES_MAX: Final = 10
+FEW_STREAMS: Final = 8
+"""For so many at most, leaves without an index are not read whole, but those of their pages in which one of the streams
+may be.
+"""
 
 _DAY: Final = timedelta(days=1)
 
@@ -59,6 +63,7 @@ async def totals(tx: Tx, queries: Sequence[UsageQuery], aggregations: Sequence[A
                 edges=places["edges"],
                 days=places["corrected_days"],
                 corrected=places["corrected"] > 0,
+                few=len(asked) <= FEW_STREAMS,
             ),
             tx.seller_id,
             len(queries),
@@ -144,7 +149,8 @@ CASE WHEN {_EVER_CORRECTED} THEN coalesce(
     (SELECT max(c.position) FROM usage_corrections c WHERE c.stream = ANY ({{streams}})), 0) ELSE 0 END
 """
 # Each name is looked up, however few names there seem to be. What follows is planned for the streams and leaves that it
-# is asked about: what is planned for any reads a whole leaf for one stream, or looks up a thousand one by one.
+# is asked about: what is planned for any reads a whole leaf for one stream, or looks up a thousand one by one. By what
+# pages tell of themselves the planner would not go, who does not know that rows lie in order of their streams.
 _PLACES: Final = f"""
 WITH unsummed AS (
     SELECT l.leaf, to_regclass('leaves.usage_' || l.leaf || '_stream') IS NOT NULL AS is_indexed
@@ -174,7 +180,8 @@ CASE WHEN {_EVER_CORRECTED} THEN ARRAY(
           AND c.day <= (l.end_time AT TIME ZONE 'UTC')::date AND c.day >= (l.start_time AT TIME ZONE 'UTC')::date
     )
 ) ELSE '{{}}' END AS corrected_days,
-set_config('plan_cache_mode', 'force_custom_plan', true)
+set_config('plan_cache_mode', 'force_custom_plan', true),
+set_config('enable_seqscan', CASE WHEN cardinality($2::text[]) > {FEW_STREAMS} THEN 'on' ELSE 'off' END, true)
 FROM asked a
 """
 _SUMS: Final = (
@@ -219,12 +226,18 @@ _EDGES: Final = "((e.time >= s.start_time AND e.time < s.first_day) OR (e.time >
 
 
 def _totals_sql(
-    *, bare: Sequence[int], indexed: Sequence[int], edges: Sequence[int], days: Sequence[int], corrected: bool
+    *,
+    bare: Sequence[int],
+    indexed: Sequence[int],
+    edges: Sequence[int],
+    days: Sequence[int],
+    corrected: bool,
+    few: bool,
 ) -> str:
     """Unless `corrected`, of streams in which nothing was."""
     parts = [_DAYS.format(days=_WITHOUT_CORRECTED if corrected else "")]
     for leaves, events, times in (
-        (bare, _SCANNED, _ALL),
+        (bare, _LOOKED_UP if few else _SCANNED, _ALL),
         (indexed, _LOOKED_UP, _ALL),
         (edges, _LOOKED_UP, _EDGES),
         (days, _CORRECTED_DAYS, "true"),

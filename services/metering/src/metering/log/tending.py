@@ -1,0 +1,60 @@
+"""Knows how the leaf that is being written is kept readable.
+
+much comes       its pages tell between which streams their rows lie: batches are written in order of their streams,
+                 and what was written since is looked through a few times a second
+little comes     an index by stream and time, which costs a third of the speed with which one writes
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import asyncpg
+
+from metering.log import leaves
+from metering.log.leaves import Leaf
+
+TEND_SECONDS: Final = 0.25
+BUSY_EVENTS: Final = 12_500
+"""More than this between two looks is much."""
+CALM_EVENTS: Final = 5_000
+"""Fewer than this is little."""
+CALM_LOOKS: Final = 4
+"""After so many looks in a row that found little, a leaf gets the index."""
+BARE_EVENTS: Final = 5_000
+"""So many are read as fast as an index."""
+
+
+class Tending:
+    def __init__(self, connection: asyncpg.Connection, leaf: Callable[[], Leaf]) -> None:
+        self._connection = connection
+        self._leaf = leaf
+        self._seen = Leaf(0, 0)
+        self._calm_looks = 0
+        self._is_indexed = False
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            leaf = self._leaf()
+            await self._look(Leaf(leaf.number, leaf.row_count))
+            await asyncio.sleep(TEND_SECONDS)
+
+    async def _look(self, leaf: Leaf) -> None:
+        seen, self._seen = self._seen, leaf
+        if leaf.number != seen.number:
+            self._is_indexed = await leaves.is_indexed(self._connection, leaf.number)
+            self._calm_looks = 0
+            return
+        came = leaf.row_count - seen.row_count
+        self._calm_looks = self._calm_looks + 1 if came < CALM_EVENTS else 0
+        if self._is_indexed:
+            if came > BUSY_EVENTS:
+                self._is_indexed = not await leaves.bare_open(self._connection, leaf.number)
+        elif self._calm_looks >= CALM_LOOKS and leaf.row_count >= BARE_EVENTS:
+            await leaves.index_open(self._connection, leaf.number)
+            self._is_indexed = True
+        elif came:
+            await leaves.tell_pages(self._connection, leaf.number)
