@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,6 +37,8 @@ class Document:
     text: str
     meters: tuple[tuple[Meter, Value], ...]
     """With where they stand."""
+    of_transactions: tuple[Value, ...]
+    """The codes of the meters of prices that are a percentage of transactions, where they stand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +53,12 @@ class Difference:
 def read_document(text: str, name: str) -> Document:
     """Fails with Malformed when it is no YAML, or for its meters; of all else the catalog is the judge."""
     document = parse(text, name)
-    return Document(name=name, text=text, meters=tuple(read_meters(document)))
+    return Document(
+        name=name,
+        text=text,
+        meters=tuple(read_meters(document)),
+        of_transactions=tuple(_of_transactions(document)),
+    )
 
 
 async def apply(client: Client, document: Document, *, validate_only: bool, prune: bool = False) -> list[Difference]:
@@ -89,7 +97,7 @@ async def _apply(
 
 
 async def _missing_meters(client: Client, document: Document) -> list[Meter]:
-    """A meter never changes: one that is there must count as the document says."""
+    """One that is there must count as the document says: from when on it counts otherwise a document cannot say."""
     known = {meter.code: meter for meter in await _meters(client)}
     faults = Faults()
     missing: list[Meter] = []
@@ -107,12 +115,35 @@ async def _missing_meters(client: Client, document: Document) -> list[Meter]:
             ("time_zone", meter.time_zone, there.time_zone),
             ("value_expression", meter.value_expression, there.value_expression),
             ("accepts_days", meter.accepts_days, there.accepts_days),
+            ("filter", meter.filter, json_format.MessageToDict(there.filter)),
         ):
             if wanted != stored:
                 with faults.kept():
                     raise (value.get(what) or value).fault(f"{what} cannot change: it is {stored or 'absent'}")
+    carrying = {code for code, meter in known.items() if meter.carries_over}
+    carrying |= {meter.code for meter in missing if meter.carries_over}
+    for code in document.of_transactions:
+        if code.written in carrying:
+            with faults.kept():
+                raise code.fault(
+                    "must not carry over: a percentage of its transactions would be due in every period anew"
+                )
     faults.check()
     return missing
+
+
+def _of_transactions(document: Value) -> Iterator[Value]:
+    for plan in _entries(document, "plans"):
+        for price in _entries(plan, "prices"):
+            meter = price.get("meter")
+            if meter is not None and price.get("percentage") is not None:
+                yield meter
+
+
+def _entries(value: Value, key: str) -> list[Value]:
+    """What is no list the catalog complains of."""
+    found = value.get(key)
+    return found.elements if found is not None and found.is_list else []
 
 
 async def _meters(client: Client) -> list[meter_pb2.Meter]:
@@ -137,7 +168,6 @@ def _written(meter: meter_pb2.Meter) -> str:
         "time_zone": meter.time_zone,
         "value_expression": meter.value_expression,
         "accepts_days": meter.accepts_days,
-        # Documents cannot say it yet: whoever applies this one is told so, and does not get a meter that counts more.
         "filter": json_format.MessageToDict(meter.filter),
     }
     said = {key: value for key, value in keys.items() if value}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from google.protobuf import json_format
 from google.type import decimal_pb2
 
 from common import wire
@@ -37,9 +38,14 @@ OPTIONAL: Final = (
     "time_zone",
     "value_expression",
     "accepts_days",
+    "filter",
 )
 UNIT_LABEL_LENGTH_MAX: Final = 32
 ACCEPTS_DAYS_MAX: Final = 36_500
+DIMENSION_LENGTH_MAX: Final = 64
+DIMENSION_VALUE_LENGTH_MAX: Final = 128
+
+Json = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +61,8 @@ class Meter:
     time_zone: str
     value_expression: str
     accepts_days: int
+    filter: Json
+    """As `EventFilter` looks in JSON; empty for one that lets all through."""
 
 
 def read_meters(document: Value) -> list[tuple[Meter, Value]]:
@@ -81,6 +89,7 @@ def create_meter(meter: Meter) -> metering_service_pb2.CreateMeterRequest:
         time_zone=meter.time_zone,
         value_expression=meter.value_expression,
         accepts_days=meter.accepts_days,
+        filter=json_format.ParseDict(meter.filter, meter_pb2.EventFilter()) if meter.filter else None,
         request_id=f"meter:{meter.code}",
     )
 
@@ -106,7 +115,31 @@ def _meter(value: Value) -> Meter:
         time_zone=_time_zone(fields),
         value_expression=fields["value_expression"].text() if "value_expression" in fields else "",
         accepts_days=fields["accepts_days"].whole(0, ACCEPTS_DAYS_MAX) if "accepts_days" in fields else 0,
+        filter=_filter(fields["filter"]) if "filter" in fields else {},
     )
+
+
+def _filter(value: Value) -> Json:
+    """How many parts it may have metering says."""
+    fields = value.fields(optional=("match", "exclude"))
+    found: Json = {}
+    if "match" in fields:
+        found["match"] = fields["match"].each(_match)
+    if "exclude" in fields:
+        found["exclude"] = fields["exclude"].each(_exclusion)
+    return {key: parts for key, parts in found.items() if parts}
+
+
+def _exclusion(value: Value) -> Json:
+    return {"match": value.fields(required=["match"])["match"].each(_match)}
+
+
+def _match(value: Value) -> Json:
+    fields = value.fields(required=["dimension", "values"])
+    return {
+        "dimension": fields["dimension"].text(max_length=DIMENSION_LENGTH_MAX),
+        "values": fields["values"].each(lambda each: each.text(max_length=DIMENSION_VALUE_LENGTH_MAX)),
+    }
 
 
 def _time_zone(fields: Mapping[str, Value]) -> str:

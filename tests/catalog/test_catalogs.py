@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from common.document import Malformed
 from common.ids import SellerId, mint
 from common.testing import SANDBOX_START, Suite
-from saldo.metering.v1.meter_pb2 import DimensionMatch, EventFilter, Meter
+from saldo.metering.v1.meter_pb2 import DimensionMatch, EventExclusion, EventFilter, Meter
 from saldo.metering.v1.metering_service_pb2 import CreateMeterRequest, GetMeterRequest
 from tools.catalogs import apply, export, read_document
 from tools.cli import app
@@ -95,22 +95,38 @@ async def test_a_meter_that_counts_otherwise_is_refused_with_its_place(client: C
 
 
 async def test_a_meter_says_all_by_which_it_counts(client: Client) -> None:
-    """What a document left out another seller would count without; what it cannot say yet is refused there."""
+    """What a document left out another seller would count without."""
     document = (
         "meters:\n"
         "  - {code: burst, display_name: burst, aggregation: PERCENTILE, percentile: '95', value_expression: value*8}\n"
         "  - {code: peaks, display_name: peaks, aggregation: SUM_OF_MAX, bucket: DAY, time_zone: Europe/Berlin}\n"
         "  - {code: seats, display_name: seats, aggregation: SUM, carries_over: true}\n"
+        "  - {code: traffic, display_name: traffic, aggregation: SUM, filter: {match: [{dimension: region, values: [eu,"
+        " 'no']}], exclude: [{match: [{dimension: kind, values: [test]}]}]}}\n"
     )
     await told(client, document)
     assert await export(client) == document
     with pytest.raises(Malformed, match="bucket cannot change: it is DAY"):
         await told(client, document.replace("DAY", "HOUR"))
-    only = EventFilter(match=[DimensionMatch(dimension="region", values=["eu"])])
-    request = CreateMeterRequest(code="z", display_name="z", aggregation=Meter.SUM, filter=only)
-    await client.metering.CreateMeter(request)
-    with pytest.raises(Malformed, match="filter"):
-        await told(client, await export(client))
+    traffic = await client.metering.GetMeter(GetMeterRequest(code="traffic"))
+    assert traffic.filter == EventFilter(
+        match=[DimensionMatch(dimension="region", values=["eu", "no"])],
+        exclude=[EventExclusion(match=[DimensionMatch(dimension="kind", values=["test"])])],
+    )
+    with pytest.raises(Malformed, match=r"catalog\.yaml:5:\d+: filter cannot change"):
+        await told(client, document.replace("eu,", "us,"))
+    with pytest.raises(Malformed, match="values is missing"):
+        await told(client, document.replace(", values: [test]", ""))
+
+
+async def test_no_percentage_of_what_carries_over(client: Client) -> None:
+    """Whether the meter is the document's or was there: every transaction would be billed again in every period."""
+    seats = "meters: [{code: calls, aggregation: SUM, carries_over: true}]\n"
+    for document in (seats, ""):
+        document += DOCUMENT[DOCUMENT.index("products:") :].replace("per_unit: 0.5", "percentage: {percent: 1}")
+        with pytest.raises(Malformed, match=r"catalog\.yaml:\d+:\d+: must not carry over"):
+            await told(client, document)
+        assert (await told(client, seats)) in (["+ meter calls"], [])
 
 
 async def test_a_document_that_is_wrong_changes_nothing(client: Client) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -157,6 +157,44 @@ async def freeze_usage(client: Client) -> None:
     await client.corrections.VoidEvent(void)
 
 
+async def update_meters(client: Client) -> None:
+    """One before it is billed, with effect in the middle of the story; and one after what it counted was frozen."""
+    listed = await client.metering.ListMeters(metering_service_pb2.ListMetersRequest(page_size=100))
+    power = next(meter for meter in listed.meters if meter.code == "power")
+    await client.metering.UpdateMeter(
+        metering_service_pb2.UpdateMeterRequest(
+            id=power.id,
+            value_expression="value * 1",
+            effective_time=wire.timestamp(datetime(2026, 2, 10, tzinfo=UTC)),
+        )
+    )
+    water = await client.metering.CreateMeter(
+        metering_service_pb2.CreateMeterRequest(code="water", display_name="Water", aggregation=meter_pb2.Meter.SUM)
+    )
+    december = Period(SANDBOX_START - timedelta(days=31), SANDBOX_START)
+    query = metering_service_pb2.UsageQuery(
+        customer_id=ids.mint("cus", SANDBOX_START), meter="water", period=wire.interval(december)
+    )
+    used = [
+        usage_event_pb2.UsageEvent(
+            id=f"{value} litres",
+            source="grace",
+            customer=query.customer_id,
+            meter="water",
+            time=query.period.start_time,
+            value=decimal_pb2.Decimal(value=value),
+        )
+        for value in ("3", "4")
+    ]
+    await client.metering.IngestEvents(metering_service_pb2.IngestEventsRequest(events=used))
+    await client.freezes.FreezeUsage(freeze_service_pb2.FreezeUsageRequest(query=query))
+    await client.metering.UpdateMeter(
+        metering_service_pb2.UpdateMeterRequest(
+            id=water.id, aggregation=meter_pb2.Meter.MAX, effective_time=query.period.start_time, recount=True
+        )
+    )
+
+
 async def watch_usage(client: Client) -> None:
     """Of every customer: what is used by then is warned of, and is still below the value."""
     year = usage_threshold_pb2.CalendarPeriod(length=usage_threshold_pb2.CalendarPeriod.YEAR)
@@ -232,6 +270,7 @@ async def world(databases: Databases, keys: Keys, tmp_path_factory: pytest.TempP
             token = keys.token(role=Role.OWNER, seller_id=SellerId(seller.id))
             async with Client(addresses, token, record=journal.record) as client:
                 loaded = await load(client, example, lambda _: None)
+                await update_meters(client)
                 await play(client, example, loaded, lambda _time, _sent: None)
                 await freeze_usage(client)
                 await watch_usage(client)

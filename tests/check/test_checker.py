@@ -45,6 +45,7 @@ POSITIONS = "positions account for every usage event"
 WHOLE = "no usage is gone but what was archived"
 COUNTED = "every billed quantity is counted anew"
 BILLED = "every usage event of a billed period is billed"
+IN_EFFECT = "every billed period is counted by the version in effect"
 ONE_PERIOD = "every usage event is in one period of an item"
 FROZEN = "every frozen usage is counted anew"
 ALERTS = "how usage stands to thresholds is counted anew"
@@ -271,6 +272,28 @@ CORRUPTIONS = {
     ),
     "a frozen usage has another quantity": Corruption(
         "metering", (one("usage_freezes", "quantity = quantity + 1"),), (FROZEN,)
+    ),
+    "a frozen usage was counted by another version": Corruption(
+        "metering", (one("usage_freezes", "meter_version = 2", "meter = 'water'"),), (FROZEN,)
+    ),
+    "a version of a meter counts otherwise than it did": Corruption(
+        "metering", (one("meter_versions", "value_expression = 'value * 2'", "value_expression <> ''"),), (COUNTED,)
+    ),
+    "a line was counted by a version that was not in effect": Corruption(
+        "invoicing",
+        (
+            one(
+                "invoice_lines",
+                """usage_meter_versions = '{"power": 1}'""",
+                """usage_meter_versions = '{"power": 2}'""",
+            ),
+        ),
+        (IN_EFFECT,),
+    ),
+    "a version took effect earlier than it was told": Corruption(
+        "metering",
+        ("UPDATE meter_versions SET effective_time = '2026-01-01' WHERE value_expression <> ''",),
+        (IN_EFFECT, FROZEN, LATE_TOLD),
     ),
     "an event of a frozen usage was changed": Corruption(
         "metering", (one("usage_log", "value = value + 1", "event_id = 'in time'"),), (STORED, FROZEN)

@@ -205,6 +205,8 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
         metering.CreateMeterRequest(code="fuzzed", display_name="Fuzzed", aggregation=Meter.COUNT, unit_label="x"),
         metering.GetMeterRequest(id=meter_id),
         metering.ListMetersRequest(page_size=10),
+        metering.UpdateMeterRequest(id=await sandbox.meter("updated"), display_name="Fuzzed again", accepts_days=400),
+        metering.ListMeterVersionsRequest(id=meter_id, page_size=10),
         metering.IngestEventsRequest(events=[event]),
         metering.StreamEventsRequest(batch=metering.IngestEventsRequest(events=[event])),
         metering.QueryUsageRequest(query=query),

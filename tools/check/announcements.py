@@ -60,7 +60,7 @@ EXPECTED: Final[Mapping[str, tuple[Announced, ...]]] = {
         ),
     ),
     "metering": (
-        Announced(table="meters", events=("MeterCreated",), times=once),
+        Announced(table="meters", events=("MeterCreated", "MeterUpdated"), times=every_revision),
         Announced(
             table="usage_thresholds", events=("UsageThresholdCreated", "UsageThresholdArchived"), times=every_revision
         ),

@@ -19,6 +19,7 @@ from tools.check.calendar import Span
 from tools.check.naming import Naming
 from tools.check.rater import Capacity, Group, Matrix, Model, Percentage, Used
 from tools.check.records import Records, Row
+from tools.check.versions import Versions, of_line
 
 COUNTED_BEFORE: Final = timedelta(minutes=10)
 """How long before an invoice is written its usage may have been asked for."""
@@ -65,36 +66,36 @@ class Counting:
         ingests = defaultdict(list)
         for row in sorted(records.rows("metering", "ingests"), key=lambda row: row["position"]):
             ingests[row["seller_id"]].append(row)
-        self._meters = {(row["seller_id"], row["code"]): row for row in records.rows("metering", "meters")}
+        self._versions = Versions(records)
         self._invoices = {row["id"]: row for row in records.rows("invoicing", "invoices")}
         self._naming = Naming(records)
         self._archived = Archived(records)
-        self._found: dict[tuple[str, str, str], list[Counted]] = defaultdict(list)
-        """By seller, by whatever name they call the customer, and by meter."""
+        self._found: dict[tuple[str, str, str, int], list[Counted]] = defaultdict(list)
+        """By seller, by whatever name they call the customer, by meter and by version of it."""
         ends = corrections.ends(records)
         for row in corrections.events(records):
             of_seller = ingests[row["seller_id"]]
             end = ends.get((row["seller_id"], row["position"]))
             # Databases that are older than dimensions have no such column.
             dimensions = json.loads(row.get("dimensions") or "{}")
-            meter = self._meters.get((row["seller_id"], row["meter"]))
-            counts = aggregation.counts_for(meter, Fraction(row["value"]), dimensions) if meter else None
-            if counts is None:
-                continue
-            self._found[row["seller_id"], row["customer"], row["meter"]].append(
-                Counted(
-                    row["meter"],
-                    row["time"],
-                    row["source"],
-                    row["event_id"],
-                    row["value"],
-                    dimensions,
-                    counts,
-                    row.get("version"),
-                    _change(row, row["position"], of_seller),
-                    _change(row, end, of_seller) if end else None,
+            for number, meter in self._versions.of(row["seller_id"], row["meter"]).items():
+                counts = aggregation.counts_for(meter, Fraction(row["value"]), dimensions)
+                if counts is None:
+                    continue
+                self._found[row["seller_id"], row["customer"], row["meter"], number].append(
+                    Counted(
+                        row["meter"],
+                        row["time"],
+                        row["source"],
+                        row["event_id"],
+                        row["value"],
+                        dimensions,
+                        counts,
+                        row.get("version"),
+                        _change(row, row["position"], of_seller),
+                        _change(row, end, of_seller) if end else None,
+                    )
                 )
-            )
         for events in self._found.values():
             events.sort(key=_order)
 
@@ -102,7 +103,7 @@ class Counting:
         """Whether some of the events that the line is about are no longer in the log."""
         names = frozenset().union(*self._names(line))
         for meter in meters_of(line, model):
-            counted = aggregation.counted_span(self._meters.get((line["seller_id"], meter), {}), span)
+            counted = aggregation.counted_span(self._meter(line, meter), span)
             if self._archived.has(line["seller_id"], meter, names, counted.start, counted.end):
                 return True
         return False
@@ -138,7 +139,7 @@ class Counting:
         """
         code = meter or line["meter"]
         events = [event for event in events if event.meter == code]
-        row = self._meters[line["seller_id"], code]
+        row = self._versions.of(line["seller_id"], code)[of_line(line, code)]
         return aggregation.quantity(row, events, Span(line["period_start"], line["period_end"]))
 
     def used(self, line: Row, events: Sequence[Counted], model: Model) -> Used:
@@ -154,7 +155,11 @@ class Counting:
 
     def carries_over(self, line: Row) -> bool:
         """Whether the line's meter counts events in every period after them."""
-        return bool(self._meters.get((line["seller_id"], line["meter"]), {}).get("carries_over"))
+        return bool(self._meter(line, line["meter"]).get("carries_over"))
+
+    def _meter(self, line: Row, meter: str) -> Row:
+        """As the version has it that the line was counted by; empty if there is none."""
+        return self._versions.of(line["seller_id"], meter).get(of_line(line, meter), {})
 
     def _names(self, line: Row) -> list[frozenset[str]]:
         invoice = self._invoices[line["invoice_id"]]
@@ -170,9 +175,9 @@ class Counting:
         found: list[Counted] = []
         for meter in meters_of(line, model):
             of_meter: list[Counted] = []
-            counted = aggregation.counted_span(self._meters.get((line["seller_id"], meter), {}), span)
+            counted = aggregation.counted_span(self._meter(line, meter), span)
             for name in names:
-                events = self._found.get((line["seller_id"], name, meter), ())
+                events = self._found.get((line["seller_id"], name, meter, of_line(line, meter)), ())
                 first = bisect_left(events, counted.start, key=_time)
                 of_meter += events[first : bisect_left(events, counted.end, key=_time)]
             found += sorted(of_meter, key=_order)

@@ -7,58 +7,68 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Final
 
-from tools.check import corrections
+from tools.check import aggregation, corrections
 from tools.check.archived import Archived
+from tools.check.calendar import Span
 from tools.check.counting import sha256_of
 from tools.check.records import Records, Row
 from tools.check.report import Invariant, Tally
+from tools.check.thresholds import order, used_of
+from tools.check.versions import Versions
 
 Events = Mapping[tuple[str, str, str], Sequence[Row]]
 """By seller, meter and customer as named."""
 
 
 def frozen_usages_counted_anew(records: Records, tally: Tally) -> None:
-    """Quantity, number and digest, from nothing but the log."""
+    """Quantity, number and digest, from nothing but the log, by the version of the meter that was in effect."""
     events, ends = _events(records), corrections.ends(records)
-    archived = Archived(records)
-    meters = {(row["seller_id"], row["code"]): row for row in records.rows("metering", "meters")}
+    archived, versions = Archived(records), Versions(records)
     for frozen in records.rows("metering", "usage_freezes"):
         with tally.checking(frozen["id"]):
-            meter = meters[frozen["seller_id"], frozen["meter"]]
+            seller_id, code, number = frozen["seller_id"], frozen["meter"], frozen.get("meter_version", 1)
+            made, start = frozen["create_time"], frozen["start_time"]
+            known = versions.believed(seller_id, code, start, first=made, last=made)
+            tally.check(number in known, f"{frozen['id']} is counted by version {number} of {code}")
             if _is_archived(archived, frozen):
                 continue
+            meter = versions.of(seller_id, code)[number]
             inside = list(_inside(events, frozen, meter))
             there = _there(inside, ends, frozen["through_position"])
             counted = [event for event in inside if event["position"] in there]
-            if _lets_fewer_through(meter):
-                tally.check(frozen["event_count"] <= len(counted), f"{frozen['id']} has more events than there are")
-                continue
             proof = sha256_of(
                 (event["source"], event["event_id"], event["value"], event.get("version")) for event in counted
             )
             same = (frozen["event_count"], frozen["digest"]) == (len(counted), proof)
             tally.check(same, f"{frozen['id']} is of other events")
-            due = _quantity(meter, counted)
-            tally.check(due is None or due == Fraction(frozen["quantity"]), f"{frozen['id']}: counted anew {due}")
+            found = sorted((used for event in counted for used in used_of(meter, event)), key=order)
+            due = aggregation.quantity(meter, found, Span(start, frozen["end_time"]))
+            tally.check(due == Fraction(frozen["quantity"]), f"{frozen['id']}: counted anew {due}")
 
 
 def late_usage_told(records: Records, tally: Tally) -> None:
-    """As far as the log was looked through, nothing came too late for a frozen usage in silence."""
+    """As far as the log was looked through, nothing came too late for a frozen usage in silence; and no version of its
+    meter took the place of the one that counted it.
+    """
     events, ends = _events(records), corrections.ends(records)
-    archived = Archived(records)
-    meters = {(row["seller_id"], row["code"]): row for row in records.rows("metering", "meters")}
+    archived, versions = Archived(records), Versions(records)
     looks = {row["seller_id"]: row["position"] for row in records.rows("metering", "late_looks")}
     told = {(row["seller_id"], row["freeze_id"]): row for row in records.rows("metering", "late_usages")}
     frozen_usages = records.rows("metering", "usage_freezes")
     replaced = {frozen["replaces"] for frozen in frozen_usages}
     for frozen in frozen_usages:
         with tally.checking(frozen["id"]):
-            looked = looks[frozen["seller_id"]]
-            meter = meters[frozen["seller_id"], frozen["meter"]]
-            if frozen["id"] in replaced or _lets_fewer_through(meter) or _is_archived(archived, frozen):
+            if frozen["id"] in replaced:
                 continue
+            looked = looks[frozen["seller_id"]]
+            number = frozen.get("meter_version", 1)
             row = told.get((frozen["seller_id"], frozen["id"]))
-            inside = list(_inside(events, frozen, meter))
+            changed = versions.last_change(frozen["seller_id"], frozen["meter"], frozen["start_time"])
+            heard = row.get("announced_version", 0) if row else 0
+            tally.check(changed <= max(number, heard), f"that version {changed} counts {frozen['id']} was not told")
+            if _is_archived(archived, frozen):
+                continue
+            inside = list(_inside(events, frozen, versions.of(frozen["seller_id"], frozen["meter"])[number]))
             then = _there(inside, ends, frozen["through_position"])
             announced = max(frozen["through_position"], row["announced_position"] if row else 0)
             told_of, known = _there(inside, ends, announced), _there(inside, ends, max(looked, announced))
@@ -94,34 +104,12 @@ def _is_archived(archived: Archived, frozen: Row) -> bool:
 
 
 def _inside(events: Events, frozen: Row, meter: Row) -> Iterator[Row]:
-    """Those in the period, or before its end where a meter looks back; whenever they came."""
+    """Those that the meter counts in the period, whenever they came."""
+    span = aggregation.counted_span(meter, Span(frozen["start_time"], frozen["end_time"]))
     for name in {frozen["customer_id"], frozen["external_id"], *frozen["names"]} - {""}:
         for event in events.get((frozen["seller_id"], frozen["meter"], name), ()):
-            if event["time"] < frozen["end_time"] and (meter["carries_over"] or event["time"] >= frozen["start_time"]):
+            if span.start <= event["time"] < span.end and any(used_of(meter, event)):
                 yield event
-
-
-def _lets_fewer_through(meter: Row) -> bool:
-    """Which events such a meter counts is its own to say."""
-    return meter["filter"] is not None or meter["value_expression"] != ""
-
-
-def _quantity(meter: Row, events: Sequence[Row]) -> Fraction | None:
-    """None where values alone do not tell."""
-    values = [Fraction(event["value"]) for event in events]
-    match meter["aggregation"]:
-        case "SUM":
-            return sum(values, Fraction(0))
-        case "COUNT":
-            return Fraction(len(values))
-        case "MAX":
-            return max(values, default=Fraction(0))
-        case "MIN":
-            return min(values, default=Fraction(0))
-        case "LATEST":
-            newest = max(events, key=lambda event: (event["time"], event["source"], event["event_id"]), default=None)
-            return Fraction(newest["value"]) if newest else Fraction(0)
-    return None
 
 
 _METERING: Final = ("metering",)

@@ -10,6 +10,7 @@ from typing import Final
 from tools.check import corrections
 from tools.check.records import Records, Row
 from tools.check.report import Invariant, Tally
+from tools.check.versions import Versions
 
 SOURCE: Final = "saldo.quota"
 
@@ -23,7 +24,7 @@ def within_the_quota(records: Records, tally: Tally) -> None:
     ends = corrections.ends(records)
     for row in corrections.events(records):
         events[row["seller_id"], row["meter"], row["customer"]].append(row)
-    meters = {(row["seller_id"], row["code"]): row for row in records.rows("metering", "meters")}
+    versions = Versions(records)
     together: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
     for row in records.rows("metering", "quota_reservations"):
         together[row["seller_id"], row["customer_id"], row["meter"]].append(row)
@@ -34,9 +35,12 @@ def within_the_quota(records: Records, tally: Tally) -> None:
                 tally.check(len(numbers) == len(reservations), f"the turn of {row['id']} was taken twice")
                 if row["granted"] is None:
                     continue
-                meter = meters[row["seller_id"], row["meter"]]
+                made = row["create_time"]
+                known = versions.believed(row["seller_id"], row["meter"], row["period_start"], first=made, last=made)
+                meters = [versions.of(row["seller_id"], row["meter"])[number] for number in known]
                 aside = sum((Fraction(each["quantity"]) for each in reservations if _is_aside(each, row)), Fraction(0))
-                needed = _used(events, ends, meter, row) + aside + Fraction(row["quantity"])
+                used = min(_used(events, ends, meter, row) for meter in meters)
+                needed = used + aside + Fraction(row["quantity"])
                 tally.check(needed <= row["granted"], f"{row['id']} was acquired, {needed} of {row['granted']}")
 
 

@@ -19,6 +19,7 @@ from tools.check.calendar import Rhythm, Span
 from tools.check.naming import counts_from
 from tools.check.records import Records, Row
 from tools.check.report import Invariant, Tally
+from tools.check.versions import Versions
 
 OK, WARNING, REACHED = "OK", "WARNING", "REACHED"
 LEVELS: Final = (OK, WARNING, REACHED)
@@ -31,7 +32,7 @@ TOLD: Final[Mapping[str, tuple[Any, str]]] = {  # Any: one of three classes of m
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """A usage event that a threshold looks at."""
+    """A usage event that a meter counts."""
 
     time: datetime
     source: str
@@ -44,7 +45,7 @@ class Recount:
     """The usage of customers, from nothing but the log and the names that metering has heard of."""
 
     def __init__(self, records: Records) -> None:
-        self._meters = {(row["seller_id"], row["code"]): row for row in records.rows("metering", "meters")}
+        self._versions = Versions(records)
         self.looked = {row["seller_id"]: row["position"] for row in records.rows("metering", "threshold_looks")}
         self._heard = {row["seller_id"] for row in records.rows("metering", "sellers_with_customers")}
         self._events: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
@@ -58,7 +59,8 @@ class Recount:
             self._bearers[row["seller_id"], row["name"]].append(row)
 
     def quantity(self, threshold: Row, customer_id: str, span: Span, *, through: int) -> Fraction:
-        seller_id, meter = threshold["seller_id"], self._meters[threshold["seller_id"], threshold["meter"]]
+        seller_id = threshold["seller_id"]
+        meter = self._versions.in_effect(seller_id, threshold["meter"], span.start)
         counted = aggregation.counted_span(meter, span)
         names = {row["name"] for row in self._names[seller_id, customer_id] if counts_from(row, span.start)}
         found = [
@@ -69,9 +71,10 @@ class Recount:
             and corrections.counts_at(
                 through, start=event["position"], end=self._ends.get((seller_id, event["position"]))
             )
-            for used in _used(threshold, meter, event)
+            for used in used_of(meter, event)
+            if any(used_of({"filter": threshold["filter"]}, event))
         ]
-        found.sort(key=_order)
+        found.sort(key=order)
         return aggregation.quantity(meter, found, span)
 
     def customers(self, threshold: Row, span: Span) -> set[str]:
@@ -156,15 +159,15 @@ def changes_announced(records: Records, tally: Tally) -> None:
             tally.check(last == state, f"{name} is {state}, and was last told to be {last}")
 
 
-def _used(threshold: Row, meter: Row, event: Row) -> Iterator[Used]:
+def used_of(meter: Row, event: Row) -> Iterator[Used]:
+    """What a usage event counts for; nothing if the meter does not count it."""
     dimensions = json.loads(event.get("dimensions") or "{}")
-    value = Fraction(event["value"])
-    counts = aggregation.counts_for(meter, value, dimensions)
-    if counts is not None and aggregation.counts_for({"filter": threshold["filter"]}, value, dimensions) is not None:
+    counts = aggregation.counts_for(meter, Fraction(event["value"]), dimensions)
+    if counts is not None:
         yield Used(event["time"], event["source"], event["event_id"], dimensions, counts)
 
 
-def _order(used: Used) -> tuple[datetime, str, str]:
+def order(used: Used) -> tuple[datetime, str, str]:
     return used.time, used.source, used.id
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
@@ -12,10 +13,11 @@ from tools.check import corrections, rater
 from tools.check.archived import Archived, leaves_are_whole
 from tools.check.billing import lines_by_key, span_of, tariffs
 from tools.check.calendar import Span
-from tools.check.counting import Counted, Counting, proof
+from tools.check.counting import COUNTED_BEFORE, Counted, Counting, meters_of, proof
 from tools.check.naming import each_name_is_one_customers
 from tools.check.records import Records, Row
 from tools.check.report import Invariant, Tally
+from tools.check.versions import Versions, of_line
 
 CORRECTION_WINDOW: Final = timedelta(days=62)
 """How long after its end a period is still corrected, as the invoicing service promises."""
@@ -140,6 +142,57 @@ def _is_there(event: Counted, seen: int, missed: Collection[int]) -> bool:
     return added and not any(taken_away)
 
 
+def counted_by_the_version_in_effect(records: Records, tally: Tally) -> None:
+    """A period is counted by the version of its meter that was in effect when it began, as was known at its bill;
+    and what a newer one makes of it is billed, if the customer got another bill in time.
+    """
+    versions, counting = Versions(records), Counting(records)
+    prices, bills = tariffs(records), _bill_times(records)
+    invoices = {row["id"]: row for row in records.rows("invoicing", "invoices")}
+    for lines in lines_by_key(records).values():
+        for line in lines:
+            if line["usage_digest"] is None:
+                continue
+            with tally.checking(line["id"]):
+                _, tariff = prices[line["price_id"]]
+                invoice = invoices[line["invoice_id"]]
+                last = max(invoice["create_time"], invoice["finalize_time"])
+                for meter in meters_of(line, tariff.model):
+                    known = versions.believed(
+                        line["seller_id"],
+                        meter,
+                        line["period_start"],
+                        first=invoice["create_time"] - COUNTED_BEFORE,
+                        last=last,
+                    )
+                    number = of_line(line, meter)
+                    tally.check(number in known, f"{line['id']} is counted by version {number} of {meter}")
+        last = lines[-1]
+        if last["usage_digest"] is None:
+            continue
+        with tally.checking(last["id"]):
+            span = span_of(last)
+            currency, tariff = prices[last["price_id"]]
+            invoice = invoices[lines[0]["invoice_id"]]
+            chances = bills.get((invoice["customer_id"], invoice["currency"]), ())
+            chance = max((time for time in chances if span.end < time <= span.end + CORRECTION_WINDOW), default=None)
+            if chance is None or counting.is_archived(last, span, tariff.model):
+                continue
+            before = chance - COUNTED_BEFORE
+            # What was made about the time of the bill may have been known to it or not.
+            newest = {
+                meter: min(versions.believed(last["seller_id"], meter, span.start, first=before, last=chance))
+                for meter in meters_of(last, tariff.model)
+            }
+            if all(of_line(last, meter) >= number for meter, number in newest.items()):
+                continue
+            anew = {**last, "usage_meter_versions": json.dumps(newest)}
+            seen = last["usage_through_position"]
+            inside = [event for event in counting.inside(anew, span, tariff.model) if event.counts_at(seen)]
+            whole = rater.due(tariff, counting.used(anew, inside, tariff.model), currency)
+            tally.check(whole == sum(line["amount_minor"] for line in lines), f"{last['id']} is not billed by {newest}")
+
+
 def each_event_in_one_period(records: Records, tally: Tally) -> None:
     """No usage event is counted in two periods of one item, unless it is to be counted in all that follow."""
     counting = Counting(records)
@@ -184,6 +237,11 @@ INVARIANTS: Final = (
         name="every usage event of a billed period is billed",
         needs=("catalog", *_COUNTING),
         verify=events_of_billed_periods_billed,
+    ),
+    Invariant(
+        name="every billed period is counted by the version in effect",
+        needs=("catalog", *_COUNTING),
+        verify=counted_by_the_version_in_effect,
     ),
     Invariant(name="every usage event is in one period of an item", needs=_COUNTING, verify=each_event_in_one_period),
     Invariant(

@@ -329,16 +329,18 @@ async def _batch(
     keys: Sequence[UsageKey],
     *,
     part_of: UsageKey | None = None,
-    through_position: int | None = None,
+    whole: Usage | None = None,
     proven: bool = True,
 ) -> list[Usage]:
-    """`part_of`: what the customer is called depends on when the whole period begins, not on when a part of it does."""
+    """`part_of`: what the customer is called depends on when the whole period begins, not on when a part of it does.
+    `whole`: how far was counted, and by which version of the meter, was decided when that was asked for.
+    """
     queries = [
         _query(
             customer,
             key,
             begins=(part_of or key).period.start,
-            through_position=through_position,
+            whole=whole,
             proven=proven,
         )
         for key in keys
@@ -348,7 +350,7 @@ async def _batch(
 
 
 def _query(
-    customer: Customer, key: UsageKey, *, begins: datetime, through_position: int | None, proven: bool
+    customer: Customer, key: UsageKey, *, begins: datetime, whole: Usage | None, proven: bool
 ) -> metering.UsageQuery:
     names = customer.names_from(begins)
     return metering.UsageQuery(
@@ -360,7 +362,8 @@ def _query(
         period=wire.interval(key.period),
         group_by=key.needs.group_by,
         with_values=key.needs.with_values,
-        through_position=through_position,
+        through_position=whole.through_position if whole else None,
+        meter_version=whole.meter_versions.get(key.meter, 0) if whole else 0,
         without_proof=not proven,
     )
 
@@ -387,17 +390,17 @@ async def _valued_in_parts(desk: Desk, customer: Customer, key: UsageKey) -> Usa
             customer=customer.party.id,
             meter=key.meter,
         )
-    return replace(whole, values=tuple(await _values(desk, customer, key, through_position=whole.through_position)))
+    return replace(whole, values=tuple(await _values(desk, customer, key, whole=whole)))
 
 
-async def _values(desk: Desk, customer: Customer, key: UsageKey, *, through_position: int) -> list[Decimal]:
+async def _values(desk: Desk, customer: Customer, key: UsageKey, *, whole: Usage) -> list[Decimal]:
     """In order of time: of the halves of the period, of their halves, and so on."""
     found: list[Decimal] = []
     parts = _halves(key.period)
     while parts:
         part = key._replace(period=parts.pop())
         try:
-            [usage] = await _batch(desk, customer, [part], part_of=key, through_position=through_position)
+            [usage] = await _batch(desk, customer, [part], part_of=key, whole=whole)
         except NeighbourRefused as error:
             if _reason(error) != "TOO_MANY_VALUES":
                 raise

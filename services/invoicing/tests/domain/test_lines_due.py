@@ -284,6 +284,21 @@ def test_late_usage_that_costs_nothing_makes_no_line() -> None:
     assert due(periods, usage_of(periods, counted("100.01", position=2)), billed([first.line])) == []
 
 
+def test_usage_by_another_version_of_the_meter_is_billed_as_the_difference() -> None:
+    """Of the same events, and so with the same digest: what was billed says by which version that was."""
+    periods = [metered("kwh", MAR)]
+    first_version = replace(counted(100), meter_versions={"kwh": 1})
+    [first] = due(periods, usage_of(periods, first_version))
+    # What is of before meters had versions says nothing, and was counted by the first.
+    for before in (first.line, replace(first.line, usage=counted(100))):
+        anew = replace(first_version, quantity=Decimal(150), meter_versions={"kwh": 2})
+        [found] = due(periods, usage_of(periods, anew), billed([before]))
+        assert found.line.amount == Money(21_34 - 14_23, "GBP")
+        assert found.line.description == f"{before.description} – usage counted anew"
+        assert due(periods, usage_of(periods, first_version), billed([before])) == []
+        assert due(periods, usage_of(periods, anew), billed([before, found.line])) == []
+
+
 def test_a_draft_is_recomputed_and_not_corrected() -> None:
     """Or late usage would be billed twice: in the draft's line, and on top of it."""
     periods = [metered("kwh", MAR)]

@@ -95,6 +95,7 @@ def counted(meter: str, quantity: int, *, position: int, traces: str = "") -> Us
         digest=f"digest of {meter}",
         through_position=position,
         traceparents=tuple(traces),
+        meter_versions={meter: position},
     )
 
 
@@ -111,6 +112,7 @@ def test_one_proof_for_several_meters() -> None:
         digest=hashlib.sha256(text.encode()).hexdigest(),
         through_position=5,
         traceparents=("a", "b", "d", "c"),  # in turn, each once
+        meter_versions={"disk": 7, "seats": 5, "calls": 6},
     )
     assert len(found.traceparents) == TRACEPARENTS_MAX
     assert found.other_meters == (

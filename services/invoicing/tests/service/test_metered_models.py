@@ -16,6 +16,7 @@ from invoicing import clients
 from invoicing.domain.line import Usage
 from saldo.catalog.v1 import price_pb2
 from saldo.invoicing.v1 import invoicing_service_pb2 as pb
+from saldo.metering.v1 import metering_service_pb2 as metering
 from saldo.metering.v1.meter_pb2 import Meter
 
 from .conftest import Business, dead_letters, decimal, per_unit, utc
@@ -246,6 +247,28 @@ async def test_more_transactions_than_one_answer_tells(suite: Suite, business: B
     await month.use(used("sales", "1", 3))
     assert await month.corrected() == 3_20
     assert not await dead_letters(suite)
+
+
+@pytest.mark.usefixtures("few_values")
+async def test_a_bill_is_of_one_version_of_the_meter(business: Business) -> None:
+    """12 of 10.00 at a tenth are 12.00, though they are asked for in parts, and those after 8 January begin when the
+    meter counts twice as much. That January is to be counted so too is said after it was billed: 12.00 more are due."""
+    await business.meter("sales")
+    price = await business.price("Payments", meter="sales", **percentage("10", transaction_maximum=decimal("5")))
+    month = await Month.begin(business, price)
+    sales = await business.metering.GetMeter(metering.GetMeterRequest(code="sales"))
+    twice = metering.UpdateMeterRequest(id=sales.id, value_expression="value * 2")
+    twice.effective_time.FromDatetime(utc(2026, 1, 8))
+    await business.metering.UpdateMeter(twice)
+    await month.use(*(used("sales", "10", day) for day in range(3, 15)))
+    [billed] = await month.lines()
+    assert (billed.amount.units, dict(billed.usage.meter_versions)) == (12, {"sales": 1})
+    twice.MergeFrom(metering.UpdateMeterRequest(recount=True, supersede=True))
+    twice.effective_time.FromDatetime(utc(2026, 1, 1))
+    await business.metering.UpdateMeter(twice)
+    [correction] = await month.corrections()
+    assert (correction.amount.units, dict(correction.usage.meter_versions)) == (12, {"sales": 3})
+    assert (correction.description, correction.usage.digest) == ("Payments – usage counted anew", billed.usage.digest)
 
 
 @pytest.mark.usefixtures("few_values")

@@ -10,8 +10,16 @@ from common import ids, wire
 from common.db import Database, Tx
 from common.errors import InvalidArgument
 from common.rpc import transactional
-from metering import store, usecases
-from metering.convert.meters import NAME_LENGTH_MAX, UNIT_LABEL_LENGTH_MAX, definition_from_proto, meter_to_proto
+from metering import store, usecases, usecases_meters
+from metering.convert.meters import (
+    definition_from_proto,
+    display_name,
+    meter_to_proto,
+    unit_label,
+    update_from_proto,
+    version_after,
+    version_to_proto,
+)
 from metering.convert.unmatched import unmatched_usage_to_proto
 from metering.convert.usages import (
     event_place,
@@ -39,33 +47,48 @@ class MeteringApi(MeteringServiceServicer):
 
     @transactional
     async def CreateMeter(self, request: pb.CreateMeterRequest, tx: Tx) -> meter_pb2.Meter:
-        meter = await usecases.create_meter(
+        meter = await usecases_meters.create_meter(
             tx,
             code=check_code(request.code),
-            display_name=wire.text(request.display_name, field="display_name", max_length=NAME_LENGTH_MAX),
+            display_name=display_name(request.display_name),
             definition=definition_from_proto(request),
-            unit_label=wire.text(
-                request.unit_label, field="unit_label", max_length=UNIT_LABEL_LENGTH_MAX, required=False
-            ),
+            unit_label=unit_label(request.unit_label),
             accepts_days=check_accepts_days(request.accepts_days),
         )
-        return meter_to_proto(meter)
+        return meter_to_proto(meter, meter.in_effect(tx.now))
 
     @transactional
     async def GetMeter(self, request: pb.GetMeterRequest, tx: Tx) -> meter_pb2.Meter:
         if bool(request.id) == bool(request.code):
             raise InvalidArgument("must be given, or a code instead", field="id")
         if request.code:
-            return meter_to_proto(await store.meter_by_code(tx, check_code(request.code)))
-        return meter_to_proto(await store.meter(tx, MeterId(ids.check(request.id, "meter"))))
+            meter = await store.meter_by_code(tx, check_code(request.code))
+        else:
+            meter = await store.meter(tx, _meter_id(request.id))
+        return meter_to_proto(meter, meter.in_effect(tx.now))
 
     @transactional
     async def ListMeters(self, request: pb.ListMetersRequest, tx: Tx) -> pb.ListMetersResponse:
         page = wire.page(request)
         found = await store.list_meters(tx, after=page.after[0] if page.after else "", limit=page.size + 1)
         return pb.ListMetersResponse(
-            meters=[meter_to_proto(meter) for meter in found[: page.size]],
+            meters=[meter_to_proto(meter, meter.in_effect(tx.now)) for meter in found[: page.size]],
             next_page_token=wire.encode_page_token(found[page.size - 1].id) if len(found) > page.size else "",
+        )
+
+    @transactional
+    async def UpdateMeter(self, request: pb.UpdateMeterRequest, tx: Tx) -> meter_pb2.Meter:
+        meter = await usecases_meters.update_meter(tx, _meter_id(request.id), update_from_proto(request))
+        return meter_to_proto(meter, meter.in_effect(tx.now))
+
+    @transactional
+    async def ListMeterVersions(self, request: pb.ListMeterVersionsRequest, tx: Tx) -> pb.ListMeterVersionsResponse:
+        meter = await store.meter(tx, _meter_id(request.id))
+        page = wire.page(request)
+        found = meter.versions[version_after(page) :]
+        return pb.ListMeterVersionsResponse(
+            versions=[version_to_proto(meter, version) for version in found[: page.size]],
+            next_page_token=wire.encode_page_token(str(found[page.size - 1].number)) if len(found) > page.size else "",
         )
 
     async def IngestEvents(self, request: pb.IngestEventsRequest, context: object) -> pb.IngestEventsResponse:
@@ -129,3 +152,7 @@ class MeteringApi(MeteringServiceServicer):
             unmatched_usages=[unmatched_usage_to_proto(each) for each in found],
             next_page_token=wire.encode_page_token(*last) if last else "",
         )
+
+
+def _meter_id(text: str) -> MeterId:
+    return MeterId(ids.check(text, "meter"))

@@ -41,8 +41,8 @@ class Ingesting:
             traceparent=telemetry.traceparent(),
         )
         meters = await self._meters.of(caller, sent.meters)
-        if meters.limits:
-            sent = recent_enough(sent, meters.limits, now=now)
+        if limits := meters.limits(sent.meters, now):
+            sent = recent_enough(sent, limits, now=now)
         stored = await self._log.append(sent.batch, sent.asked)
         return answer(
             sent,

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import islice
 from typing import Final
 
 from common import ids
 from common.db import Tx
 from common.errors import InvalidArgument
+from common.period import Period
 from metering import store
 from metering.convert.freezes import PREFIX, late_usage_to_proto
-from metering.convert.meters import meter_to_proto
 from metering.convert.quotas import RESERVATION_PREFIX, reservation_to_proto
 from metering.domain.archive import Leaf, LeafState, LoggedEvent, check_archivable
 from metering.domain.entitlement import (
@@ -35,7 +36,7 @@ from metering.domain.freeze import (
     check_replaces,
     freeze,
 )
-from metering.domain.meter import Definition, Meter, MeterId
+from metering.domain.meter import Meter
 from metering.domain.reservation import (
     Found,
     Reservation,
@@ -53,40 +54,21 @@ LOOK_WAIT: Final = timedelta(minutes=5)
 """Between looks for late usage: nobody corrects an invoice sooner, and each reads what was stored since."""
 
 
-async def create_meter(
-    tx: Tx, *, code: str, display_name: str, definition: Definition, unit_label: str, accepts_days: int
-) -> Meter:
-    definition.check()
-    meter = Meter(
-        id=MeterId(tx.new_id("meter")),
-        code=code,
-        display_name=display_name,
-        definition=definition,
-        unit_label=unit_label,
-        accepts_days=accepts_days,
-        revision=1,
-        create_time=tx.now,
-    )
-    await store.add_meter(tx, meter)
-    await tx.emit(events.MeterCreated(meter=meter_to_proto(meter)))
-    return meter
-
-
 async def query_usages(tx: Tx, queries: Sequence[UsageQuery]) -> list[Usage]:
     """In the order asked, all from one snapshot of what was ingested."""
     if not queries:
         return []
     meters = await _existing_meters(tx, queries)
-    if all(query.is_short and meters[query.meter].definition.is_summed for query in queries):
-        aggregations = [meters[query.meter].definition.aggregation for query in queries]
-        if (found := await store.totals(tx, queries, aggregations)) is not None:
-            return found
-    return await store.usages(tx, queries, meters=meters)
+    versions = [meters[query.meter].counting(query.period, query.meter_version) for query in queries]
+    are_short = (query.is_short and each.definition.is_summed for query, each in zip(queries, versions, strict=True))
+    if all(are_short) and (found := await store.totals(tx, queries, versions)) is not None:
+        return found
+    return await store.usages(tx, queries, versions=versions)
 
 
 async def list_events(tx: Tx, query: UsageQuery, *, after: EventPlace, limit: int) -> list[UsageEvent]:
-    meters = await _existing_meters(tx, [query])
-    definition = meters[query.meter].definition
+    meter = await store.meter_by_code(tx, query.meter)
+    definition = meter.counting(query.period, query.meter_version).definition
     return await store.list_events(tx, query, definition=definition, after=after, limit=limit)
 
 
@@ -103,11 +85,13 @@ async def freeze_usage(tx: Tx, query: UsageQuery, *, replaces: FrozenUsageId | N
     check_freezable(query, at=tx.now)
     if replaces is not None:
         check_replaces(query, await store.frozen_usage(tx, replaces))
-    meters = await _existing_meters(tx, [query])
+    # A version that is made later finds what is frozen here.
+    meter = await store.meter_by_code(tx, query.meter, hold=True)
+    version = meter.counting(query.period, None)
     await store.LATE_LOOKS.hold(tx)
-    [usage] = await store.usages(tx, [query], meters=meters)
+    [usage] = await store.usages(tx, [query], versions=[version])
     frozen = freeze(usage, frozen_id=FrozenUsageId(tx.new_id(PREFIX)), replaces=replaces, at=tx.now)
-    await store.add_frozen_usage(tx, frozen, counted_from=meters[query.meter].definition.counted(query.period).start)
+    await store.add_frozen_usage(tx, frozen, counted_from=version.definition.counted(query.period).start)
     return frozen
 
 
@@ -118,8 +102,23 @@ async def late_usage(tx: Tx, frozen_id: FrozenUsageId) -> LateUsage:
 
 async def late_usages(tx: Tx, frozen: Sequence[FrozenUsage]) -> list[LateUsage]:
     """What came too late for each, counted now."""
-    usages = await query_usages(tx, [each.usage_now(fresh_after=each.through_position) for each in frozen])
-    return [LateUsage.of(each, usage) for each, usage in zip(frozen, usages, strict=True)]
+    return (await _late_usages(tx, frozen, since=[]))[0]
+
+
+async def _late_usages(
+    tx: Tx, frozen: Sequence[FrozenUsage], *, since: Sequence[UsageQuery]
+) -> tuple[list[LateUsage], list[Usage]]:
+    """And the answers to more questions, all of one snapshot."""
+    meters = await store.meters_by_code(tx, {each.query.meter for each in frozen})
+    anew = [each for each in frozen if each.is_counted_anew(meters[each.query.meter])]
+    queries = [each.usage_now(fresh_after=each.through_position) for each in frozen]
+    queries += [*since, *(each.usage_in_effect for each in anew)]
+    answers = iter(await query_usages(tx, queries))
+    counted = list(islice(answers, len(frozen)))
+    others = list(islice(answers, len(since)))
+    now = {each.id: usage for each, usage in zip(anew, answers, strict=True)}
+    found = zip(frozen, counted, strict=True)
+    return [LateUsage.of(each, usage, now.get(each.id, usage)) for each, usage in found], others
 
 
 async def verify_frozen_usage(tx: Tx, frozen_id: FrozenUsageId) -> Verification:
@@ -149,15 +148,12 @@ async def announce_late_usages(tx: Tx, frozen_ids: Sequence[str]) -> None:
     overtaken = await store.lock_overtaken(tx, frozen_ids)
     frozen = await store.frozen_usages_by_id(tx, [each.frozen_id for each in overtaken])
     told = [each.announced_position or late.through_position for each, late in zip(overtaken, frozen, strict=True)]
-    queries = [each.usage_now(fresh_after=each.through_position) for each in frozen]
-    queries += [each.usage_now(fresh_after=position) for each, position in zip(frozen, told, strict=True)]
-    counted = await query_usages(tx, queries)
-    usages, since = counted[: len(frozen)], counted[len(frozen) :]
-    found = [LateUsage.of(each, usage) for each, usage in zip(frozen, usages, strict=True)]
+    news = [each.usage_now(fresh_after=position) for each, position in zip(frozen, told, strict=True)]
+    found, since = await _late_usages(tx, frozen, since=news)
     for each, late, usage in zip(overtaken, found, since, strict=True):
         before = late.frozen.event_count + each.announced_count - each.announced_corrected_count
         # A meter may let fewer events through than have its code.
-        if late.is_news(usage, counted_before=before):
+        if each.is_recounted or late.is_news(usage, counted_before=before):
             await tx.emit(events.LateUsageDetected(late_usage=late_usage_to_proto(late)))
     await store.save_announced(tx, found)
 
@@ -180,8 +176,10 @@ async def acquire_quota(
     """And what is left then. Whoever acquires for one customer and meter waits for those before."""
     entitlement = await store.entitlement(tx, customer_id, feature)
     entitlement.check_quota()
-    check_reservable(await store.meter_by_code(tx, entitlement.meter), quantity)
     turn = await store.take_turn(tx, customer_id, entitlement.meter, acquiring=True)
+    meter = await store.meter_by_code(tx, entitlement.meter)
+    for start in {span.start for span in _quota_periods(entitlement, turn.time)} or {turn.time}:
+        check_reservable(meter.code, meter.in_effect(start).definition, quantity)
     access, number_under_way, through_position = await _quota_access(tx, entitlement, quantity, at=turn.time)
     check_number_under_way(number_under_way)
     if access.refusal is not None:
@@ -259,7 +257,7 @@ async def _quota_access(
     First what is reserved, then what is used: what is committed in between is counted twice, and never not at all.
     """
     reserved, number = await store.reserved(tx, entitlement.names, entitlement.meter, at=at)
-    spans = [quota_period(quota.reset_interval, entitlement.time_zone, at) for quota in entitlement.quotas]
+    spans = _quota_periods(entitlement, at)
     queries = [
         UsageQuery(
             customer_id=entitlement.customer_id,
@@ -278,6 +276,10 @@ async def _quota_access(
     )
     access = quota_access(entitlement, quantity, periods=periods, reserved=reserved)
     return access, number, min((usage.through_position for usage in usages), default=0)
+
+
+def _quota_periods(entitlement: Entitlement, at: datetime) -> list[Period]:
+    return [quota_period(quota.reset_interval, entitlement.time_zone, at) for quota in entitlement.quotas]
 
 
 async def archive_leaf(tx: Tx, number: int, *, event_count: int, digest: str, kept: timedelta) -> Leaf:

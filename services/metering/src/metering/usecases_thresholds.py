@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
+from itertools import compress
+from operator import not_
 from typing import Final
 
 from common import ids
@@ -14,7 +16,7 @@ from metering import store
 from metering.convert.thresholds import PREFIX, alert_to_proto, threshold_to_proto
 from metering.domain.errors import CustomerNotFound, TooManyUsageThresholds
 from metering.domain.filter import EventFilter
-from metering.domain.meter import Definition
+from metering.domain.meter import MeterVersion
 from metering.domain.naming import CustomerName
 from metering.domain.threshold import (
     THRESHOLDS_MAX,
@@ -54,7 +56,10 @@ async def create_threshold(
         filter=only,
         create_time=tx.now,
     )
-    threshold.check((await store.meter_by_code(tx, meter)).definition, at=tx.now)
+    # Nobody makes the meter count otherwise, and sees no threshold, before this one stands.
+    counting = (await store.meter_by_code(tx, meter, hold=True)).in_effect_from(tx.now)
+    for version in counting:
+        threshold.check(version.definition, at=tx.now)
     if customer_id and not await store.is_customer(tx, customer_id):
         raise CustomerNotFound(f"there is no customer {customer_id}", customer=customer_id)
     # What grows from now on is found by looks, what there is by then by the sweep.
@@ -109,8 +114,8 @@ async def sweep(tx: Tx, threshold_id: str, *, ahead: timedelta) -> None:
     if threshold.state is ThresholdState.ARCHIVED:
         return
     last = await store.mark_part(tx, threshold, after=await store.sweep_place(tx, threshold.id), ahead=ahead)
-    carries_over = (await store.meter_by_code(tx, threshold.meter)).definition.carries_over
-    next_time = threshold.next_start(tx.now) if carries_over else None
+    meter = await store.meter_by_code(tx, threshold.meter)
+    next_time = threshold.next_start(tx.now) if meter.carries_over else None
     await store.save_sweep(tx, threshold.id, after=last, next_time=next_time)
 
 
@@ -180,16 +185,19 @@ async def _counted(
 async def _usages(tx: Tx, queries: Sequence[UsageQuery]) -> list[Usage]:
     """In the order asked: those that are put together of days, and all others."""
     meters = await store.meters_by_code(tx, {query.meter for query in queries})
-    definitions: list[Definition] = [meters[query.meter].definition for query in queries]
-    are_short = [
-        query.is_short and definition.is_summed for query, definition in zip(queries, definitions, strict=True)
-    ]
-    short = [query for query, is_short in zip(queries, are_short, strict=True) if is_short]
-    aggregations = [each.aggregation for each, is_short in zip(definitions, are_short, strict=True) if is_short]
-    others = [query for query, is_short in zip(queries, are_short, strict=True) if not is_short]
-    summed = await store.totals(tx, short, aggregations) if short else []
+    asked = [(query, meters[query.meter].counting(query.period, query.meter_version)) for query in queries]
+    are_short = [query.is_short and version.definition.is_summed for query, version in asked]
+    short = list(compress(asked, are_short))
+    others = list(compress(asked, map(not_, are_short)))
+    summed = await store.totals(tx, *_apart(short)) if short else []
     if summed is None:
-        summed = await store.usages(tx, short, meters=meters)
+        queries, versions = _apart(short)
+        summed = await store.usages(tx, queries, versions=versions)
     totals = iter(summed)
-    usages = iter(await store.usages(tx, others, meters=meters) if others else ())
+    queries, versions = _apart(others)
+    usages = iter(await store.usages(tx, queries, versions=versions) if others else ())
     return [next(totals) if is_short else next(usages) for is_short in are_short]
+
+
+def _apart(asked: Sequence[tuple[UsageQuery, MeterVersion]]) -> tuple[list[UsageQuery], list[MeterVersion]]:
+    return [query for query, _ in asked], [version for _, version in asked]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from common.errors import InvalidArgument
 from metering.domain.errors import QuotaNotReservable, QuotaReservationEnded, QuotaReservationExpired
 from metering.domain.filter import DimensionMatch, EventFilter
-from metering.domain.meter import Aggregation, Definition, Meter, MeterId
+from metering.domain.meter import Aggregation, Definition
 from metering.domain.reservation import Found, Reservation, ReservationId, State, Turn, check_reservable
 
 NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -42,19 +42,6 @@ def turn(at: datetime) -> Turn:
 
 def commit(reservation: Reservation, at: datetime = NOW, quantity: int | None = None, **told: str) -> Reservation:
     return reservation.commit(None if quantity is None else Decimal(quantity), told, at=at, turn=turn(at))
-
-
-def meter(aggregation: Aggregation, **changes: Any) -> Meter:  # Any: fields of a definition
-    return Meter(
-        id=MeterId("meter_1"),
-        code="calls",
-        display_name="Calls",
-        definition=Definition(aggregation=aggregation, **changes),
-        unit_label="",
-        accepts_days=0,
-        revision=1,
-        create_time=NOW,
-    )
 
 
 def test_time_ends_a_reservation_to_the_microsecond() -> None:
@@ -139,22 +126,22 @@ def test_a_reservation_ends_once(steps: list[tuple[Callable[[Reservation, dateti
 @pytest.mark.parametrize("changes", [{}, {"carries_over": True}])
 def test_a_sum_is_reservable(changes: dict[str, Any]) -> None:  # Any: fields of a definition
     """Its quantity becomes more by the value of the usage event, over periods or not."""
-    check_reservable(meter(Aggregation.SUM, **changes), Decimal("2.5"))
-    check_reservable(meter(Aggregation.COUNT), Decimal(1))
+    check_reservable("calls", Definition(aggregation=Aggregation.SUM, **changes), Decimal("2.5"))
+    check_reservable("calls", Definition(aggregation=Aggregation.COUNT), Decimal(1))
 
 
 @pytest.mark.parametrize(
     ("of", "quantity"),
     [
-        (meter(Aggregation.COUNT), 2),
-        (meter(Aggregation.MAX), 1),
-        (meter(Aggregation.LATEST), 1),
-        (meter(Aggregation.UNIQUE_COUNT, unique_dimension="host"), 1),
-        (meter(Aggregation.SUM, value_expression="value * 2"), 1),
-        (meter(Aggregation.SUM, filter=EventFilter(match=(EU,))), 1),
+        (Definition(aggregation=Aggregation.COUNT), 2),
+        (Definition(aggregation=Aggregation.MAX), 1),
+        (Definition(aggregation=Aggregation.LATEST), 1),
+        (Definition(aggregation=Aggregation.UNIQUE_COUNT, unique_dimension="host"), 1),
+        (Definition(aggregation=Aggregation.SUM, value_expression="value * 2"), 1),
+        (Definition(aggregation=Aggregation.SUM, filter=EventFilter(match=(EU,))), 1),
     ],
 )
-def test_what_counts_otherwise_is_not_reservable(of: Meter, quantity: int) -> None:
+def test_what_counts_otherwise_is_not_reservable(of: Definition, quantity: int) -> None:
     """What was set aside and what comes of it would be two figures."""
     with pytest.raises(QuotaNotReservable):
-        check_reservable(of, Decimal(quantity))
+        check_reservable("calls", of, Decimal(quantity))

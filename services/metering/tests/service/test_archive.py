@@ -297,6 +297,19 @@ async def test_what_was_corrected_stays(room: Room) -> None:
         await corrections.VoidEvent(corrections_service_pb2.VoidEventRequest(source="s", id="1-0", reason="wrong"))
 
 
+async def test_what_is_archived_is_not_counted_anew(room: Room) -> None:
+    """What a meter made of it was billed, and what it would come to nobody could tell; what came later can be."""
+    await room.archive(1)
+    meter = await room.metering.GetMeter(metering_service_pb2.GetMeterRequest(code="kwh"))
+    twice = metering_service_pb2.UpdateMeterRequest(id=meter.id, value_expression="value * 2", recount=True)
+    twice.effective_time.CopyFrom(wire.timestamp(OLD))
+    with refused("USAGE_ARCHIVED"):
+        await room.metering.UpdateMeter(twice)
+    last = (await room.metering.GetMeter(metering_service_pb2.GetMeterRequest(code="kwh"))).last_version
+    twice.effective_time.CopyFrom(days(60, 61).end_time)
+    assert (await room.metering.UpdateMeter(twice)).last_version == last + 1
+
+
 async def test_only_who_has_all_of_a_leaf_may_archive_it(room: Room) -> None:
     """A file that lacks an event, or has another one, must not be all that is left."""
     events = await room.listed(1)

@@ -119,6 +119,7 @@ def _usage_to_proto(usage: Usage) -> pb.UsageProof:
         through_position=usage.through_position,
         meter=usage.meter,
         traceparents=usage.traceparents,
+        meter_versions=usage.meter_versions,
     )
 
 

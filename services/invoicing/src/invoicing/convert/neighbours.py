@@ -47,6 +47,8 @@ def usage_from_proto(proto: usage_event_pb2.Usage, *, group_by: Sequence[str]) -
         digest=proto.digest,
         through_position=proto.through_position,
         traceparents=tuple(proto.traceparents),
+        # A release of metering that knows of no versions has only first ones.
+        meter_versions={proto.meter: proto.meter_version or 1},
         values=tuple(_decimal(value, field="values") for value in proto.values),
         groups=tuple(
             UsageGroup(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -54,12 +54,23 @@ class Usage:
     digest: str
     through_position: int
     traceparents: tuple[str, ...] = ()
+    meter_versions: Mapping[str, int] = field(default_factory=dict)
+    """Which version of each meter counted, by code. Empty on lines from before meters had versions."""
     # What only some models look at. It is asked for when there is something to rate, and not kept with a line.
     values: tuple[Decimal, ...] = field(default=(), compare=False)
     """The value of every event, in order of time."""
     groups: tuple[UsageGroup, ...] = field(default=(), compare=False)
     """The same quantity by dimensions."""
     other_meters: tuple[MeterQuantity, ...] = field(default=(), compare=False)
+
+    def is_counted_like(self, other: Usage) -> bool:
+        """Whether both are of the same events, by the same versions of the meters: then they are the same."""
+        return self.digest == other.digest and self.is_defined_like(other)
+
+    def is_defined_like(self, other: Usage) -> bool:
+        """Whether both were counted by the same versions of the meters."""
+        meters = self.meter_versions.keys() | other.meter_versions.keys()
+        return all(self.meter_versions.get(each, 1) == other.meter_versions.get(each, 1) for each in meters)
 
     def beside(self, others: Sequence[Usage]) -> Usage:
         """With one proof for several meters, of a price that looks at all of them; the quantity stays its own."""
@@ -75,6 +86,7 @@ class Usage:
             digest=hashlib.sha256(text.encode()).hexdigest() if text else "",
             through_position=min(each.through_position for each in proofs),
             traceparents=tuple(dict.fromkeys(each for each in in_turn if each))[:TRACEPARENTS_MAX],
+            meter_versions={meter: version for each in proofs for meter, version in each.meter_versions.items()},
             other_meters=tuple(MeterQuantity(meter=each.meter, quantity=each.quantity) for each in others),
         )
 

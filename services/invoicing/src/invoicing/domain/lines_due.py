@@ -242,9 +242,11 @@ def _share(whole: Line) -> Line:
 
 
 def _correction(each: BillablePeriod, price: Price, usage: Usage, billed: Billed) -> Line | None:
-    """What late usage adds to, or takes off, what was billed for the period; None when it changes nothing."""
+    """What late usage, or another version of the meter, adds to, or takes off, what was billed for the period; None
+    when it changes nothing.
+    """
     before = billed.usage
-    if not billed.is_final or before is None or usage.digest == before.digest:
+    if not billed.is_final or before is None or usage.is_counted_like(before):
         return None
     if usage.through_position < before.through_position:
         # Asked before the invoice was finalized with what came in later.
@@ -257,10 +259,12 @@ def _difference(whole: Line, billed: Billed, *, correction: int) -> Line:
     """Rounded amounts are compared, so that the lines of a period always add up to its rounded amount."""
     assert whole.usage is not None
     counted = billed.usage.quantity if billed.usage is not None else Decimal(0)
+    is_defined_anew = billed.usage is not None and not whole.usage.is_defined_like(billed.usage)
+    described = whole.description.removesuffix(_LATE).removesuffix(_DEFINED_ANEW)
     taken_off = flat_step("Less what was billed before", (-billed.amount).amount, kind=StepKind.BILLED_BEFORE)
     return replace(
         whole,
-        description=f"{whole.description.removesuffix(_LATE)}{_LATE}",
+        description=f"{described}{_DEFINED_ANEW if is_defined_anew else _LATE}",
         quantity=exact_sum((whole.usage.quantity, counted.copy_negate())),
         amount=whole.amount - billed.amount,
         steps=(*whole.steps, taken_off),
@@ -281,4 +285,5 @@ def _rated(line: Line, rating: Rating, usage: Usage) -> Line:
 
 
 _LATE: Final = " – late usage"
+_DEFINED_ANEW: Final = " – usage counted anew"
 _UNUSED: Final = " – unused"

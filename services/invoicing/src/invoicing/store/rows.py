@@ -92,6 +92,7 @@ def line_row(line: Line) -> dict[str, object]:
         "usage_event_count": usage.event_count if usage else None,
         "usage_digest": usage.digest if usage else None,
         "usage_through_position": usage.through_position if usage else None,
+        "usage_meter_versions": dict(usage.meter_versions) if usage else None,
         "usage_traceparents": list(usage.traceparents) if usage else None,
         "correction": line.correction,
         "kind": line.kind.name,
@@ -148,6 +149,7 @@ def _usage(row: Row[Any]) -> Usage:  # Any: a row of `invoice_lines`
         digest=row.usage_digest,
         through_position=row.usage_through_position,
         traceparents=tuple(row.usage_traceparents),
+        meter_versions=row.usage_meter_versions or {},
     )
 
 

@@ -92,6 +92,7 @@ invoice_lines = Table(
     Column("usage_event_count", BigInteger),
     Column("usage_digest", Text),
     Column("usage_through_position", BigInteger),
+    Column("usage_meter_versions", JSONB(none_as_null=True)),
     Column("usage_traceparents", ARRAY(Text)),
     Column("correction", Integer, nullable=False),
     Column("kind", Text, nullable=False, server_default="OWED"),

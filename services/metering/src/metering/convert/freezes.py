@@ -45,6 +45,7 @@ def late_usage_to_proto(late: LateUsage) -> frozen_usage_pb2.LateUsage:
         quantity=wire.decimal(late.now.quantity),
         difference=wire.decimal(late.difference),
         through_position=late.now.through_position,
+        meter_version=late.now.meter_version,
     )
 
 
@@ -66,6 +67,7 @@ def verification_to_proto(found: Verification) -> pb.VerifyDigestResponse:
         counted_digest=found.counted.digest,
         counted_quantity=wire.decimal(found.counted.quantity),
         counted_event_count=found.counted.event_count,
+        meter_version=found.counted.meter_version,
     )
     if found.frozen is not None:
         response.quantity.CopyFrom(wire.decimal(found.frozen.quantity))
@@ -81,4 +83,5 @@ def _query_to_proto(query: UsageQuery) -> metering_service_pb2.UsageQuery:
         period=wire.interval(query.period),
         names=query.names,
         through_position=query.through_position,
+        meter_version=query.meter_version or 0,
     )

@@ -11,7 +11,7 @@ from common import ids, wire
 from common.errors import InvalidArgument
 from common.period import Period, Unit, check_time_zone
 from metering.convert.filters import filter_to_proto
-from metering.convert.meters import UTC
+from metering.domain.meter import UTC
 from metering.domain.threshold import Rhythm, ThresholdId, UsageAlert, UsageThreshold
 from saldo.metering.v1 import usage_threshold_pb2
 from saldo.metering.v1 import usage_threshold_service_pb2 as pb

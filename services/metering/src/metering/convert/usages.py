@@ -9,9 +9,8 @@ from common import ids, wire
 from common.errors import InvalidArgument
 from common.period import EARLIEST, check_time_zone
 from metering.convert.filters import filter_from_proto
-from metering.convert.meters import UTC
 from metering.domain.dimension import check_group_by
-from metering.domain.meter import check_code
+from metering.domain.meter import UTC, check_code
 from metering.domain.usage import Usage, UsageGroup, UsageQuery, UsageWindow
 from metering.domain.usage_event import KEY_LENGTH_MAX, EventPlace, Identity, UsageEvent
 from metering.domain.window import Window
@@ -44,6 +43,8 @@ def usage_query_from_proto(query: pb.UsageQuery, *, field: str) -> UsageQuery:
     check_group_by(query.group_by, field=f"{field}.group_by")
     if query.through_position < 0:
         raise InvalidArgument("must not be negative", field=f"{field}.through_position")
+    if query.meter_version < 0:
+        raise InvalidArgument("must not be negative", field=f"{field}.meter_version")
     if len(query.names) > NAMES_MAX:
         raise InvalidArgument(f"must have at most {NAMES_MAX} names", field=f"{field}.names")
     return UsageQuery(
@@ -62,6 +63,7 @@ def usage_query_from_proto(query: pb.UsageQuery, *, field: str) -> UsageQuery:
         without_proof=query.without_proof,
         through_position=query.through_position if query.HasField("through_position") else None,
         filter=filter_from_proto(query.filter, field=f"{field}.filter"),
+        meter_version=query.meter_version or None,
         **_windows(query, field=field),
     )
 
@@ -97,6 +99,7 @@ def usage_to_proto(usage: Usage) -> usage_event_pb2.Usage:
         groups=[_group_to_proto(group) for group in usage.groups],
         values=[wire.decimal(value) for value in usage.values],
         windows=[_window_to_proto(window) for window in usage.windows],
+        meter_version=usage.meter_version,
     )
 
 

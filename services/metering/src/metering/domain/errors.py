@@ -13,11 +13,31 @@ from common.errors import (
 
 
 class MeterCodeTaken(AlreadyExists):
-    """The seller has a meter with this code, and what it counts never changes."""
+    """The seller has a meter with this code, and what it counts is its own to say."""
 
 
 class MeterNotFound(NotFound):
     """The seller has no such meter."""
+
+
+class MeterVersionNotFound(NotFound):
+    """The meter has no such version."""
+
+
+class MeterChanged(FailedPrecondition):
+    """Somebody else has changed the meter since the caller looked at it: look again, and decide anew."""
+
+
+class MeterEffectiveInPast(FailedPrecondition):
+    """The version would count periods anew that have begun, or were billed: say that it is to."""
+
+
+class MeterVersionFollows(FailedPrecondition):
+    """Another version takes effect after this one, which would take its place too: say that it is to."""
+
+
+class TooManyMeterVersions(FailedPrecondition):
+    """The meter has been changed so often that another one is needed."""
 
 
 class UnknownMeter(InvalidArgument):

@@ -10,6 +10,7 @@ from typing import NewType, Self
 from common.errors import InvalidArgument
 from common.money import exact_sum
 from metering.domain.errors import PeriodNotEnded
+from metering.domain.meter import Meter
 from metering.domain.usage import Usage, UsageQuery
 
 FrozenUsageId = NewType("FrozenUsageId", str)
@@ -21,7 +22,7 @@ class FrozenUsage:
 
     id: FrozenUsageId
     query: UsageQuery
-    """Through the position that was counted to."""
+    """Through the position that was counted to, by the version of the meter that counted."""
     quantity: Decimal
     event_count: int
     digest: str
@@ -33,6 +34,15 @@ class FrozenUsage:
         """The same question, of all that there is by now; and how many of the events came after a position."""
         return replace(self.query, through_position=None, fresh_after=fresh_after)
 
+    def is_counted_anew(self, meter: Meter) -> bool:
+        """Whether another version of the meter has taken the place of the one that counted it."""
+        return meter.in_effect(self.query.period.start).number != self.query.meter_version
+
+    @property
+    def usage_in_effect(self) -> UsageQuery:
+        """The same question, as it would be answered if it had never been frozen."""
+        return replace(self.query, through_position=None, meter_version=None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LateUsage:
@@ -40,19 +50,20 @@ class LateUsage:
 
     frozen: FrozenUsage
     now: Usage
+    """By the version of the meter that is in effect by now."""
     event_count: int
     """How many of the events that are counted now were not there then."""
     corrected_count: int
     """How many of the events that were counted then have been taken away by corrections."""
 
     @classmethod
-    def of(cls, frozen: FrozenUsage, now: Usage) -> Self:
-        """`now` is the answer to `usage_now`."""
+    def of(cls, frozen: FrozenUsage, counted: Usage, now: Usage) -> Self:
+        """`counted` is the answer to `usage_now`, `now` the same by the version of the meter in effect."""
         return cls(
             frozen=frozen,
             now=now,
-            event_count=now.fresh_count,
-            corrected_count=frozen.event_count - now.kept_count,
+            event_count=counted.fresh_count,
+            corrected_count=frozen.event_count - counted.kept_count,
         )
 
     @property
@@ -109,7 +120,7 @@ def check_replaces(query: UsageQuery, replaced: FrozenUsage) -> None:
 def freeze(usage: Usage, *, frozen_id: FrozenUsageId, replaces: FrozenUsageId | None, at: datetime) -> FrozenUsage:
     return FrozenUsage(
         id=frozen_id,
-        query=replace(usage.query, through_position=usage.through_position),
+        query=replace(usage.query, through_position=usage.through_position, meter_version=usage.meter_version),
         quantity=usage.quantity,
         event_count=usage.event_count,
         digest=usage.digest,

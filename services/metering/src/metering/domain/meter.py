@@ -12,6 +12,7 @@ from typing import Final, NewType
 from common.errors import InvalidArgument
 from common.period import EARLIEST, Period
 from metering.domain.dimension import check_dimension
+from metering.domain.errors import MeterVersionNotFound
 from metering.domain.expression import Expression, parse
 from metering.domain.filter import EVERYTHING, EventFilter
 from metering.domain.window import Window
@@ -20,6 +21,8 @@ MeterId = NewType("MeterId", str)
 
 PERCENTILE_MAX: Final = 100
 ACCEPTS_DAYS_MAX: Final = 36_500
+UTC: Final = "UTC"
+"""Whose civil days buckets and windows are of unless it is told."""
 
 _CODE: Final = re.compile(r"[a-z0-9_-]{1,64}")
 
@@ -49,6 +52,8 @@ class Bucket:
 
 SUMMED: Final = frozenset({Aggregation.SUM, Aggregation.COUNT, Aggregation.MIN, Aggregation.MAX})
 """What is kept of whole days."""
+CARRYING: Final = frozenset({Aggregation.SUM, Aggregation.LATEST, Aggregation.WEIGHTED_SUM})
+NOT_LOOKING_AT_VALUES: Final = frozenset({Aggregation.COUNT, Aggregation.UNIQUE_COUNT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,13 +74,13 @@ class Definition:
     def check(self) -> None:
         check_unique_dimension(self.unique_dimension, self.aggregation)
         self._check_percentile()
-        if self.carries_over and self.aggregation not in _CARRYING:
+        if self.carries_over and self.aggregation not in CARRYING:
             raise InvalidArgument("must be false: only SUM, LATEST and WEIGHTED_SUM carry over", field="carries_over")
         if (self.bucket is None) == (self.aggregation is Aggregation.SUM_OF_MAX):
             needed = "HOUR or DAY" if self.bucket is None else "absent unless the aggregation is SUM_OF_MAX"
             raise InvalidArgument(f"must be {needed}", field="bucket")
         self.filter.check(field="filter")
-        if self.value_expression and self.aggregation in _NOT_LOOKING_AT_VALUES:
+        if self.value_expression and self.aggregation in NOT_LOOKING_AT_VALUES:
             raise InvalidArgument(f"must be empty: {self.aggregation.name} looks at no value", field="value_expression")
         if self.value_expression:
             parse(self.value_expression)
@@ -103,18 +108,65 @@ class Definition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Meter:
-    """Never changes: a quantity that was billed must mean the same for ever."""
+class MeterVersion:
+    """How a meter counts from an instant on. Never changes: a quantity that was billed must mean the same for ever."""
 
+    number: int
+    definition: Definition
+    accepts_days: int
+    """How far back usage events may lie when they come; 0 for any time."""
+    effective_time: datetime
+    """EARLIEST for the first one."""
+    create_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meter:
     id: MeterId
     code: str
     display_name: str
-    definition: Definition
     unit_label: str
-    accepts_days: int
-    """How far back usage events may lie when they come; 0 for any time."""
     revision: int
     create_time: datetime
+    versions: tuple[MeterVersion, ...]
+    """From the first on, without gaps."""
+
+    def in_effect(self, at: datetime) -> MeterVersion:
+        """The newest of those whose time has come; there always is one."""
+        return next(each for each in reversed(self.versions) if each.effective_time <= at)
+
+    def in_effect_from(self, at: datetime) -> tuple[MeterVersion, ...]:
+        """All that are in effect at an instant, or at a later one."""
+        first = self.in_effect(at)
+        later = [each for each in self.versions[first.number :] if self.in_effect(each.effective_time) is each]
+        return (first, *later)
+
+    def version(self, number: int) -> MeterVersion:
+        if not 1 <= number <= len(self.versions):
+            raise MeterVersionNotFound(
+                f"meter {self.code} has {len(self.versions)} versions", code=self.code, version=number
+            )
+        return self.versions[number - 1]
+
+    def end_time(self, version: MeterVersion) -> datetime | None:
+        """When a newer version takes its place; not after it begins if it never is in effect."""
+        newer = self.versions[version.number :]
+        return min((each.effective_time for each in newer), default=None)
+
+    def counting(self, period: Period, number: int | None) -> MeterVersion:
+        """Of a period the one in effect when it begins, unless another one is asked for."""
+        if number is not None:
+            return self.version(number)
+        return self.versions[0] if len(self.versions) == 1 else self.in_effect(period.start)
+
+    @property
+    def carries_over(self) -> bool:
+        """In all of its versions, or in none."""
+        return self.versions[0].definition.carries_over
+
+    @property
+    def last(self) -> MeterVersion:
+        return self.versions[-1]
 
 
 def check_code(code: str, *, field: str = "code") -> str:
@@ -141,7 +193,3 @@ def check_unique_dimension(name: str, aggregation: Aggregation) -> str:
     elif name:
         raise InvalidArgument("must be empty unless the aggregation is UNIQUE_COUNT", field="unique_dimension")
     return name
-
-
-_CARRYING: Final = frozenset({Aggregation.SUM, Aggregation.LATEST, Aggregation.WEIGHTED_SUM})
-_NOT_LOOKING_AT_VALUES: Final = frozenset({Aggregation.COUNT, Aggregation.UNIQUE_COUNT})

@@ -18,7 +18,7 @@ from metering.domain.errors import (
     TooManyQuotaReservations,
 )
 from metering.domain.filter import EVERYTHING
-from metering.domain.meter import Aggregation, Meter
+from metering.domain.meter import Aggregation, Definition
 
 ReservationId = NewType("ReservationId", str)
 
@@ -131,16 +131,13 @@ class Reservation:
         )
 
 
-def check_reservable(meter: Meter, quantity: Decimal) -> None:
+def check_reservable(meter: str, definition: Definition, quantity: Decimal) -> None:
     """One usage event more must make the quantity more by its value, and nothing else."""
-    definition = meter.definition
     counts_itself = definition.aggregation is Aggregation.SUM or (
         definition.aggregation is Aggregation.COUNT and quantity == 1
     )
     if not counts_itself or definition.filter != EVERYTHING or definition.value_expression:
-        raise QuotaNotReservable(
-            f"a usage event of {quantity:f} does not make meter {meter.code} more by that", meter=meter.code
-        )
+        raise QuotaNotReservable(f"a usage event of {quantity:f} does not make meter {meter} more by that", meter=meter)
 
 
 def check_number_under_way(number: int) -> None:

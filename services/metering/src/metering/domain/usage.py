@@ -31,6 +31,8 @@ class UsageQuery:
     """What was ingested later is not considered; None for considering all."""
     fresh_after: int | None = None
     """Also told is how many of the events counted were ingested after this position."""
+    meter_version: int | None = None
+    """None for the one in effect when the period begins."""
 
     @property
     def is_short(self) -> bool:
@@ -79,6 +81,8 @@ class Usage:
     """Of every event, in order of time, source and id; only if asked for."""
     windows: tuple[UsageWindow, ...]
     """Without gaps, in order of time; only if asked for."""
+    meter_version: int
+    """By which it was counted."""
     fresh_count: int = 0
     """How many of the events were ingested after the position asked about; 0 if none was."""
 

@@ -11,6 +11,7 @@ from metering.store.alerts import (
     remove_alerts,
     save_alerts,
 )
+from metering.store.archives import check_recountable
 from metering.store.corrections import corrections_of, list_corrections, versions_of
 from metering.store.customers import has_customers, is_customer, keep_customer, known_names, names_counted
 from metering.store.entitlements import entitlement, keep_entitlements, keep_feature
@@ -27,9 +28,18 @@ from metering.store.late_usages import (
     LATE_USAGES_DUE,
     lock_overtaken,
     look,
+    mark_recounted,
     save_announced,
 )
-from metering.store.meters import accepted_days, add_meter, list_meters, meter, meter_by_code, meters_by_code
+from metering.store.meters import (
+    add_meter,
+    list_meters,
+    meter,
+    meter_by_code,
+    meters_by_code,
+    save_meter,
+    version_count,
+)
 from metering.store.reservations import (
     BROKEN_OFF,
     EXPIRING,
@@ -48,7 +58,9 @@ from metering.store.thresholds import (
     active_rhythms,
     add_threshold,
     archive_threshold,
+    is_watched,
     list_thresholds,
+    look_through_again,
     save_sweep,
     sweep_place,
     threshold,
@@ -67,7 +79,6 @@ __all__ = [
     "SWEEPS_DUE",
     "THRESHOLD_LOOKS",
     "UNMATCHED_EVENTS",
-    "accepted_days",
     "active_count",
     "active_rhythms",
     "add_frozen_usage",
@@ -75,12 +86,14 @@ __all__ = [
     "add_reservation",
     "add_threshold",
     "archive_threshold",
+    "check_recountable",
     "corrections_of",
     "entitlement",
     "frozen_usage",
     "frozen_usages_by_id",
     "has_customers",
     "is_customer",
+    "is_watched",
     "keep_customer",
     "keep_entitlements",
     "keep_feature",
@@ -98,9 +111,11 @@ __all__ = [
     "lock_overtaken",
     "lock_reservations",
     "look",
+    "look_through_again",
     "mark_customer",
     "mark_grown",
     "mark_part",
+    "mark_recounted",
     "metadata",
     "meter",
     "meter_by_code",
@@ -112,6 +127,7 @@ __all__ = [
     "save_alerts",
     "save_announced",
     "save_look",
+    "save_meter",
     "save_reservation",
     "save_sweep",
     "sweep_place",
@@ -120,5 +136,6 @@ __all__ = [
     "thresholds_by_id",
     "totals",
     "usages",
+    "version_count",
     "versions_of",
 ]

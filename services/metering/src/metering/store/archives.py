@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final, NamedTuple
 
+import asyncpg
+
 from common.db import Tx
 from metering.domain.errors import UsageArchived
 
@@ -27,7 +29,7 @@ async def check_in_log(tx: Tx, asked: Iterable[Asked]) -> None:
     """Fails with UsageArchived when an answer may lack some. To be asked in the transaction that has read them, and
     afterwards: until it ends no leaf leaves the log, see `log.archives`.
     """
-    last: datetime | None = await tx.driver.fetchval("SELECT max(end_time) FROM usage_leaves WHERE state = 'ARCHIVED'")
+    last: datetime | None = await tx.driver.fetchval(_LAST_ARCHIVED)
     if last is None:
         return
     old = [each for each in asked if each.start <= last and each.start < each.end]
@@ -43,15 +45,35 @@ async def check_in_log(tx: Tx, asked: Iterable[Asked]) -> None:
         [each.through_position for each in old],
     )
     if row is not None:
-        until = row["end_time"].isoformat()
-        raise UsageArchived(
-            f"usage of {row['meter']} up to {until} is archived: ask for what came later, or have it restored",
-            meter=row["meter"],
-            end_time=until,
-            leaf=row["leaf"],
-        )
+        raise _archived(row)
 
 
+async def check_recountable(tx: Tx, meter: str, since: datetime) -> None:
+    """Fails with UsageArchived when a meter has usage since an instant that nobody can count anew."""
+    last: datetime | None = await tx.driver.fetchval(_LAST_ARCHIVED)
+    if last is None or last < since:
+        return
+    row = await tx.driver.fetchrow(_ARCHIVED_OF_METER, tx.seller_id, meter, since)
+    if row is not None:
+        raise _archived(row)
+
+
+def _archived(row: asyncpg.Record) -> UsageArchived:
+    until = row["end_time"].isoformat()
+    return UsageArchived(
+        f"usage of {row['meter']} up to {until} is archived: ask for what came later, or have it restored",
+        meter=row["meter"],
+        end_time=until,
+        leaf=row["leaf"],
+    )
+
+
+_LAST_ARCHIVED: Final = "SELECT max(end_time) FROM usage_leaves WHERE state = 'ARCHIVED'"
+_ARCHIVED_OF_METER: Final = """
+SELECT n.meter, a.end_time, a.leaf FROM usage_streams n JOIN usage_archives a ON a.stream = n.stream
+WHERE n.seller_id = $1 AND n.meter = $2 AND a.end_time >= $3
+ORDER BY a.end_time DESC LIMIT 1
+"""
 # An archived leaf is summed: on a day without a sum there is nothing archived either.
 _ARCHIVED: Final = """
 SELECT q.meter, a.end_time, a.leaf

@@ -37,6 +37,7 @@ async def add_frozen_usage(tx: Tx, frozen: FrozenUsage, *, counted_from: datetim
             digest=frozen.digest,
             through_position=frozen.through_position,
             replaces=frozen.replaces,
+            meter_version=query.meter_version,
             create_time=frozen.create_time,
         )
         .on_conflict_do_nothing(constraint="usage_freezes_replaces")
@@ -90,7 +91,7 @@ async def list_frozen_usages(tx: Tx, *, customer_id: str, meter: str, after: str
 
 
 async def list_overtaken(tx: Tx, *, after: str, limit: int) -> Sequence[FrozenUsage]:
-    """Those of which it has been announced that something came too late, or was corrected, oldest first."""
+    """Those of which it has been announced that they would come to something else by now, oldest first."""
     query = (
         select(usage_freezes)
         .join(
@@ -100,7 +101,8 @@ async def list_overtaken(tx: Tx, *, after: str, limit: int) -> Sequence[FrozenUs
         .where(
             late_usages.c.seller_id == tx.seller_id,
             late_usages.c.freeze_id > after,
-            late_usages.c.announced_count + late_usages.c.announced_corrected_count > 0,
+            late_usages.c.announced_count + late_usages.c.announced_corrected_count + late_usages.c.announced_version
+            > 0,
         )
         .order_by(late_usages.c.freeze_id)
         .limit(limit)
@@ -118,6 +120,7 @@ def _frozen_usage(row: Row[Any]) -> FrozenUsage:  # Any: a row of `usage_freezes
             period=Period(row.start_time, row.end_time),
             names=tuple(row.names),
             through_position=row.through_position,
+            meter_version=row.meter_version,
         ),
         quantity=row.quantity,
         event_count=row.event_count,

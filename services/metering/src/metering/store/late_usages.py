@@ -6,18 +6,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, or_, select
 
 from common.db import Tx
 from metering.domain.freeze import FrozenUsageId, LateUsage
+from metering.domain.meter import Meter
 from metering.store.looks import Look, Looks, moment, stretch
 from metering.store.tables import late_looks, late_usages
 
 LATE_LOOKS: Final = Looks(late_looks)
 
 LATE_USAGES_DUE: Final[Select[Any]] = select(  # Any: the columns are by convention, see `common.jobs`
-    late_usages.c.seller_id, late_usages.c.freeze_id.label("id"), moment(late_usages.c.position).label("due_time")
-).where(late_usages.c.position > late_usages.c.announced_position)
+    late_usages.c.seller_id,
+    late_usages.c.freeze_id.label("id"),
+    moment(late_usages.c.position + late_usages.c.meter_version).label("due_time"),
+).where(
+    or_(
+        late_usages.c.position > late_usages.c.announced_position,
+        late_usages.c.meter_version > late_usages.c.announced_version,
+    )
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +38,8 @@ class Overtaken:
     """Through which it was counted last; 0 if it never was."""
     announced_count: int
     announced_corrected_count: int
+    is_recounted: bool
+    """Another version of the meter counts it by now, and nobody was told."""
 
 
 async def look(tx: Tx, before: Look) -> Look:
@@ -41,11 +51,18 @@ async def look(tx: Tx, before: Look) -> Look:
     return part.reached
 
 
+async def mark_recounted(tx: Tx, meter: Meter) -> None:
+    """Note which frozen usages the last version of a meter counts otherwise, because their periods begin with it."""
+    version = meter.last
+    await tx.driver.execute(_RECOUNTED, tx.seller_id, meter.code, version.effective_time, version.number)
+
+
 async def lock_overtaken(tx: Tx, frozen_ids: Sequence[str]) -> list[Overtaken]:
     """Those of them that are to be announced."""
     rows = await tx.driver.fetch(
-        "SELECT freeze_id, position, announced_position, announced_count, announced_corrected_count FROM late_usages"
-        " WHERE seller_id = $1 AND freeze_id = ANY ($2::text[]) AND position > announced_position"
+        "SELECT freeze_id, position, announced_position, announced_count, announced_corrected_count,"
+        "  meter_version > announced_version AS is_recounted FROM late_usages WHERE seller_id = $1"
+        "  AND freeze_id = ANY ($2::text[]) AND (position > announced_position OR meter_version > announced_version)"
         " ORDER BY freeze_id FOR UPDATE",
         tx.seller_id,
         list(frozen_ids),
@@ -57,6 +74,7 @@ async def lock_overtaken(tx: Tx, frozen_ids: Sequence[str]) -> list[Overtaken]:
             announced_position=row["announced_position"],
             announced_count=row["announced_count"],
             announced_corrected_count=row["announced_corrected_count"],
+            is_recounted=row["is_recounted"],
         )
         for row in rows
     ]
@@ -65,7 +83,7 @@ async def lock_overtaken(tx: Tx, frozen_ids: Sequence[str]) -> list[Overtaken]:
 async def save_announced(tx: Tx, announced: Sequence[LateUsage]) -> None:
     await tx.driver.execute(
         "UPDATE late_usages l SET announced_position = n.position, announced_count = n.count,"
-        "  announced_corrected_count = n.corrected_count"
+        "  announced_corrected_count = n.corrected_count, announced_version = l.meter_version"
         " FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::bigint[])"
         "  AS n (freeze_id, position, count, corrected_count)"
         " WHERE l.seller_id = $1 AND l.freeze_id = n.freeze_id",
@@ -92,4 +110,13 @@ WHERE e.seller_id = $1 AND e.leaf >= $2 AND e.leaf < $3 AND e.position > $4 AND 
 GROUP BY f.id
 ORDER BY f.id
 ON CONFLICT (seller_id, freeze_id) DO UPDATE SET position = excluded.position
+"""
+_RECOUNTED: Final = """
+INSERT INTO late_usages AS l (seller_id, freeze_id, position, meter_version)
+SELECT $1, f.id, f.through_position, $4
+FROM usage_freezes f
+WHERE f.seller_id = $1 AND f.meter = $2 AND f.start_time >= $3 AND f.end_time > $3
+  AND NOT EXISTS (SELECT FROM usage_freezes r WHERE r.seller_id = $1 AND r.replaces = f.id)
+ORDER BY f.id
+ON CONFLICT (seller_id, freeze_id) DO UPDATE SET meter_version = excluded.meter_version
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -51,7 +53,29 @@ meters = Table(
     Column("accepts_days", Integer, nullable=False, server_default="0"),
     Column("revision", BigInteger, nullable=False),
     Column("create_time", Instant, nullable=False),
+    Column("last_version", Integer, nullable=False, server_default="1"),
     UniqueConstraint("seller_id", "code", name="meters_code"),
+    comment="the meters, each with its first version: how it counts from the beginning",
+)
+
+meter_versions = Table(
+    "meter_versions",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("meter_id", Text, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("aggregation", Text, nullable=False),
+    Column("unique_dimension", Text, nullable=False),
+    Column("percentile", Numeric),
+    Column("carries_over", Boolean, nullable=False),
+    Column("bucket", Text, nullable=False),
+    Column("time_zone", Text, nullable=False),
+    Column("filter", JSONB),
+    Column("value_expression", Text, nullable=False),
+    Column("accepts_days", Integer, nullable=False),
+    Column("effective_time", Instant, nullable=False),
+    Column("create_time", Instant, nullable=False),
+    comment="how meters count from later instants on: their versions after the first",
 )
 
 EVERYBODYS = "*"
@@ -310,6 +334,7 @@ usage_freezes = Table(
     Column("through_position", BigInteger, nullable=False),
     Column("replaces", Text, comment="the frozen usage that this one takes the place of"),
     Column("create_time", Instant, nullable=False),
+    Column("meter_version", Integer, nullable=False, server_default="1"),
     UniqueConstraint("seller_id", "replaces", name="usage_freezes_replaces"),
     Index("usage_freezes_customer", "seller_id", "customer_id", "id"),
     Index("usage_freezes_end", "seller_id", "end_time"),
@@ -337,6 +362,8 @@ late_looks = Table(
     comment="how far each seller's log is looked through for late usage: before the leaf, and to the position",
 )
 
+_RECOUNTED: Final = "which version of the meter counts it otherwise by now; 0 for none"
+
 late_usages = Table(
     "late_usages",
     metadata,
@@ -346,6 +373,8 @@ late_usages = Table(
     Column("announced_position", BigInteger, nullable=False, server_default="0"),
     Column("announced_count", BigInteger, nullable=False, server_default="0"),
     Column("announced_corrected_count", BigInteger, nullable=False, server_default="0"),
+    Column("meter_version", Integer, nullable=False, server_default="0", comment=_RECOUNTED),
+    Column("announced_version", Integer, nullable=False, server_default="0"),
     comment="the frozen usages, not replaced, for which something came too late",
 )
 
@@ -353,6 +382,11 @@ Index(
     "late_usages_due",
     late_usages.c.position,
     postgresql_where=late_usages.c.position > late_usages.c.announced_position,
+)
+Index(
+    "late_usages_recounted",
+    late_usages.c.meter_version,
+    postgresql_where=late_usages.c.meter_version > late_usages.c.announced_version,
 )
 
 features = Table(

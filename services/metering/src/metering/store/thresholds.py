@@ -14,6 +14,7 @@ from common.period import EARLIEST, Period, Unit
 from metering.domain.errors import UsageThresholdNotFound
 from metering.domain.threshold import Rhythm, ThresholdId, ThresholdState, UsageThreshold
 from metering.store.filters import filter_to_store, stored_filter
+from metering.store.looks import moment
 from metering.store.threshold_tables import usage_thresholds
 
 _columns: Final = usage_thresholds.c
@@ -102,6 +103,20 @@ async def active_rhythms(tx: Tx) -> list[Rhythm]:
         .distinct()
     )
     return [Rhythm(unit=Unit[row.unit], time_zone=row.time_zone) for row in await tx.execute(query)]
+
+
+async def is_watched(tx: Tx, meter: str) -> bool:
+    """Whether an active threshold is about the meter."""
+    found = select(_columns.id).where(_columns.seller_id == tx.seller_id, _columns.meter == meter, _ACTIVE)
+    return (await tx.execute(found.limit(1))).first() is not None
+
+
+async def look_through_again(tx: Tx, meter: str) -> None:
+    """Go through all that the active thresholds of a meter are about, from the beginning."""
+    statement = usage_thresholds.update().where(_columns.seller_id == tx.seller_id, _columns.meter == meter, _ACTIVE)
+    # Another moment than that of the last time: the time of a sandbox may stand still meanwhile.
+    begun = moment(_columns.sweep_parts + 1)
+    await tx.execute(statement.values(sweep_after="", sweep_parts=_columns.sweep_parts + 1, sweep_time=begun))
 
 
 async def sweep_place(tx: Tx, threshold_id: ThresholdId) -> str:

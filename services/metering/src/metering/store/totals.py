@@ -22,7 +22,7 @@ import asyncpg
 
 from common.db import Tx
 from common.period import Period
-from metering.domain.meter import Aggregation
+from metering.domain.meter import Aggregation, MeterVersion
 from metering.domain.usage import Usage, UsageQuery
 from metering.store.archives import POSITION_MAX, Asked, check_in_log
 from metering.store.corrections import valid
@@ -36,8 +36,8 @@ may be.
 _DAY: Final = timedelta(days=1)
 
 
-async def totals(tx: Tx, queries: Sequence[UsageQuery], aggregations: Sequence[Aggregation]) -> list[Usage] | None:
-    """In the order asked, each by one of the aggregations that are summed. None if it never is of one piece, because
+async def totals(tx: Tx, queries: Sequence[UsageQuery], versions: Sequence[MeterVersion]) -> list[Usage] | None:
+    """In the order asked, each by a version of its meter that is summed. None if it never is of one piece, because
     what is asked about is being corrected all the time: then it is to be counted.
     """
     whole = [whole_days(query.period) for query in queries]
@@ -80,7 +80,7 @@ async def totals(tx: Tx, queries: Sequence[UsageQuery], aggregations: Sequence[A
                 await check_in_log(tx, _looked_at(queries, whole))
             if places["corrected"]:
                 await check_in_log(tx, _all_of(queries))
-            return [_usage(*each) for each in zip(rows, queries, aggregations, strict=True)]
+            return [_usage(*each) for each in zip(rows, queries, versions, strict=True)]
     return None
 
 
@@ -122,19 +122,20 @@ def _midnight(instant: datetime) -> datetime:
     return instant.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def _usage(row: asyncpg.Record, query: UsageQuery, aggregation: Aggregation) -> Usage:
+def _usage(row: asyncpg.Record, query: UsageQuery, version: MeterVersion) -> Usage:
     quantity: Decimal | int | None = {
         Aggregation.SUM: row["value_sum"],
         Aggregation.COUNT: row["event_count"],
         Aggregation.MIN: row["value_min"],
         Aggregation.MAX: row["value_max"],
-    }[aggregation]
+    }[version.definition.aggregation]
     return Usage(
         query=query,
         quantity=Decimal(quantity or 0),
         event_count=row["event_count"],
         digest="",
         through_position=row["through_position"],
+        meter_version=version.number,
         traceparents=(),
         groups=(),
         values=(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from metering.store.corrections import valid
@@ -31,10 +31,10 @@ unnest($3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::text[],
 _QUERIES: Final = f"""
 unnest($3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::text[], $8::bigint[], $9::bigint[],
        $10::timestamptz[], $11::text[], $12::text[], $13::text[], $14::boolean[], $15::text[]::jsonpath[],
-       $16::numeric[], $17::text[], $18::bigint[], $19::text[], $20::bigint[]) WITH ORDINALITY
+       $16::numeric[], $17::text[], $18::bigint[], $19::text[], $20::bigint[], $21::bigint[]) WITH ORDINALITY
     AS q (customers, meter, counted_from, end_time, aggregation, through_position, fresh_after,
           start_time, unique_dimension, first_dimension, second_dimension, with_values, filter,
-          percentile, bucket_marks, bucket_step, window_marks, window_step, nth)
+          percentile, bucket_marks, bucket_step, window_marks, window_step, expression, nth)
 {_NAMED}
 CROSS JOIN LATERAL (
     SELECT string_to_array(q.bucket_marks, ',')::timestamptz[] AS buckets,
@@ -273,9 +273,9 @@ PLAIN_USAGES: Final = {corrected: _plain_usages_sql(corrected=corrected) for cor
 
 
 def usages_sql(
-    values: Mapping[str, str], *, aggregations: Collection[str], grouped: bool, windowed: bool, corrected: bool
+    values: Sequence[str], *, aggregations: Collection[str], grouped: bool, windowed: bool, corrected: bool
 ) -> str:
-    """Of queries of some aggregations. `values` has the SQL of what events count for, by meter with an expression.
+    """Of queries of some aggregations. `values` has the SQL of what events count for, of each expression.
 
     Unless `corrected`, it has no rows for a seller who has corrected anything; then it is right for everyone.
 
@@ -284,8 +284,8 @@ def usages_sql(
     """
     value = _SENT
     if values:
-        cases = " ".join(f"WHEN '{meter}' THEN {each}" for meter, each in sorted(values.items()))
-        value = f"CASE q.meter {cases} ELSE {_SENT} END"
+        cases = " ".join(f"WHEN {n} THEN {each}" for n, each in enumerate(values))
+        value = f"CASE q.expression {cases} ELSE {_SENT} END"
     counted = _counted(value=value, filtered=True, corrected=corrected)
     columns, parts = ["a.measure", "a.values"], [_aggregated(counted, aggregations)]
     if grouped:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Self
@@ -13,7 +13,8 @@ from common.db import Tx
 from common.period import Period
 from metering.domain.dimension import GROUP_BY_MAX
 from metering.domain.errors import TooManyGroups, TooManyValues
-from metering.domain.meter import Aggregation, Meter
+from metering.domain.expression import parse
+from metering.domain.meter import Aggregation, MeterVersion
 from metering.domain.quantity import NO_EVENTS, Sums, quantity, window_quantities
 from metering.domain.usage import Usage, UsageGroup, UsageQuery, UsageWindow
 from metering.domain.window import WINDOWS_MAX, Grid, Place, grid, too_many_windows
@@ -27,9 +28,9 @@ SEPARATOR: Final = "\x1f"
 """No key contains it: control characters are refused."""
 
 
-async def usages(tx: Tx, queries: Sequence[UsageQuery], *, meters: Mapping[str, Meter]) -> list[Usage]:
-    """All of them in one statement: quantity, digest and position are of one snapshot."""
-    questions = [_Question.of(query, meters[query.meter]) for query in queries]
+async def usages(tx: Tx, queries: Sequence[UsageQuery], *, versions: Sequence[MeterVersion]) -> list[Usage]:
+    """Each by a version of its meter, all in one statement: quantity, digest and position are of one snapshot."""
+    questions = [_Question.of(*each) for each in zip(queries, versions, strict=True)]
     windows = _windows(questions)
     asked = [
         tx.seller_id,
@@ -38,7 +39,7 @@ async def usages(tx: Tx, queries: Sequence[UsageQuery], *, meters: Mapping[str, 
         [query.meter for query in queries],
         [question.counted.start for question in questions],
         [question.counted.end for question in questions],
-        [question.meter.definition.aggregation.name for question in questions],
+        [question.version.definition.aggregation.name for question in questions],
         [POSITION_MAX if query.through_position is None else query.through_position for query in queries],
         [query.fresh_after for query in queries],
     ]
@@ -54,19 +55,19 @@ async def usages(tx: Tx, queries: Sequence[UsageQuery], *, meters: Mapping[str, 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Question:
     query: UsageQuery
-    meter: Meter
+    version: MeterVersion
     counted: Period
     filter: str | None
     buckets: Grid | None
     windows: Grid | None
 
     @classmethod
-    def of(cls, query: UsageQuery, meter: Meter) -> Self:
-        definition, period, window = meter.definition, query.period, query.window
+    def of(cls, query: UsageQuery, version: MeterVersion) -> Self:
+        definition, period, window = version.definition, query.period, query.window
         bucket = definition.bucket
         return cls(
             query=query,
-            meter=meter,
+            version=version,
             counted=definition.counted(period),
             filter=filter_path([definition.filter, query.filter]),
             buckets=grid(period, bucket.length, bucket.time_zone) if bucket else None,
@@ -82,7 +83,7 @@ class _Question:
     @property
     def is_plain(self) -> bool:
         """Nothing is asked for but what is counted together with the proof."""
-        query, definition = self.query, self.meter.definition
+        query, definition = self.query, self.version.definition
         return definition.aggregation in _COUNTED_WITH_THE_PROOF and not (
             query.group_by or query.with_values or self.windows or self.filter or definition.value_expression
         )
@@ -115,33 +116,35 @@ def _sql(questions: Sequence[_Question], *, corrected: bool) -> str:
     if _are_plain(questions):
         return PLAIN_USAGES[corrected]
     return usages_sql(
-        _values(questions),
-        aggregations={question.meter.definition.aggregation.name for question in questions},
+        [expression_sql(parse(each), event="e") for each in _expressions(questions)],
+        aggregations={question.version.definition.aggregation.name for question in questions},
         grouped=any(question.query.group_by for question in questions),
         windowed=any(question.windows for question in questions),
         corrected=corrected,
     )
 
 
-def _values(questions: Sequence[_Question]) -> dict[str, str]:
-    expressions = {question.query.meter: question.meter.definition.expression for question in questions}
-    return {meter: expression_sql(expression, event="e") for meter, expression in expressions.items() if expression}
+def _expressions(questions: Sequence[_Question]) -> list[str]:
+    """Each once: two versions of one meter may have different ones."""
+    return sorted({question.version.definition.value_expression for question in questions} - {""})
 
 
 def _more(questions: Sequence[_Question]) -> list[list[object]]:
+    numbers = {each: n for n, each in enumerate(_expressions(questions))}
     group_bys = [(*question.query.group_by, *[None] * GROUP_BY_MAX)[:GROUP_BY_MAX] for question in questions]
     return [
         [question.query.period.start for question in questions],
-        [question.meter.definition.unique_dimension for question in questions],
+        [question.version.definition.unique_dimension for question in questions],
         [first for first, _ in group_bys],
         [second for _, second in group_bys],
         [question.query.with_values for question in questions],
         [question.filter for question in questions],
-        [question.meter.definition.percentile for question in questions],
+        [question.version.definition.percentile for question in questions],
         [_marks(question.buckets) for question in questions],
         [_step(question.buckets) for question in questions],
         [_marks(question.windows) for question in questions],
         [_step(question.windows) for question in questions],
+        [numbers.get(question.version.definition.value_expression) for question in questions],
     ]
 
 
@@ -160,7 +163,7 @@ def _usage(row: asyncpg.Record, question: _Question, windows: Windows) -> Usage:
     return Usage(
         query=query,
         quantity=quantity(
-            question.meter.definition.aggregation,
+            question.version.definition.aggregation,
             row["measure"],
             event_count=row["event_count"],
             period=query.period,
@@ -168,6 +171,7 @@ def _usage(row: asyncpg.Record, question: _Question, windows: Windows) -> Usage:
         event_count=row["event_count"],
         digest=row["digest"],
         through_position=row["through_position"],
+        meter_version=question.version.number,
         traceparents=tuple(row["traceparents"]),
         fresh_count=row["fresh_count"],
         groups=_groups(row, question) if query.group_by else (),
@@ -177,7 +181,7 @@ def _usage(row: asyncpg.Record, question: _Question, windows: Windows) -> Usage:
 
 
 def _groups(row: asyncpg.Record, question: _Question) -> tuple[UsageGroup, ...]:
-    query, aggregation = question.query, question.meter.definition.aggregation
+    query, aggregation = question.query, question.version.definition.aggregation
     found = list(zip(row["firsts"], row["seconds"], row["measures"], row["event_counts"], strict=True))
     if len(found) > GROUPS_MAX:
         raise TooManyGroups(f"{query.meter} has more than {GROUPS_MAX} groups", meter=query.meter, limit=GROUPS_MAX)
@@ -198,7 +202,7 @@ def _window_usages(row: asyncpg.Record, question: _Question, windows: Windows) -
         for mark, step, measure, value_sum, event_count in zip(*columns, strict=True)
     }
     before = found.pop(_BEFORE, NO_EVENTS)
-    return tuple(window_quantities(question.meter.definition, question.query.period, windows, found, before))
+    return tuple(window_quantities(question.version.definition, question.query.period, windows, found, before))
 
 
 _BEFORE: Final = Place(0, 0)
