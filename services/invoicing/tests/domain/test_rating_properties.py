@@ -339,7 +339,8 @@ def test_a_change_for_the_whole_period_costs_what_the_quantity_does(model: Gradu
 NUMBER: Final = r"-?[\d,]+(?:\.\d+)?"
 PRODUCT: Final = re.compile(rf"({NUMBER}) × ({NUMBER}) \w+ = ({NUMBER}) \w+\.$")
 SHARE: Final = re.compile(rf"({NUMBER})% (of|off) ({NUMBER}) \w+ = ({NUMBER}) \w+\.$")
-DIFFERENCE: Final = re.compile(rf"({NUMBER}) \w+ − ({NUMBER}) \w+ = ({NUMBER}) \w+\.$")
+DIFFERENCE: Final = re.compile(rf"(?<!× )(?<![\d,.])({NUMBER}) \w+ − ({NUMBER}) \w+ = ({NUMBER}) \w+\.$")
+RAISED: Final = re.compile(rf"({NUMBER}) × ({NUMBER}) \w+ − ({NUMBER}) \w+ = ({NUMBER}) \w+\.$")
 RESULT: Final = re.compile(rf" = ({NUMBER}) \w+\.$")
 
 
@@ -368,6 +369,8 @@ def checked(sentence: str, total: Fraction) -> None:
         sign = 1 if found[2] == "of" else -1
         assert sign * read(found[1]) * read(found[3]) / 100 == read(found[4])
         assert found[2] == "of" or read(found[3]) == total
+    if found := RAISED.search(sentence):
+        assert read(found[1]) * read(found[2]) - read(found[3]) == read(found[4])
     if found := DIFFERENCE.search(sentence):
         assert read(found[1]) - read(found[2]) == read(found[3])
         assert read(found[2]) == total
