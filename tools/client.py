@@ -22,6 +22,7 @@ from saldo.dunning.v1.dunning_service_pb2_grpc import DunningServiceStub
 from saldo.invoicing.v1.invoicing_service_pb2_grpc import InvoicingServiceStub
 from saldo.invoicing.v1.rating_service_pb2_grpc import MoneyServiceStub, RatingServiceStub
 from saldo.metering.v1.archive_service_pb2_grpc import ArchiveServiceStub
+from saldo.metering.v1.backfill_service_pb2_grpc import BackfillServiceStub
 from saldo.metering.v1.corrections_service_pb2_grpc import CorrectionServiceStub
 from saldo.metering.v1.freeze_service_pb2_grpc import FreezeServiceStub
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
@@ -95,6 +96,7 @@ class Client:
         self.archives = ArchiveServiceStub(self._channels["metering"])
         self.freezes = FreezeServiceStub(self._channels["metering"])
         self.corrections = CorrectionServiceStub(self._channels["metering"])
+        self.backfills = BackfillServiceStub(self._channels["metering"])
         self.usage_thresholds = UsageThresholdServiceStub(self._channels["metering"])
         self.quotas = QuotaServiceStub(self._channels["metering"])
         self.invoicing = InvoicingServiceStub(self._channels["invoicing"])

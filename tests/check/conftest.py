@@ -23,6 +23,7 @@ from common.travel import quiet, travel
 from saldo.catalog.v1 import catalog_service_pb2, coupon_pb2, coupon_service_pb2, product_pb2
 from saldo.catalog.v1.coupon_service_pb2_grpc import CouponServiceStub
 from saldo.metering.v1 import (
+    backfill_service_pb2,
     corrections_service_pb2,
     freeze_service_pb2,
     meter_pb2,
@@ -155,6 +156,26 @@ async def freeze_usage(client: Client) -> None:
     await used("voided")
     void = corrections_service_pb2.VoidEventRequest(source="frank", id="voided", reason="of somebody else")
     await client.corrections.VoidEvent(void)
+
+    async def backfill(*event_ids: str) -> str:
+        opened = await client.backfills.OpenBackfill(backfill_service_pb2.OpenBackfillRequest(reason="was offline"))
+        events = [event(event_id) for event_id in event_ids]
+        await client.metering.IngestEvents(
+            metering_service_pb2.IngestEventsRequest(events=events, backfill_id=opened.id)
+        )
+        return opened.id
+
+    async def closed(*event_ids: str) -> str:
+        backfill_id = await backfill(*event_ids)
+        await client.backfills.CloseBackfill(backfill_service_pb2.CloseBackfillRequest(id=backfill_id))
+        return backfill_id
+
+    for backfill_id in (await closed("filled", "wrong"), await backfill("wrong too")):
+        await client.backfills.RevertBackfill(
+            backfill_service_pb2.RevertBackfillRequest(id=backfill_id, reason="the wrong file")
+        )
+    await closed("filled", "right")
+    await backfill("loaded")
 
 
 async def update_meters(client: Client) -> None:

@@ -53,6 +53,7 @@ ALERTS_TOLD = "every change of how it stands is announced once"
 LATE_TOLD = "what came too late for a frozen usage is told"
 CORRECTED = "every correction takes away what there was"
 VERSIONS = "one version of a usage event counts at a time"
+BACKFILLED = "a backfill counts as a whole, or not at all"
 WITHIN_QUOTA = "nobody acquires more quota than there is"
 COMMITTED_ONCE = "what is committed of a quota is used once"
 PAID = "paid and remaining make the total"
@@ -308,6 +309,26 @@ CORRUPTIONS = {
             " WHERE usage_log.corrects IS NOT NULL AND usage_log.event_id = 'voided' AND p.event_id = 'in time'",
         ),
         (CORRECTED, LATE_TOLD),
+    ),
+    "a backfill has lost an event": Corruption(
+        "metering", ("UPDATE usage_backfills SET event_count = event_count + 1 WHERE state = 'CLOSED'",), (BACKFILLED,)
+    ),
+    "a backfill comes to something else": Corruption(
+        "metering", ("UPDATE usage_backfill_days SET value_sum = value_sum + 1",), (BACKFILLED,)
+    ),
+    "a reverted backfill counts again": Corruption(
+        "metering",
+        (
+            "INSERT INTO usage_backfill_days SELECT min(e.seller_id), e.stream, e.time::date, e.backfill, count(*),"
+            " sum(value), min(value), max(value) FROM usage_log e JOIN usage_backfills b ON b.number = e.backfill"
+            " WHERE b.state = 'REVERTED' GROUP BY e.stream, e.time::date, e.backfill",
+        ),
+        (BACKFILLED,),
+    ),
+    "a backfill was never reverted": Corruption(
+        "metering",
+        ("UPDATE usage_backfills SET state = 'CLOSED', revert_position = NULL WHERE revert_position IS NOT NULL",),
+        (STORED, POSITIONS, VERSIONS, BACKFILLED, LATE_TOLD),
     ),
     "two versions of an event count": Corruption(
         "metering",

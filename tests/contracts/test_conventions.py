@@ -29,7 +29,7 @@ VERBS = frozenset(
     | {"Start", "Revert"}  # plan migrations
     | {"Ingest", "Stream", "Query", "BatchQuery"}  # usage
     | {"Freeze"}  # usage that was billed
-    | {"Void", "Amend"}  # usage events
+    | {"Void", "Amend", "Open", "Close"}  # usage events, and backfills of them
     | {"Acquire", "Commit"}  # quotas
     | {"Restore"}  # what was archived of the log
     | {"Finalize"}  # invoices

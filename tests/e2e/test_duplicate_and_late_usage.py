@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from saldo.metering.v1 import backfill_service_pb2 as backfills
 from saldo.metering.v1 import corrections_service_pb2 as pb
+from saldo.metering.v1.metering_service_pb2 import IngestEventsRequest
 from saldo.metering.v1.usage_event_pb2 import EventResult
 from tests.support.sandbox import Sandbox, per_unit, text, usage
 
@@ -54,6 +56,25 @@ async def test_a_reading_that_comes_after_the_invoice_is_billed_with_the_next(sa
     assert text(correction.amount) == "8.00 EUR"
     assert correction.usage.quantity.value == "7"
     assert correction.period == january.line_items[0].period
+
+
+async def test_what_is_backfilled_after_the_invoice_is_billed_with_the_next(sandbox: Sandbox) -> None:
+    """What was closed, and not what is still loaded."""
+    await sandbox.meter("water")
+    plan = await sandbox.plan("water", per_unit("m3", "2.00", meter="water"))
+    ann = await sandbox.customer("ann", token="sim:ok")
+    await sandbox.subscribe(ann, plan)
+    await sandbox.travel(datetime(2026, 2, 10, tzinfo=UTC))
+    client = sandbox.client
+    for value in ("3", "40"):
+        opened = await client.backfills.OpenBackfill(backfills.OpenBackfillRequest(reason="the meter was offline"))
+        reading = usage(ann, "water", JANUARY_20, value, event_id=value)
+        await client.metering.IngestEvents(IngestEventsRequest(events=[reading], backfill_id=opened.id))
+        if value == "3":
+            await client.backfills.CloseBackfill(backfills.CloseBackfillRequest(id=opened.id))
+    await sandbox.travel(datetime(2026, 3, 2, tzinfo=UTC))
+
+    assert [text(invoice.total) for invoice in await sandbox.invoices(ann)] == ["0.00 EUR", "6.00 EUR"]
 
 
 async def test_a_reading_that_was_wrong_is_corrected_with_the_next(sandbox: Sandbox) -> None:

@@ -9,7 +9,9 @@ from typing import Final
 import pytest
 
 from common.crash import CRASHPOINTS
+from saldo.metering.v1 import backfill_service_pb2 as backfills
 from saldo.metering.v1 import corrections_service_pb2 as pb
+from saldo.metering.v1.metering_service_pb2 import IngestEventsRequest
 from saldo.subscriptions.v1.customer_pb2 import Customer
 from tests.support.sandbox import Sandbox, usage
 from tests.support.story import EXPECTED, tell
@@ -47,6 +49,8 @@ PLACES: Final = {
     "dunning.given_up": ("dunning",),
 }
 """In whose process each point is reached by the story."""
+BACKFILLING: Final = ("backfill.before_commit", "backfill.committed")
+"""Where a backfill is settled: the story has none."""
 SETTINGS: Final = {"ingest.sealed": {"SALDO_LEAF_ROWS": "2"}}
 """With which it is reached, if not by itself."""
 
@@ -55,7 +59,7 @@ def test_every_crash_point_has_its_place() -> None:
     """A point that nobody dies at is a promise that nobody has tried."""
     for service in SERVICES:
         importlib.import_module(f"{service}.main")
-    assert set(PLACES) == set(CRASHPOINTS)
+    assert {*PLACES, *BACKFILLING} == set(CRASHPOINTS)
 
 
 @pytest.mark.parametrize(
@@ -88,3 +92,30 @@ async def test_a_correction_is_made_once(processes: Suite, sandbox: Sandbox, poi
     assert [each.event.value.value for each in history.versions] == ["1", "5"]
     found = await sandbox.client.corrections.GetEvent(pb.GetEventRequest(source=event.source, id="e"))
     assert [each.event.value.value for each in found.versions] == ["1", "5", "7"]
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.parametrize("point", BACKFILLING)
+async def test_a_backfill_is_settled_once(processes: Suite, sandbox: Sandbox, point: str, nth: int) -> None:
+    """First it is closed, then reverted: dying at either, all of it counts or nothing, and whoever asks again is told
+    the same; and what was loaded before is known to whoever stores next.
+    """
+    await sandbox.meter("water")
+    before = processes.roster.services["metering"].deaths
+    processes.restart("metering", {"SALDO_CRASHPOINT": f"{point}:{nth}"})
+    client = sandbox.client
+    events = [usage(Customer(id="nobody"), "water", START, "1", event_id=name) for name in ("a", "b")]
+    opened = await client.backfills.OpenBackfill(backfills.OpenBackfillRequest(reason="offline", request_id="o"))
+    load = IngestEventsRequest(events=events, backfill_id=opened.id)
+    assert (await client.metering.IngestEvents(load)).accepted_count == 2
+    close = backfills.CloseBackfillRequest(id=opened.id, event_count=2, request_id="c")
+    closed = await client.backfills.CloseBackfill(close)
+    assert (closed.first_position, closed.last_position) == (1, 2)
+    assert (await client.metering.IngestEvents(IngestEventsRequest(events=events))).duplicate_count == 2
+    revert = backfills.RevertBackfillRequest(id=opened.id, reason="wrong", request_id="r")
+    reverted = await client.backfills.RevertBackfill(revert)
+    assert (reverted.state, reverted.revert_position) == (backfills.Backfill.REVERTED, 3)
+    assert processes.roster.services["metering"].deaths == before + 1, "it did not die there"
+    assert (await client.metering.IngestEvents(IngestEventsRequest(events=events))).accepted_count == 2
+    found = [await client.corrections.GetEvent(pb.GetEventRequest(source=each.source, id=each.id)) for each in events]
+    assert [[version.position for version in each.versions] for each in found] == [[4], [5]]

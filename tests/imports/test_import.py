@@ -14,7 +14,7 @@ import pytest_asyncio
 from typer.testing import CliRunner, Result
 
 from common.testing import Suite
-from saldo.metering.v1 import meter_pb2
+from saldo.metering.v1 import backfill_service_pb2, meter_pb2
 from saldo.metering.v1 import metering_service_pb2 as pb
 from tests.architecture.sources import ROOT
 from tools.cli import app
@@ -148,10 +148,10 @@ async def test_an_import_that_was_stopped_goes_on(
     state = tmp_path / "usage.csv.import.json"
     real = sending._send
 
-    async def until_row_50(to: Client, rows: Any) -> Any:  # Any: as in what it stands for
+    async def until_row_50(to: Client, rows: Any, backfill_id: str) -> Any:  # Any: as in what it stands for
         if rows and int(rows[0].id) >= 50:
             raise KeyboardInterrupt
-        return await real(to, rows)
+        return await real(to, rows, backfill_id)
 
     monkeypatch.setattr(sending, "_send", until_row_50)
     stopped = await asyncio.to_thread(_interrupted, typed, path)
@@ -174,6 +174,22 @@ async def test_an_import_that_was_stopped_goes_on(
 def _interrupted(typed: Callable[..., Any], path: Path) -> Result | None:
     result: Result = asyncio.run(typed(path))
     return result if result.exit_code else None
+
+
+async def test_a_file_is_loaded_into_a_backfill(client: Client, typed: Callable[..., Any], tmp_path: Path) -> None:
+    """It counts when that is closed; reverted, the same file is loaded again, from its beginning."""
+    path = tmp_path / "usage.csv"
+    path.write_text(numbered(3, value="2"))
+    for _ in range(2):
+        opened = await client.backfills.OpenBackfill(backfill_service_pb2.OpenBackfillRequest(reason="was offline"))
+        loaded = await typed(path, "--backfill", opened.id)
+        assert "3 accepted, 0 duplicate" in loaded.output, loaded.output
+        assert await used(client, "ann", "kwh") == ("0", 0)
+        await client.backfills.CloseBackfill(backfill_service_pb2.CloseBackfillRequest(id=opened.id, event_count=3))
+        assert await used(client, "ann", "kwh") == ("6", 3)
+        await client.backfills.RevertBackfill(
+            backfill_service_pb2.RevertBackfillRequest(id=opened.id, reason="of another year")
+        )
 
 
 async def test_a_file_that_has_changed_is_begun_anew(client: Client, typed: Callable[..., Any], tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from saldo.invoicing.v1 import invoicing_service_pb2 as invoicing
 from saldo.invoicing.v1 import rating_pb2
 from saldo.invoicing.v1 import rating_service_pb2 as rating
 from saldo.metering.v1 import archive_service_pb2 as archives
+from saldo.metering.v1 import backfill_service_pb2 as backfills
 from saldo.metering.v1 import corrections_service_pb2 as corrections
 from saldo.metering.v1 import freeze_service_pb2 as freezes
 from saldo.metering.v1 import metering_service_pb2 as metering
@@ -66,6 +67,7 @@ NAME_NOTHING: Final = ("CreateCoupon", "PreviewDiscounts")
 
 
 CLIENT_NAMES: Final = {
+    "backfill": "backfills",
     "correction": "corrections",
     "archive": "archives",
     "coupon": "coupons",
@@ -142,6 +144,7 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
     event.customer = payer.id
     wrong = usage(payer, "water", JANUARY, "1", event_id=payer.id)
     await sandbox.use(wrong)
+    backfill = await sandbox.client.backfills.OpenBackfill(backfills.OpenBackfillRequest(reason="fuzzed"))
     december = Interval(start_time=wire.timestamp(DECEMBER), end_time=wire.timestamp(JANUARY))
     past = metering.UsageQuery(customer_id=payer.id, external_id="payer", meter="water", period=december)
     frozen = await sandbox.client.freezes.FreezeUsage(freezes.FreezeUsageRequest(query=past))
@@ -217,6 +220,11 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
         corrections.AmendEventRequest(event=wrong, reason="wrong"),
         corrections.GetEventRequest(source=wrong.source, id=wrong.id),
         corrections.ListCorrectionsRequest(page_size=10),
+        backfills.OpenBackfillRequest(reason="fuzzed"),
+        backfills.CloseBackfillRequest(id=backfill.id, event_count=1),
+        backfills.RevertBackfillRequest(id=backfill.id, reason="fuzzed"),
+        backfills.GetBackfillRequest(id=backfill.id),
+        backfills.ListBackfillsRequest(state=backfills.Backfill.OPEN, page_size=10),
         archives.ListArchivableLeavesRequest(before_time=wire.timestamp(DECEMBER), page_size=10),
         archives.ListLeafEventsRequest(leaf=1, page_size=10),
         archives.ArchiveLeafRequest(leaf=1, event_count=1, digest="0" * 64),

@@ -16,6 +16,14 @@ class Archived:
         names = {row["stream"]: row for row in records.rows("metering", "usage_streams")} if rows else {}
         self._streams: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
         self._leaves: dict[tuple[str, int], list[Row]] = defaultdict(list)
+        self._backfilled: dict[tuple[str, int], set[int]] = defaultdict(set)
+        self._elsewhere: dict[str, set[int]] = defaultdict(set)
+        for row in records.rows("metering", "usage_backfills"):
+            if row["leaf"] is not None:
+                positions = range(row["first_position"], row["last_position"] + 1)
+                self._backfilled[row["seller_id"], row["leaf"]].update(positions)
+                self._elsewhere[row["seller_id"]].update(positions)
+                self._elsewhere[row["seller_id"]].add(row["revert_position"] or row["last_position"])
         for row in rows:
             name = names[row["stream"]]
             self._streams[row["seller_id"], name["meter"], name["customer"]].append(row)
@@ -30,7 +38,9 @@ class Archived:
         )
 
     def positions(self, events: Iterable[Row], tally: Tally) -> dict[str, list[int]]:
-        """Those of the archived events by seller: in a leaf the positions of a seller follow each other."""
+        """Those of the archived events by seller: in a leaf the positions of a seller follow each other, but for those
+        of backfills, which are in other leaves.
+        """
         kept: dict[tuple[str, int], set[int]] = defaultdict(set)
         for event in events:
             kept[event["seller_id"], event["leaf"]].add(event["position"])
@@ -39,7 +49,8 @@ class Archived:
             there = kept[seller_id, leaf]
             first = min([*there, *(row["first_position"] for row in rows)])
             last = max([*there, *(row["last_position"] for row in rows)])
-            missing = set(range(first, last + 1)) - there
+            own = self._backfilled.get((seller_id, leaf))
+            missing = (own or set(range(first, last + 1)) - self._elsewhere[seller_id]) - there
             count = sum(row["event_count"] for row in rows)
             tally.check(len(missing) == count, f"{seller_id} has {count} events archived of leaf {leaf}")
             found[seller_id] += missing

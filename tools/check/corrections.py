@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
+from tools.check import backfills
 from tools.check.records import Records, Row
 from tools.check.report import Invariant, Tally
 
@@ -20,6 +21,28 @@ def events(records: Records) -> list[Row]:
 
 
 def ends(records: Records) -> Ends:
+    """A correction takes one event away, and that its backfill was reverted all that came with it."""
+    found: dict[tuple[str, int], int] = {}
+    if reverted := backfills.reverted(records):
+        for row in events(records):
+            end = reverted.get((row["seller_id"], row["backfill"]))
+            if end is not None:
+                found[row["seller_id"], row["position"]] = end
+    return found | _corrected(records)
+
+
+def gave_its_id_back(records: Records) -> Callable[[Row], bool]:
+    """Whether another usage event may be called as one is: it was reverted with its backfill, and never corrected."""
+    reverted, corrected = backfills.reverted(records), _corrected(records)
+
+    def is_free(row: Row) -> bool:
+        seller_id = row["seller_id"]
+        return (seller_id, row.get("backfill")) in reverted and (seller_id, row["position"]) not in corrected
+
+    return is_free
+
+
+def _corrected(records: Records) -> dict[tuple[str, int], int]:
     return {
         (row["seller_id"], row["corrects"]): row["position"]
         for row in records.rows("metering", "usage_events")
@@ -59,9 +82,11 @@ def corrections_take_away_what_there_was(records: Records, tally: Tally) -> None
 
 def one_version_counts(records: Records, tally: Tally) -> None:
     """Of an event that was amended the versions follow each other: at no position do two of them count."""
-    until = ends(records)
+    until, is_free = ends(records), gave_its_id_back(records)
     versions: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
     for row in events(records):
+        if is_free(row):
+            continue
         versions[row["seller_id"], row["source"], row["event_id"]].append(row)
     for (seller_id, source, event_id), rows in versions.items():
         rows.sort(key=lambda row: row["position"])

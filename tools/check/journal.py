@@ -37,6 +37,8 @@ class Entry:
     meter: str = ""
     time_ns: int = 0
     value: str = ""
+    backfill: str = ""
+    """The id of the one that it was loaded into."""
 
     @property
     def is_usage(self) -> bool:
@@ -67,6 +69,7 @@ class Journal:
                     meter=event.meter,
                     time_ns=event.time.seconds * 1_000_000_000 + event.time.nanos,
                     value=event.value.value if event.HasField("value") else "1",
+                    backfill=request.backfill_id,
                 )
         elif getattr(request, "request_id", ""):
             digest = hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()

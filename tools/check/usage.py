@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Final
 
-from tools.check import corrections, rater
+from tools.check import backfills, corrections, rater
 from tools.check.archived import Archived, leaves_are_whole
 from tools.check.billing import lines_by_key, span_of, tariffs
 from tools.check.calendar import Span
@@ -31,18 +31,32 @@ def acknowledged_stored_once(records: Records, tally: Tally) -> None:
     archived is only known that somebody used so much of it about that time."""
     archived = Archived(records)
     stored: dict[tuple[str, str, str], Row] = {}
+    backfilled: dict[tuple[str, int | None, str, str], Row] = {}
+    is_free = corrections.gave_its_id_back(records)
     for row in corrections.events(records):
         if row.get("version") is not None:
+            continue
+        backfilled[row["seller_id"], row.get("backfill"), row["source"], row["event_id"]] = row
+        if is_free(row):
             continue
         identity = (row["seller_id"], row["source"], row["event_id"])
         tally.check(identity not in stored, f"{row['source']} {row['event_id']} is stored twice")
         stored[identity] = row
-    accepted: Counter[tuple[str, str, str]] = Counter()
+    accepted: Counter[tuple[str, str, str, str]] = Counter()
+    brought = {row["id"]: row for row in records.rows("metering", "usage_backfills")}
+    loaded = {(entry.seller_id, entry.source, entry.id) for entry in records.entries if entry.backfill}
     for entry in records.entries:
         if entry.outcome not in ("ACCEPTED", "UNMATCHED", "DUPLICATE"):
             continue
         identity = (entry.seller_id, entry.source, entry.id)
         found = stored.get(identity)
+        if entry.outcome != "DUPLICATE" and entry.backfill:
+            came_with = brought[entry.backfill]
+            if came_with["leaf"] is None:  # nothing of it has ever counted
+                continue
+            found = backfilled.get((entry.seller_id, came_with["number"], entry.source, entry.id))
+        elif entry.outcome == "DUPLICATE" and found is None and identity in loaded:
+            continue  # of what was in a backfill then, and is reverted
         time = EPOCH + timedelta(microseconds=entry.time_ns // 1_000)
         if found is None and archived.has(entry.seller_id, entry.meter, [entry.customer], time, time + _MOMENT):
             tally.checked += 1
@@ -50,18 +64,21 @@ def acknowledged_stored_once(records: Records, tally: Tally) -> None:
         tally.check(found is not None, f"{entry.source} {entry.id} was acknowledged and is gone")
         if found is None or entry.outcome == "DUPLICATE":
             continue
-        accepted[identity] += 1
+        accepted[*identity, entry.backfill] += 1
         sent = (entry.meter, time, Fraction(entry.value))
         kept = (found["meter"], found["time"], Fraction(found["value"]))
-        once = accepted[identity] == 1
+        once = accepted[*identity, entry.backfill] == 1
         tally.check(kept == sent and once, f"{entry.source} {entry.id} was accepted as something else, or twice")
 
 
 def positions_account_for_events(records: Records, tally: Tally) -> None:
-    """The usage events of a seller are numbered from 1 without a gap, and every one came with an ingest."""
+    """Usage events, corrections and the reverting of backfills are numbered from 1 without a gap, for each seller, and
+    every one came with an ingest."""
     found: dict[str, list[int]] = defaultdict(list)
     for row in records.rows("metering", "usage_events"):
         found[row["seller_id"]].append(row["position"])
+    for seller_id, position in backfills.revert_positions(records):
+        found[seller_id].append(position)
     for seller_id, gone in Archived(records).positions(records.rows("metering", "usage_events"), tally).items():
         found[seller_id] += gone
     brought: dict[str, int] = defaultdict(int)

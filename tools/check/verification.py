@@ -8,6 +8,7 @@ from typing import Final
 
 from tools.check import (
     announcements,
+    backfills,
     billing,
     catalog,
     collection,
@@ -31,6 +32,7 @@ INVARIANTS: Final[tuple[Invariant, ...]] = (
     *catalog.INVARIANTS,
     *usage.INVARIANTS,
     *corrections.INVARIANTS,
+    *backfills.INVARIANTS,
     *freezes.INVARIANTS,
     *thresholds.INVARIANTS,
     *quotas.INVARIANTS,

@@ -64,6 +64,7 @@ async def _call(client: Client, stub: str, name: str, request: Message) -> None:
 
 
 STUBS: Final = {
+    "BackfillService": "backfills",
     "CorrectionService": "corrections",
     "ArchiveService": "archives",
     "CouponService": "coupons",

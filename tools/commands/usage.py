@@ -57,6 +57,9 @@ def import_(
     restart: Annotated[
         bool, typer.Option("--restart", help="from the beginning; what was stored is a duplicate")
     ] = False,
+    backfill: Annotated[
+        str, typer.Option(help="the id of an open backfill to load it into; it counts when that is closed")
+    ] = "",
 ) -> None:
     """Send a file of usage, each row once however often it is sent. The exit code is 1 if a row was rejected.
 
@@ -76,7 +79,7 @@ def import_(
     on_behalf_of = console.seller_id(seller)
     try:
         reader = reader_of(file, layout)
-        of = fingerprint(file, seller=on_behalf_of, layout=layout.digest())
+        of = fingerprint(file, seller=on_behalf_of, layout=layout.digest() + backfill)
     except Unusable as error:
         console.fail(f"{file}: {error}", code=console.MISUSED)
     progress = Progress(state or file.with_name(file.name + ".import.json"), of)
@@ -105,7 +108,8 @@ def import_(
 
         async def work(client: Client) -> None:
             try:
-                await send(client, reader.records(place), layout, tally, tell=told.rejection, done=done)
+                records = reader.records(place)
+                await send(client, records, layout, tally, tell=told.rejection, done=done, backfill_id=backfill)
             except Unusable as error:
                 console.fail(f"{file}: {error}; what comes before is sent up to line {place.line}")
 

@@ -63,8 +63,11 @@ async def send(
     *,
     tell: Callable[[Rejection], None],
     done: Callable[[Place], None],
+    backfill_id: str = "",
 ) -> None:
-    """Send all of it. `done` hears how far everything has been answered, `tell` what was rejected, in order."""
+    """Send all of it, perhaps into a backfill. `done` hears how far everything has been answered, `tell` what was
+    rejected, in order.
+    """
     under_way: deque[tuple[_Batch, asyncio.Task[list[tuple[list[Row], IngestEventsResponse]]]]] = deque()
 
     async def settle() -> None:
@@ -84,7 +87,7 @@ async def send(
         for batch in _batches(records, layout):
             if len(under_way) == UNDER_WAY_MAX:
                 await settle()
-            under_way.append((batch, asyncio.create_task(_send(client, batch.rows))))
+            under_way.append((batch, asyncio.create_task(_send(client, batch.rows, backfill_id))))
             # Reading does not wait for anything: those under way must get their turn.
             await asyncio.sleep(0)
         while under_way:
@@ -115,17 +118,18 @@ def _batches(records: Iterator[Record], layout: Layout) -> Iterator[_Batch]:
         yield batch
 
 
-async def _send(client: Client, rows: list[Row]) -> list[tuple[list[Row], IngestEventsResponse]]:
+async def _send(client: Client, rows: list[Row], backfill_id: str) -> list[tuple[list[Row], IngestEventsResponse]]:
     decimals = max((row.decimals for row in rows), default=0)
     fits = [abs(row.units) * 10 ** (decimals - row.decimals) <= UNITS_MAX for row in rows]
     plain = [row for row, fit in zip(rows, fits, strict=True) if fit]
     wide = [row for row, fit in zip(rows, fits, strict=True) if not fit]
     answers = []
     if plain:
-        request = IngestEventsRequest(columns=columns_of(plain, decimals=decimals), exceptions_only=True)
+        columns = columns_of(plain, decimals=decimals)
+        request = IngestEventsRequest(columns=columns, exceptions_only=True, backfill_id=backfill_id)
         answers.append((plain, await client.metering.IngestEvents(request)))
     if wide:
-        request = IngestEventsRequest(events=map(_event, wide), exceptions_only=True)
+        request = IngestEventsRequest(events=map(_event, wide), exceptions_only=True, backfill_id=backfill_id)
         answers.append((wide, await client.metering.IngestEvents(request)))
     return answers
 

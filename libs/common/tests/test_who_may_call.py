@@ -33,7 +33,7 @@ WRITING = (
     "Acquire", "Apply", "Archive", "Attach", "Cancel", "Commit", "Create", "Finalize", "Freeze", "Ingest",
     "Pause", "Publish", "Redeem", "Stream", "Release", "Resume", "Retry", "Update",
     "Activate", "Add", "Align", "Change", "Claim", "End", "Extend", "Invite", "Merge", "Reactivate", "Remove", "Revert",
-    "Revoke", "Set", "Start", "Transfer", "Verify", "Amend", "Void",
+    "Revoke", "Set", "Start", "Transfer", "Verify", "Amend", "Void", "Open", "Close",
 )  # fmt: skip
 EXCEPTIONS = {
     "CreateSeller": {PLATFORM},

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 from common import wire
 from common.db import Database, Tx
@@ -23,17 +22,11 @@ from metering.convert.corrections import (
 )
 from metering.convert.ingest import Clock
 from metering.corrections import Corrections
-from metering.domain.errors import IngestOverloaded
 from metering.forwarding import AMEND, VOID, Call, Forwarding
 from metering.log import Log
+from metering.turns import Turns
 from saldo.metering.v1 import corrections_service_pb2 as pb
 from saldo.metering.v1.corrections_service_pb2_grpc import CorrectionServiceServicer
-
-UNDER_WAY_MAX: Final = 2
-"""Each holds a connection to the database while it waits for the log; the others are for those who ask."""
-WAITING_MAX: Final = 200
-"""More are refused."""
-RETRY_SECONDS: Final = 1
 
 
 class CorrectionsApi(CorrectionServiceServicer):
@@ -43,8 +36,7 @@ class CorrectionsApi(CorrectionServiceServicer):
         self._corrections = Corrections(log)
         self._forwarding = forwarding
         self._ahead_max = ahead_max
-        self._turns = asyncio.Semaphore(UNDER_WAY_MAX)
-        self._waiting = 0
+        self._turns = Turns("corrections")
 
     async def VoidEvent(self, request: pb.VoidEventRequest, context: Any) -> pb.EventHistory:  # Any: grpc's context
         if (answered := await self._forwarding.answer(request, Call.of(context), VOID)) is not None:
@@ -95,12 +87,6 @@ class CorrectionsApi(CorrectionServiceServicer):
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
-        if self._waiting >= WAITING_MAX:
-            raise IngestOverloaded("too many corrections are waiting", retry_seconds=RETRY_SECONDS)
-        self._waiting += 1
-        try:
-            await self._log.keys()
-            async with self._turns:
-                yield
-        finally:
-            self._waiting -= 1
+        await self._log.keys()  # now, and not while a connection is held
+        async with self._turns.one():
+            yield

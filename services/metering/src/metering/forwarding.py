@@ -1,4 +1,4 @@
-"""Knows how a replica that does not own the log hands usage events and corrections on to the one that does."""
+"""Knows how a replica that does not own the log hands on to the one that does what would have to be written there."""
 
 from __future__ import annotations
 
@@ -24,14 +24,21 @@ from common.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
 from common.rpc import CALL_DEADLINE_SECONDS, MESSAGE_BYTES_MAX, ConcurrentUpdate, RequestIdReused, error_info
 from common.telemetry import Telemetry
 from metering.domain.errors import (
+    BackfillAmended,
+    BackfillFull,
+    BackfillIncomplete,
+    BackfillNotFound,
+    BackfillNotOpen,
     EventInFuture,
     IngestMoving,
     IngestOverloaded,
     TooManyAmendments,
+    UsageArchived,
     UsageEventNotFound,
     UsageEventVoided,
 )
 from metering.log import Log
+from saldo.metering.v1 import backfill_service_pb2 as backfills
 from saldo.metering.v1 import corrections_service_pb2 as corrections
 from saldo.metering.v1 import metering_service_pb2 as pb
 
@@ -62,6 +69,8 @@ class Method(Generic[ResponseT]):
 INGEST: Final = Method(name="saldo.metering.v1.MeteringService/IngestEvents", response=pb.IngestEventsResponse)
 VOID: Final = Method(name="saldo.metering.v1.CorrectionService/VoidEvent", response=corrections.EventHistory)
 AMEND: Final = Method(name="saldo.metering.v1.CorrectionService/AmendEvent", response=corrections.EventHistory)
+CLOSE_BACKFILL: Final = Method(name="saldo.metering.v1.BackfillService/CloseBackfill", response=backfills.Backfill)
+REVERT_BACKFILL: Final = Method(name="saldo.metering.v1.BackfillService/RevertBackfill", response=backfills.Backfill)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +112,7 @@ class Forwarding:
         if self._log.owned.is_set():
             return None
         if call.is_forwarded:
-            raise _moving("this replica does not store usage events any more, or not yet")
+            self.check_owned()
         size = request.ByteSize()
         if self._waiting_bytes + size > WAITING_BYTES_MAX:
             raise IngestOverloaded("too much is waiting for the replica that stores", retry_seconds=RETRY_SECONDS)
@@ -112,6 +121,11 @@ class Forwarding:
             return await self._answer(request, call, method)
         finally:
             self._waiting_bytes -= size
+
+    def check_owned(self) -> None:
+        """Fails with IngestMoving unless it is this replica that stores."""
+        if not self._log.owned.is_set():
+            raise _moving("this replica does not store usage events any more, or not yet")
 
     async def close(self) -> None:
         for each in self._channels.values():
@@ -217,9 +231,12 @@ def _moving(message: str) -> IngestMoving:
 
 _REFUSALS: Final[Mapping[str, type[NotFound | FailedPrecondition | Aborted]]] = {
     reason_of(each): each
-    for each in (UsageEventNotFound, UsageEventVoided, TooManyAmendments, RequestIdReused, ConcurrentUpdate)
+    for each in (
+        *(UsageEventNotFound, UsageEventVoided, TooManyAmendments, RequestIdReused, ConcurrentUpdate),
+        *(BackfillNotFound, BackfillNotOpen, BackfillFull, BackfillIncomplete, BackfillAmended, UsageArchived),
+    )
 }
-"""Of corrections."""
+"""Of corrections and backfills."""
 _CHANNEL_OPTIONS: Final = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     # An owner that is gone is given up at once: the next one is not far.

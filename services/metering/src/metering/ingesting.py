@@ -8,10 +8,13 @@ from common import clock, ids, telemetry
 from common.caller import Caller
 from common.db import Database
 from common.ids import SellerId
+from metering import store
 from metering.convert.age import recent_enough
 from metering.convert.answers import answer
+from metering.convert.backfills import backfill_id
 from metering.convert.ingest import Clock, sent_from_proto
 from metering.customers import Customers
+from metering.domain.backfill import Backfill
 from metering.forwarding import INGEST, Call, Forwarding
 from metering.log import Log
 from metering.meters import Meters
@@ -33,6 +36,7 @@ class Ingesting:
             return answered
         caller = call.caller
         seller_id = SellerId(caller.seller_id)
+        backfill = await self._open_backfill(caller, request.backfill_id) if request.backfill_id else None
         now = await self._now(caller)
         sent = sent_from_proto(
             request,
@@ -41,7 +45,9 @@ class Ingesting:
             traceparent=telemetry.traceparent(),
         )
         meters = await self._meters.of(caller, sent.meters)
-        if limits := meters.limits(sent.meters, now):
+        if backfill is not None:
+            sent.batch.backfill = backfill.number
+        elif limits := meters.limits(sent.meters, now):
             sent = recent_enough(sent, limits, now=now)
         stored = await self._log.append(sent.batch, sent.asked)
         return answer(
@@ -51,6 +57,13 @@ class Ingesting:
             strangers=await self._customers.unknown(caller, sent.customers),
             exceptions_only=request.exceptions_only,
         )
+
+    async def _open_backfill(self, caller: Caller, told: str) -> Backfill:
+        """As far as it can be seen: whoever stores what is sent looks again."""
+        async with self._database.transaction(caller) as tx:
+            backfill = await store.backfill(tx, backfill_id(told, field="backfill_id"))
+        backfill.check_open()
+        return backfill
 
     async def _now(self, caller: Caller) -> datetime:
         """The time of a live seller is everybody's, and needs no question."""

@@ -10,6 +10,8 @@ from common.service import main as run
 from metering import store
 from metering.api import MeteringApi
 from metering.archives_api import ArchivesApi
+from metering.backfills import Backfills
+from metering.backfills_api import BackfillsApi
 from metering.committing import Committing
 from metering.consumers import handlers
 from metering.corrections_api import CorrectionsApi
@@ -23,6 +25,7 @@ from metering.settings import Settings
 from metering.thresholds_api import ThresholdsApi
 from saldo.metering.v1 import (
     archive_service_pb2,
+    backfill_service_pb2,
     corrections_service_pb2,
     events_pb2,
     freeze_service_pb2,
@@ -50,14 +53,14 @@ def build(settings: Settings, *, bus: Bus | None = None) -> Service:
     kept = timedelta(days=settings.archive_days_min)
     ingesting = Ingesting(service.database, log=log, forwarding=forwarding, ahead_max=ahead)
     committing = Committing(service.database, ingesting=ingesting)
+    correcting = CorrectionsApi(service.database, log=log, forwarding=forwarding, ahead_max=ahead)
+    backfills = Backfills(service.database, log=log, forwarding=forwarding)
+    backfilling = BackfillsApi(service.database, backfills=backfills, forwarding=forwarding)
     contracts = (
         (metering_service_pb2, "MeteringService", MeteringApi(service.database, ingesting=ingesting)),
         (freeze_service_pb2, "FreezeService", FreezesApi(service.database)),
-        (
-            corrections_service_pb2,
-            "CorrectionService",
-            CorrectionsApi(service.database, log=log, forwarding=forwarding, ahead_max=ahead),
-        ),
+        (corrections_service_pb2, "CorrectionService", correcting),
+        (backfill_service_pb2, "BackfillService", backfilling),
         (usage_threshold_service_pb2, "UsageThresholdService", ThresholdsApi(service.database)),
         (quota_service_pb2, "QuotaService", QuotasApi(service.database, committing=committing)),
         (archive_service_pb2, "ArchiveService", ArchivesApi(service.database, kept=kept)),
@@ -66,6 +69,7 @@ def build(settings: Settings, *, bus: Bus | None = None) -> Service:
         service.serve(module.DESCRIPTOR.services_by_name[name], api)
     service.work(log)
     service.consume(handlers(ahead=ahead))
-    service.schedule(jobs(committing, ahead=ahead))
+    service.schedule(jobs(committing, backfills, ahead=ahead))
     service.watch("usage_events.unmatched", store.UNMATCHED_EVENTS)
+    service.watch("backfills.open", store.OPEN_BACKFILLS)
     return service

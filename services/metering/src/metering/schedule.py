@@ -9,13 +9,14 @@ from typing import Final
 
 from common.jobs import Batch, Errand, Job, Scheduled
 from metering import store, usecases, usecases_thresholds
+from metering.backfills import Backfills
 from metering.committing import Committing
 
 ANNOUNCED_TOGETHER: Final = 100
 SETTLED_TOGETHER: Final = 1_000
 
 
-def jobs(committing: Committing, *, ahead: timedelta) -> Sequence[Scheduled]:
+def jobs(committing: Committing, backfills: Backfills, *, ahead: timedelta) -> Sequence[Scheduled]:
     """`ahead` is how far ahead of the seller's time a usage event may lie. Whoever finishes a commit of quota stores a
     usage event, and has to know the log.
     """
@@ -41,4 +42,5 @@ def jobs(committing: Committing, *, ahead: timedelta) -> Sequence[Scheduled]:
         ),
         Batch(name="end expired reservations", due=store.EXPIRING, run=usecases.end_expired_reservations),
         Errand(name="finish commits of quota", due=store.BROKEN_OFF, run=committing.finish_broken_off),
+        Errand(name="revert expired backfills", due=store.BACKFILLS_EXPIRING, run=backfills.revert_expired),
     ]

@@ -18,8 +18,15 @@ from common.period import Period
 from common.testing import Suite, refused
 from metering.log import archives
 from saldo.metering.v1 import archive_service_pb2 as pb
-from saldo.metering.v1 import corrections_service_pb2, freeze_service_pb2, meter_pb2, metering_service_pb2
+from saldo.metering.v1 import (
+    backfill_service_pb2,
+    corrections_service_pb2,
+    freeze_service_pb2,
+    meter_pb2,
+    metering_service_pb2,
+)
 from saldo.metering.v1.archive_service_pb2_grpc import ArchiveServiceStub
+from saldo.metering.v1.backfill_service_pb2_grpc import BackfillServiceStub
 from saldo.metering.v1.corrections_service_pb2_grpc import CorrectionServiceStub
 from saldo.metering.v1.freeze_service_pb2_grpc import FreezeServiceStub
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
@@ -364,3 +371,39 @@ def _at(logged: pb.LoggedEvent, *, position: int) -> pb.LoggedEvent:
     found.CopyFrom(logged)
     found.position = position
     return found
+
+
+async def test_a_backfill_is_archived_and_comes_back(room: Room) -> None:
+    """As what it is: archived it cannot be reverted, restored it can, and its ids are given back. What is reverted is
+    not archived: answers through earlier positions need it.
+    """
+    backfills = room.suite.stub(BackfillServiceStub, "metering")
+    period = wire.interval(Period(OLD, RECENT))
+    before = await room.usage(meter="kwh", period=period)
+    opened = await backfills.OpenBackfill(backfill_service_pb2.OpenBackfillRequest(reason="was offline"))
+    sent = [event(f"old-{n}", "kwh", OLD, n) for n in range(5)]
+    await room.metering.IngestEvents(metering_service_pb2.IngestEventsRequest(events=sent, backfill_id=opened.id))
+    closed = await backfills.CloseBackfill(backfill_service_pb2.CloseBackfillRequest(id=opened.id))
+    after = await room.usage(meter="kwh", period=period)
+    assert after.event_count == before.event_count + 5
+    [row] = await room.sql("SELECT leaf FROM usage_backfills")
+    gone = await room.archive(row["leaf"])
+    revert = backfill_service_pb2.RevertBackfillRequest(id=opened.id, reason="wrong")
+    with refused("USAGE_ARCHIVED"):
+        await backfills.RevertBackfill(revert)
+    with refused("USAGE_ARCHIVED"):
+        await room.usage(meter="kwh", period=period)
+    await room.restore(row["leaf"], gone)
+    assert await room.usage(meter="kwh", period=period) == after
+    reverted = await backfills.RevertBackfill(revert)
+    assert reverted.revert_position == closed.last_position + 1
+    assert (await room.usage(meter="kwh", period=period)).digest == before.digest
+    again = await backfills.OpenBackfill(backfill_service_pb2.OpenBackfillRequest(reason="was offline"))
+    answer = await room.metering.IngestEvents(
+        metering_service_pb2.IngestEventsRequest(events=sent, backfill_id=again.id)
+    )
+    assert answer.accepted_count == 5
+    await backfills.CloseBackfill(backfill_service_pb2.CloseBackfillRequest(id=again.id))
+    assert (await room.usage(meter="kwh", period=period)).digest == after.digest
+    with refused("LEAF_STILL_NEEDED"):
+        await room.archive(row["leaf"])

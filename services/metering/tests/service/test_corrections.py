@@ -19,7 +19,7 @@ from common.caller import Role
 from common.ids import SellerId
 from common.period import Period
 from common.testing import SANDBOX_START, Suite, refused
-from metering import corrections, corrections_api
+from metering import corrections, turns
 from metering.domain import correction
 from metering.domain.usage_event import Identity, UsageEvent
 from metering.log import Log
@@ -393,7 +393,7 @@ async def test_too_many_corrections_at_once_are_refused(
 ) -> None:
     """They wait in memory, and must not keep those waiting who only ask."""
     await ingest(metering, event("a", "1"))
-    monkeypatch.setattr(corrections_api, "WAITING_MAX", 0)
+    monkeypatch.setattr(turns, "WAITING_MAX", 0)
     with refused("INGEST_OVERLOADED", grpc.StatusCode.RESOURCE_EXHAUSTED):
         await void(fixing, "a")
     monkeypatch.undo()

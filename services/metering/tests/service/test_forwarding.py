@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from google.type.decimal_pb2 import Decimal
 
-from common import wire
+from common import ids, wire
 from common.caller import Role
 from common.testing import SANDBOX_START, Suite, refused
 from metering import forwarding
@@ -23,10 +23,12 @@ from metering.main import build
 from metering.settings import Settings
 from saldo.catalog.v1.events_pb2 import FeatureCreated
 from saldo.catalog.v1.product_pb2 import Feature
+from saldo.metering.v1 import backfill_service_pb2 as backfills
 from saldo.metering.v1 import corrections_service_pb2 as corrections
 from saldo.metering.v1 import metering_service_pb2 as pb
 from saldo.metering.v1 import quota_service_pb2 as quotas
 from saldo.metering.v1 import usage_event_pb2
+from saldo.metering.v1.backfill_service_pb2_grpc import BackfillServiceStub
 from saldo.metering.v1.corrections_service_pb2_grpc import CorrectionServiceStub
 from saldo.metering.v1.metering_service_pb2_grpc import (
     MeteringServiceServicer,
@@ -77,6 +79,7 @@ class _Told:
     def __init__(self, channel: grpc.aio.Channel, token: str) -> None:
         self._stub: Any = MeteringServiceStub(channel)  # Any: as above
         self._corrections: Any = CorrectionServiceStub(channel)  # Any: as above
+        self._backfills: Any = BackfillServiceStub(channel)  # Any: as above
         self._quotas: Any = QuotaServiceStub(channel)  # Any: as above
         self.metadata = [("authorization", f"Bearer {token}")]
 
@@ -91,6 +94,18 @@ class _Told:
 
     def GetEvent(self, request: Any) -> Any:  # Any: as above
         return self._corrections.GetEvent(request, metadata=self.metadata, timeout=20)
+
+    def OpenBackfill(self, request: Any) -> Any:  # Any: as above
+        return self._backfills.OpenBackfill(request, metadata=self.metadata, timeout=20)
+
+    def CloseBackfill(self, request: Any) -> Any:  # Any: as above
+        return self._backfills.CloseBackfill(request, metadata=self.metadata, timeout=20)
+
+    def RevertBackfill(self, request: Any) -> Any:  # Any: as above
+        return self._backfills.RevertBackfill(request, metadata=self.metadata, timeout=20)
+
+    def GetBackfill(self, request: Any) -> Any:  # Any: as above
+        return self._backfills.GetBackfill(request, metadata=self.metadata, timeout=20)
 
     def CommitQuota(self, request: Any) -> Any:  # Any: as above
         return self._quotas.CommitQuota(request, metadata=self.metadata, timeout=20)
@@ -196,6 +211,28 @@ async def test_a_correction_is_handed_on(suite: Suite, metering: Any, other: Any
     with refused("INGEST_MOVING"):
         await other.VoidEvent(void, metadata=[(FORWARDED, "1")])
     assert await logged(suite, "SELECT corrects FROM usage_events ORDER BY position") == [None, 1, None, 3]
+
+
+async def test_a_backfill_is_handed_on(suite: Suite, metering: Any, other: Any) -> None:
+    """What is loaded, closed and reverted: only the owner knows what is new. Anybody opens one, and tells of it."""
+    opened = await other.OpenBackfill(backfills.OpenBackfillRequest(reason="was offline"))
+    batch = request("a", "first")
+    batch.backfill_id = opened.id
+    answer = await other.IngestEvents(batch)
+    assert (answer.accepted_count, answer.duplicate_count) == (1, 1)
+    close = backfills.CloseBackfillRequest(id=opened.id, event_count=2)
+    with refused("BACKFILL_INCOMPLETE"):
+        await other.CloseBackfill(close)
+    close.event_count = 1
+    closed = await other.CloseBackfill(close)
+    assert (closed.state, closed.last_position, closed.closed_by) == (backfills.Backfill.CLOSED, 2, "tester")
+    with refused("BACKFILL_NOT_OPEN"):
+        await other.IngestEvents(batch)
+    reverted = await other.RevertBackfill(backfills.RevertBackfillRequest(id=opened.id, reason="wrong"))
+    assert await other.GetBackfill(backfills.GetBackfillRequest(id=opened.id)) == reverted
+    with refused("BACKFILL_NOT_FOUND", grpc.StatusCode.NOT_FOUND):
+        await other.CloseBackfill(backfills.CloseBackfillRequest(id=ids.mint("bkf", SANDBOX_START)))
+    assert (await metering.IngestEvents(request("a"))).accepted_count == 1
 
 
 async def test_the_trace_of_the_sender_reaches_the_log(suite: Suite, other: Any) -> None:

@@ -178,3 +178,27 @@ class ArchiveMismatch(FailedPrecondition):
 
 class LogBusy(Unavailable):
     """The log is being read all the time. Try again."""
+
+
+class BackfillNotFound(NotFound):
+    """The seller has no such backfill."""
+
+
+class BackfillNotOpen(FailedPrecondition):
+    """The backfill has been closed or reverted: open another one."""
+
+
+class BackfillFull(FailedPrecondition):
+    """What is new of the batch does not fit into the backfill: close it, and load the rest into another one."""
+
+
+class BackfillIncomplete(FailedPrecondition):
+    """The backfill has another number of usage events than whoever closes it says."""
+
+
+class BackfillAmended(FailedPrecondition):
+    """A usage event of the backfill was amended, and what it says since would go on counting: void it first."""
+
+
+class TooManyBackfills(FailedPrecondition):
+    """The seller has as many backfills as there can be: close or revert some."""

@@ -101,7 +101,8 @@ async def is_looked_through(connection: asyncpg.Connection, leaf: int) -> bool:
     return not await connection.fetchval(
         "SELECT EXISTS (SELECT FROM late_looks k JOIN ("
         f"SELECT seller_id, max(position) AS last FROM leaves.usage_{leaf} GROUP BY seller_id"
-        ") e ON e.seller_id = k.seller_id WHERE k.leaf <= $1 AND k.position < e.last)",
+        ") e ON e.seller_id = k.seller_id WHERE k.position < e.last"
+        " AND (k.leaf <= $1 OR EXISTS (SELECT FROM usage_backfills b WHERE b.leaf = $1)))",
         leaf,
     )
 
@@ -111,7 +112,8 @@ async def is_corrected(connection: asyncpg.Connection, leaf: int) -> bool:
     found: bool = await connection.fetchval(
         "SELECT EXISTS (SELECT FROM usage_log WHERE leaf = $1 AND (corrects IS NOT NULL OR version IS NOT NULL))"
         " OR EXISTS (SELECT FROM usage_corrections c JOIN usage_log e USING (seller_id)"
-        "  WHERE e.leaf = $1 AND e.position = c.corrects)",
+        "  WHERE e.leaf = $1 AND e.position = c.corrects)"
+        " OR EXISTS (SELECT FROM usage_backfills WHERE leaf = $1 AND revert_position IS NOT NULL)",
         leaf,
     )
     return found
@@ -277,8 +279,12 @@ WHERE m.code IS NULL OR m.carries_over OR (
 )
 """
 _BRING: Final = """
-INSERT INTO leaves.restored_{leaf} (seller_id, position, stream, source, time, key, value, dimensions, event_id)
-SELECT b.seller_id, b.position, n.stream, s.number, b.time, b.key, b.value, b.dimensions::jsonb, b.event_id
+INSERT INTO leaves.restored_{leaf} (seller_id, position, stream, source, time, key, value, dimensions, event_id,
+                                    backfill)
+SELECT b.seller_id, b.position, n.stream, s.number, b.time, b.key, b.value, b.dimensions::jsonb, b.event_id, (
+    SELECT f.number FROM usage_backfills f
+    WHERE f.seller_id = b.seller_id AND f.leaf = {leaf} AND b.position BETWEEN f.first_position AND f.last_position
+)
 FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::numeric[],
             $9::text[], $10::uuid[])
     AS b (seller_id, position, source, event_id, customer, meter, time, value, dimensions, key)

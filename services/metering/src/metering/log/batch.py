@@ -54,6 +54,8 @@ class Batch:
     """In `dimension_sets`, counted from 1; 0 for none."""
     correction: Correction | None = None
     """Then it is stored whole or not at all."""
+    backfill: int | None = None
+    """The number of the one that it is loaded into."""
 
     @property
     def identities(self) -> list[bytes]:

@@ -17,7 +17,8 @@ import numpy as np
 
 from metering.log.batch import KEY, KeyArray, Mask
 from metering.log.correction import Correction
-from metering.log.memory import LEAVES_PER_FILTER, PIECE_BYTES, Filter, Generation, Memory
+from metering.log.keyset import KeySet
+from metering.log.memory import BACKFILLED_KEYS, LEAVES_PER_FILTER, PIECE_BYTES, Filter, Generation, Memory
 from metering.log.rows import HEADER, TRAILER
 
 SEGMENTS_PER_READ: Final = 200
@@ -135,16 +136,14 @@ async def begin(
     )
 
 
-async def write(connection: asyncpg.Connection, leaf: int, parts: Sequence[bytes], *, columns: Sequence[str]) -> None:
+async def write(connection: asyncpg.Connection, table: str, parts: Sequence[bytes], *, columns: Sequence[str]) -> None:
     async def stream() -> AsyncIterator[bytes]:
         yield HEADER
         for each in parts:
             yield each
         yield TRAILER
 
-    await connection.copy_to_table(
-        f"usage_{leaf}", schema_name="leaves", source=stream(), columns=list(columns), format="binary"
-    )
+    await connection.copy_to_table(table, schema_name="leaves", source=stream(), columns=list(columns), format="binary")
 
 
 async def keep_corrections(connection: asyncpg.Connection, corrected: Sequence[Corrected]) -> None:
@@ -203,17 +202,28 @@ async def ready_leaf(connection: asyncpg.Connection, shard: int) -> int:
             "INSERT INTO usage_leaves (shard, state) VALUES ($1, 'READY') RETURNING leaf", shard
         )
         assert number is not None
-        # A check that says the same spares the reading of the table, and a lock on the log that readers would feel.
+        await make(connection, number)
         await connection.execute(
-            # It is swept once, when it is full: a sweep that is under way would keep the index below from being told.
-            f"CREATE TABLE leaves.usage_{number} (LIKE usage_log INCLUDING DEFAULTS) WITH (autovacuum_enabled = false);"
-            f"CREATE INDEX usage_{number}_pages ON leaves.usage_{number} USING brin (stream)"
-            " WITH (pages_per_range = 1);"
-            f"ALTER TABLE leaves.usage_{number} ALTER COLUMN leaf SET DEFAULT {number},"
-            f" ADD CONSTRAINT usage_{number}_leaf CHECK (leaf = {number});"
-            f"ALTER TABLE usage_log ATTACH PARTITION leaves.usage_{number} FOR VALUES IN ({number})"
+            f"CREATE INDEX usage_{number}_pages ON leaves.usage_{number} USING brin (stream) WITH (pages_per_range = 1)"
         )
+        await attach(connection, number)
     return number
+
+
+async def make(connection: asyncpg.Connection, leaf: int) -> None:
+    """A table that can be attached. A check that says the same as its bounds spares the reading of the table then, and
+    a lock on the log that readers would feel.
+    """
+    await connection.execute(
+        # It is swept once, when it is full: a sweep that is under way would keep the index by pages from being told.
+        f"CREATE TABLE leaves.usage_{leaf} (LIKE usage_log INCLUDING DEFAULTS) WITH (autovacuum_enabled = false);"
+        f"ALTER TABLE leaves.usage_{leaf} ALTER COLUMN leaf SET DEFAULT {leaf},"
+        f" ADD CONSTRAINT usage_{leaf}_leaf CHECK (leaf = {leaf})"
+    )
+
+
+async def attach(connection: asyncpg.Connection, leaf: int) -> None:
+    await connection.execute(f"ALTER TABLE usage_log ATTACH PARTITION leaves.usage_{leaf} FOR VALUES IN ({leaf})")
 
 
 async def turn(connection: asyncpg.Connection, *, full: Leaf, following: int) -> None:
@@ -255,7 +265,11 @@ async def seal(connection: asyncpg.Connection, leaf: int, *, generation: int) ->
         # An owner that was replaced meanwhile may have been first.
         if is_ours:
             await sum_days(connection, leaf, at_least=DENSE)
-    # Nothing in it changes any more: no later sweep has to look at it again.
+    await freeze(connection, leaf)
+
+
+async def freeze(connection: asyncpg.Connection, leaf: int) -> None:
+    """Nothing in it changes any more: no later sweep has to look at it again."""
     await connection.execute(f"VACUUM (FREEZE, ANALYZE) leaves.usage_{leaf}")
 
 
@@ -355,7 +369,8 @@ async def remembered(connection: asyncpg.Connection, shard: int, *, leaf_rows: i
     memory = Memory(leaf_rows)
     stored = await connection.fetch(
         "SELECT generation, array_agg(leaf ORDER BY leaf) AS leaves, sum(row_count)::bigint AS keys FROM usage_leaves"
-        " WHERE shard = $1 AND state IN ('SEALED', 'ARCHIVED') GROUP BY generation ORDER BY generation",
+        " WHERE shard = $1 AND state IN ('SEALED', 'ARCHIVED')"
+        " GROUP BY generation ORDER BY abs(generation)",
         shard,
     )
     for row in stored:
@@ -368,12 +383,12 @@ async def remembered(connection: asyncpg.Connection, shard: int, *, leaf_rows: i
                 )
             ]
         )
-        size = max(LEAVES_PER_FILTER * leaf_rows, row["keys"])
-        generation = Generation(number, Filter(size, bits or None), leaves)
+        size = max(LEAVES_PER_FILTER * leaf_rows if number >= 0 else BACKFILLED_KEYS, row["keys"])
+        generation = Generation(number, Filter(size, bits or None), leaves, row["keys"], bool(bits))
         if not bits:
             async for keys in _keys_of(connection, shard, leaves):
                 generation.filter.add(keys)
-        memory.generations.append(generation)
+        (memory.generations if number >= 0 else memory.backfilled).append(generation)
     rows = await connection.fetch(
         "SELECT leaf FROM usage_leaves WHERE shard = $1 AND state IN ('OPEN', 'FULL')"
         " ORDER BY state = 'OPEN', leaf",  # the one that is being written last
@@ -384,6 +399,12 @@ async def remembered(connection: asyncpg.Connection, shard: int, *, leaf_rows: i
         async for keys in _keys_of(connection, shard, [row["leaf"]]):
             recent.add(keys)
     return memory
+
+
+async def remember(connection: asyncpg.Connection, shard: int, segment: int, into: KeySet) -> None:
+    """The keys of a backfill that is open."""
+    async for keys in _keys_of(connection, shard, [segment]):
+        into.add(keys)
 
 
 async def _keys_of(connection: asyncpg.Connection, shard: int, leaves: Sequence[int]) -> AsyncIterator[KeyArray]:
@@ -404,8 +425,14 @@ async def _keys_of(connection: asyncpg.Connection, shard: int, leaves: Sequence[
         yield np.frombuffer(b"".join([row["keys"] for row in rows]), dtype=KEY)
 
 
+# What was reverted gives its keys back, unless it was corrected.
 _KNOWN: Final = """
 SELECT e.key FROM usage_log e WHERE e.leaf = ANY ($1::integer[]) AND e.key = ANY ($2::uuid[])
+  AND (
+      e.backfill IS NULL
+      OR NOT EXISTS (SELECT FROM usage_backfills b WHERE b.number = e.backfill AND b.revert_position IS NOT NULL)
+      OR EXISTS (SELECT FROM usage_corrections c WHERE c.seller_id = e.seller_id AND c.corrects = e.position)
+  )
 UNION ALL
 SELECT a.key FROM usage_leaves l CROSS JOIN unnest($2::uuid[]) AS a (key) CROSS JOIN LATERAL (
     SELECT k.keys FROM usage_keys k WHERE k.leaf = l.leaf AND k.first_key <= a.key ORDER BY k.first_key DESC LIMIT 1

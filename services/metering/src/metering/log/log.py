@@ -9,6 +9,7 @@ from common.caller import EVERY_SELLER, service_caller
 from common.db import Database
 from common.telemetry import Telemetry
 from metering.log import leaves
+from metering.log.backfills import Settlement
 from metering.log.batch import Batch, Keys
 from metering.log.owner import Stored
 from metering.log.shard import Shard
@@ -32,6 +33,10 @@ class Log:
 
     async def append(self, batch: Batch, asked: Sequence[tuple[str, bytes]] = ()) -> Stored:
         return await self._shards[0].append(batch, asked)
+
+    async def settle(self, settlement: Settlement) -> None:
+        """Close or revert a backfill."""
+        await self._shards[0].settle(settlement)
 
     @property
     def owned(self) -> asyncio.Event:

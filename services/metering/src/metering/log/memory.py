@@ -20,6 +20,8 @@ from metering.log.keyset import KeySet, Places
 BITS_PER_KEY: Final = 20
 BLOCK_BITS: Final = 128
 LEAVES_PER_FILTER: Final = 16
+BACKFILLED_KEYS: Final = 4_000_000
+"""Backfills are small or large: as many as have so many keys together share a filter."""
 
 Words = npt.NDArray[np.uint64]
 
@@ -87,8 +89,13 @@ class Generation:
     """Sixteen leaves that share a filter; the last one may still have fewer."""
 
     number: int
+    """Below 0 for one of backfills."""
     filter: Filter
     leaves: list[int] = field(default_factory=list)
+    key_count: int = 0
+    """Of one of backfills."""
+    is_kept: bool = False
+    """Whether its filter is stored, and stands for its keys."""
 
     @property
     def is_complete(self) -> bool:
@@ -103,35 +110,58 @@ class Memory:
     recent: dict[int, KeySet] = field(default_factory=dict)
     """By leaf, the one that is being written last."""
     generations: list[Generation] = field(default_factory=list)
+    backfills: dict[int, KeySet] = field(default_factory=dict)
+    """Of those that are open, by number."""
+    backfilled: list[Generation] = field(default_factory=list)
+    """Of those that were closed."""
 
     def suspects(self, keys: KeyArray) -> dict[int, Places]:
         """Where among the keys those are that a filter seems to know, by the number of its generation."""
-        if not self.generations or not len(keys):
+        if not (self.generations or self.backfilled) or not len(keys):
             return {}
         probes = Probes.of(keys)
-        found = {each.number: np.flatnonzero(each.filter.may_contain(probes)) for each in self.generations}
+        generations = (*self.generations, *self.backfilled)
+        found = {each.number: np.flatnonzero(each.filter.may_contain(probes)) for each in generations}
         return {number: places for number, places in found.items() if len(places)}
 
     def is_recent(self, keys: KeyArray) -> Mask:
         found = np.zeros(len(keys), dtype=np.bool_)
-        for each in self.recent.values():
+        for each in (*self.recent.values(), *self.backfills.values()):
             found |= each.contains(keys)
         return found
 
-    def take(self, keys: KeyArray, *, known: Mask) -> Mask:
-        """Remember keys, as those of the leaf that is being written; which of them are new.
+    def take(self, keys: KeyArray, *, known: Mask, backfill: int | None = None) -> Mask:
+        """Remember keys, as those of the leaf that is being written, or of a backfill; which of them are new.
 
         `known` are those that stand in an index. Of several that are the same the first is new.
         """
         *older, newest = self.recent.values()
+        others = [each for number, each in self.backfills.items() if number != backfill]
+        if backfill is not None:
+            older, newest = [*older, newest], self.backfills[backfill]
         before = known.copy()
-        for each in older:
+        for each in (*older, *others):
             before |= each.contains(keys)
         if not before.any():
             return newest.add(keys)
         fresh = ~before
         fresh[fresh] = newest.add(keys[fresh])
         return fresh
+
+    def generation_for(self, key_count: int) -> Generation:
+        """The one that a backfill will belong to when it is closed."""
+        newest = self.backfilled[-1] if self.backfilled else None
+        if newest is not None and not newest.is_kept and newest.key_count + key_count <= BACKFILLED_KEYS:
+            return newest
+        return Generation(-len(self.backfilled) - 1, Filter(max(BACKFILLED_KEYS, key_count)))
+
+    def join(self, generation: Generation, leaf: int, *, key_count: int) -> None:
+        """That a backfill belongs to it from now on."""
+        if not self.backfilled or self.backfilled[-1] is not generation:
+            self.backfilled.append(generation)
+        if leaf not in generation.leaves:
+            generation.leaves.append(leaf)
+        generation.key_count += key_count
 
     def begin_leaf(self, leaf: int) -> KeySet:
         """The keys of one that is going to be written."""
@@ -156,8 +186,8 @@ class Memory:
     @property
     def size_bytes(self) -> int:
         """What it takes, about."""
-        return sum(each.size_bytes for each in self.recent.values()) + sum(
-            each.filter.size_bytes for each in self.generations
+        return sum(each.size_bytes for each in (*self.recent.values(), *self.backfills.values())) + sum(
+            each.filter.size_bytes for each in (*self.generations, *self.backfilled)
         )
 
 

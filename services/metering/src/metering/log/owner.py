@@ -20,10 +20,15 @@ import numpy as np
 
 from common.crash import crashpoint, register
 from common.db import DatabaseUnavailable
+from common.errors import SaldoError
 from common.ids import SellerId
 from common.pace import Pace
-from metering.log import leaves
+from metering.domain.backfill import EVENTS_MAX
+from metering.domain.errors import BackfillFull, BackfillNotOpen, IngestOverloaded
+from metering.log import backfills, leaves
+from metering.log.backfills import Loaded, Loading, Settlement
 from metering.log.batch import Batch, KeyArray, Keys, Mask, Part, as_keys
+from metering.log.keyset import KeySet
 from metering.log.leaves import Corrected, Ingest, Leaf
 from metering.log.memory import Memory
 from metering.log.names import Names, Pairs
@@ -36,9 +41,17 @@ LOOK_SECONDS: Final = 1
 STEP_PLACES: Final = 50_000
 """Of a set of keys: so much of it is looked at in a millisecond or two."""
 
+LOADING_EVENTS_MAX: Final = 5_000_000
+"""In all backfills that are open: their keys are known by heart."""
+LOADED_EXPECTED: Final = 10_000
+"""By many backfills; the others grow."""
+RETRY_SECONDS: Final = 60
+
 BEFORE_COMMIT: Final = register("ingest.before_commit", "usage events are written and not committed")
 COMMITTED: Final = register("ingest.committed", "usage events are committed and their senders do not know")
 SEALED: Final = register("ingest.sealed", "a leaf of the log has its indexes, and its keys are in no filter")
+BEFORE_SETTLED: Final = register("backfill.before_commit", "a backfill is settled, and that is not committed")
+SETTLED: Final = register("backfill.committed", "a backfill is closed or reverted, and nobody has been told")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +93,8 @@ class Group:
     rows: list[bytes] = field(default_factory=list)
     corrected: list[Corrected] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
+    loaded: dict[int, Loaded] = field(default_factory=dict)
+    """By backfill."""
     lasts: dict[str, int] = field(default_factory=dict)
     """The last position of each seller."""
     ingests: list[Ingest] = field(default_factory=list)
@@ -131,6 +146,9 @@ class Owner:
         self._tending = Tending(connections.tending, lambda: self._leaf)
         self._judging = asyncio.Lock()
         self._preparing = asyncio.Lock()
+        self._loading: dict[int, Loading] = {}
+        self._undone: dict[str, list[tuple[int, int]]] = {}
+        self._unfrozen: list[int] = []
         self.memory = Memory(leaf_rows)
 
     async def open(self) -> None:
@@ -143,6 +161,11 @@ class Owner:
             self._keys = Keys(await leaves.seed(connection))
             self._sequence = await leaves.last_sequence(connection, self._shard)
             self.memory = await leaves.remembered(connection, self._shard, leaf_rows=self._leaf_rows)
+            self._undone = await backfills.undone(connection)
+            self._loading = await backfills.open_ones(connection)
+            for number, loading in self._loading.items():
+                keys = self.memory.backfills[number] = KeySet(loading.count)
+                await leaves.remember(connection, self._shard, backfills.segment_of(number), keys)
 
     @property
     def leaf_is_full(self) -> bool:
@@ -155,9 +178,14 @@ class Owner:
         keys = [self._keys.of_batch(each.batch) for each in senders]
         own = np.concatenate(keys)
         asked = as_keys([self._keys.of(each.batch.seller_id, *event) for each in senders for event in each.asked])
+        if special := any(each.batch.backfill is not None or each.batch.correction is not None for each in senders):
+            await self._learn_backfills(senders)
         async with self._judging:
             known = await self._known(np.concatenate([own, asked]))
-            fresh = self.memory.take(own, known=known[: len(own)])
+            if special:
+                fresh = self._take_each(senders, keys, known[: len(own)])
+            else:
+                fresh = self.memory.take(own, known=known[: len(own)])
             before = known[len(own) :] | self.memory.is_recent(asked)
         found = _shared_out(senders, fresh, before)
         group.found += found
@@ -168,8 +196,70 @@ class Owner:
             if len(part):
                 self._add(group, part, pairs, own)
 
+    async def _learn_backfills(self, senders: Sequence[Waiting]) -> None:
+        unknown = {each.batch.backfill for each in senders if each.batch.backfill is not None} - self._loading.keys()
+        if unknown:
+            found = await backfills.begin_loading(self._looking, unknown)
+            self._loading.update(found)
+            self.memory.backfills.update((number, KeySet(LOADED_EXPECTED)) for number in found)
+
+    def _take_each(self, senders: Sequence[Waiting], keys: Sequence[KeyArray], known: Mask) -> Mask:
+        """What is new of each, one after the other: of what is refused, nothing."""
+        found: list[Mask] = []
+        first = 0
+        for each, own in zip(senders, keys, strict=True):
+            before, first = known[first : first + len(own)], first + len(own)
+            refusal = self._refusal(each.batch, own, before)
+            if refusal is not None and not each.done.done():  # its sender may be gone
+                each.done.set_exception(refusal)
+            if refusal is not None or self._is_undone(each.batch):
+                found.append(np.zeros(len(own), dtype=np.bool_))
+            else:
+                found.append(self.memory.take(own, known=before, backfill=each.batch.backfill))
+        return np.concatenate(found)
+
+    def _is_undone(self, batch: Batch) -> bool:
+        """Whether it corrects what was reverted since somebody looked at it."""
+        if batch.correction is None:
+            return False
+        return backfills.are_undone(self._undone.get(batch.seller_id, ()), batch.correction.corrects)
+
+    def _refusal(self, batch: Batch, keys: KeyArray, known: Mask) -> SaldoError | None:
+        """Why a batch cannot be loaded into its backfill."""
+        if batch.backfill is None:
+            return None
+        loading = self._loading.get(batch.backfill)
+        if loading is None:
+            return BackfillNotOpen("the backfill is not open any more")
+        loaded = sum(each.count for each in self._loading.values())
+        if loading.count + len(keys) <= EVENTS_MAX and loaded + len(keys) <= LOADING_EVENTS_MAX:
+            return None
+        new = int(np.count_nonzero(~(known | self.memory.is_recent(keys))))
+        if loading.count + new > EVENTS_MAX:
+            message = f"it has {loading.count} usage events, and can have {EVENTS_MAX}"
+            return BackfillFull(message, event_count=loading.count, limit=EVENTS_MAX)
+        if loaded + new > LOADING_EVENTS_MAX:
+            return IngestOverloaded("too much is in backfills that are open", retry_seconds=RETRY_SECONDS)
+        return None
+
+    def _load(self, group: Group, part: Part, pairs: Pairs, keys: KeyArray) -> None:
+        """As `_add`, with positions that are counted from its begin."""
+        batch = part.batch
+        assert batch.backfill is not None, "it is loaded"
+        loading = self._loading[batch.backfill]
+        loaded = group.loaded.setdefault(batch.backfill, Loaded())
+        positions = np.arange(loading.count + 1, loading.count + 1 + len(part))
+        streams, sources = self._names.streams_of(part, pairs), self._names.sources_of(part)
+        loaded.rows.append(rows(part, positions=positions, streams=streams, sources=sources, keys=keys))
+        loaded.keys.append(keys.tobytes())
+        loading.count += len(part)
+        loaded.count = loading.count
+
     def _add(self, group: Group, part: Part, pairs: Pairs, keys: KeyArray) -> None:
         batch = part.batch
+        if batch.backfill is not None:
+            self._load(group, part, pairs, keys)
+            return
         last = self._positions[batch.seller_id]
         positions = np.arange(last + 1, last + 1 + len(part))
         streams, sources = self._names.streams_of(part, pairs), self._names.sources_of(part)
@@ -200,7 +290,7 @@ class Owner:
 
     async def write(self, group: Group) -> None:
         """Make durable what was prepared."""
-        if not group.lasts:
+        if not group.lasts and not group.loaded:
             return
         self._sequence += 1
         if not await leaves.begin(
@@ -215,11 +305,16 @@ class Owner:
         ):
             raise DatabaseUnavailable("another replica owns the shard now")
         if group.rows:
-            await leaves.write(self._writing, self._leaf.number, group.rows, columns=COLUMNS)
+            await leaves.write(self._writing, f"usage_{self._leaf.number}", group.rows, columns=COLUMNS)
         if group.corrected:
             corrected = [each.rows for each in group.corrected]
-            await leaves.write(self._writing, self._leaf.number, corrected, columns=CORRECTION_COLUMNS)
+            await leaves.write(self._writing, f"usage_{self._leaf.number}", corrected, columns=CORRECTION_COLUMNS)
             await leaves.keep_corrections(self._writing, group.corrected)
+        for number, loaded in group.loaded.items():
+            self._sequence += 1
+            await backfills.load(
+                self._writing, shard=self._shard, sequence=self._sequence, number=number, loaded=loaded
+            )
         crashpoint(BEFORE_COMMIT)
         await self._writing.execute("COMMIT")
         crashpoint(COMMITTED)
@@ -227,7 +322,8 @@ class Owner:
     async def _known(self, keys: KeyArray) -> Mask:
         """Which stand in an index. What is remembered exactly needs no look there."""
         known = np.zeros(len(keys), dtype=np.bool_)
-        of_generation = {each.number: each.leaves for each in self.memory.generations}
+        generations = (*self.memory.generations, *self.memory.backfilled)
+        of_generation = {each.number: each.leaves for each in generations}
         for generation, places in self.memory.suspects(keys).items():
             known[places] |= await leaves.known(self._looking, keys[places], leaves=of_generation[generation])
         return known
@@ -242,6 +338,34 @@ class Owner:
             self._shard,
         )
         self._positions.update((row["seller_id"], row["last"]) for row in rows)
+
+    async def settle(self, connection: asyncpg.Connection, asked: Settlement) -> None:
+        """Close or revert a backfill, of a seller of whom nothing is under way. Then all that is known is so."""
+        loading = self._loading.get(asked.number)
+        key_count = loading.count if loading is not None else 0
+        generation = self.memory.generation_for(key_count)
+        async with connection.transaction():
+            settled = await backfills.settle(
+                connection, asked, shard=self._shard, epoch=self._epoch, generation=generation.number
+            )
+            crashpoint(BEFORE_SETTLED)
+        crashpoint(SETTLED)
+        if settled.leaf is not None:
+            keys = self.memory.backfills[asked.number]
+            for first in range(0, keys.places, STEP_PLACES):
+                generation.filter.add(keys.part(first, STEP_PLACES))
+                await asyncio.sleep(0)
+            self.memory.join(generation, settled.leaf, key_count=key_count)
+            self._unfrozen.append(settled.leaf)
+            self._full.wake()
+        if settled.undone is not None:
+            self._undone.setdefault(asked.seller_id, []).append(settled.undone)
+        if asked.seller_id in self._positions:
+            self._positions[asked.seller_id] = settled.last
+        # Known to the filter before they are forgotten here, as with a leaf that has got its indexes.
+        async with self._judging:
+            self.memory.backfills.pop(asked.number, None)
+            self._loading.pop(asked.number, None)
 
     async def turn(self) -> None:
         """To the next leaf; later, if too many are waiting for their indexes."""
@@ -270,7 +394,16 @@ class Owner:
                 crashpoint(SEALED)
                 await self._settle(leaf)
                 self._full.wake()
+            await self._settle_backfills()
             await self._full.pause(LOOK_SECONDS)
+
+    async def _settle_backfills(self) -> None:
+        while self._unfrozen:
+            await leaves.freeze(self._sealing, self._unfrozen.pop())
+        for generation in self.memory.backfilled[:-1]:
+            if not generation.is_kept:
+                await leaves.keep_filter(self._sealing, self._shard, generation)
+                generation.is_kept = True
 
     async def tend_open_leaf(self) -> None:
         """Until the end of the shard's time with this owner."""

@@ -22,8 +22,10 @@ from common.pace import Pace
 from common.telemetry import Telemetry
 from metering.domain.errors import IngestMoving, IngestOverloaded
 from metering.log import leaves
+from metering.log.backfills import Settlement
 from metering.log.batch import Batch
 from metering.log.owner import Connections, Group, Owner, Stored, Waiting
+from metering.log.settling import Settling
 
 WAITING_EVENTS_MAX: Final = 200_000
 """How much may wait; more is refused."""
@@ -51,6 +53,7 @@ class Shard:
         self._memory_bytes = telemetry.meter.create_gauge("saldo.usage_events.memory_bytes")
         self._waiting: dict[str, deque[Waiting]] = {}
         self._waiting_events: dict[str, int] = {}
+        self._settling = Settling()
         self._pace = Pace()
         self.owned = asyncio.Event()
 
@@ -75,6 +78,14 @@ class Shard:
         self._waiting_events[seller_id] = own + size
         self._pace.wake()
         return await done
+
+    async def settle(self, settlement: Settlement) -> None:
+        """Close or revert a backfill; returns when that is durable. Fails as `append` does."""
+        if not self.owned.is_set():
+            await self._wait_for_owner()
+        done = self._settling.ask(settlement)
+        self._pace.wake()
+        await done
 
     async def owner_address(self) -> str:
         async with self._database.transaction(service_caller(self._database.service, EVERY_SELLER)) as tx:
@@ -128,10 +139,15 @@ class Shard:
             self.owned.clear()
             for each in beside:
                 each.cancel()
-            await asyncio.gather(*beside, under_way.stopped(), return_exceptions=True)
+            await asyncio.gather(*beside, under_way.stopped(), self._settling.stopped(), return_exceptions=True)
             self._refuse(under_way.senders())
 
     async def _serve(self, owner: Owner, beside: Sequence[asyncio.Task[None]], under_way: _UnderWay) -> None:
+        async def settle(settlement: Settlement) -> None:
+            async with self._database.session() as connection:
+                await leaves.be_missed(connection)
+                await owner.settle(connection, settlement)
+
         while True:
             self._pace.listen()
             for each in beside:
@@ -139,6 +155,8 @@ class Shard:
                     each.result()
             if (written := under_way.written()) is not None:
                 self._answer(owner, written)
+            if self._settling.paused is not None:
+                self._settling.go_on(settle, busy=under_way.sellers(), then=self._pace.wake)
             taken = [] if owner.leaf_is_full else self._take(GROUP_EVENTS_MAX - under_way.group.size)
             if taken:
                 await owner.prepare(taken, under_way.group)
@@ -164,8 +182,9 @@ class Shard:
         """Who comes next: of every seller in turn, as long as there is room."""
         taken: list[Waiting] = []
         size = 0
-        while self._waiting and size < room:
-            for seller_id in list(self._waiting):
+        paused = self._settling.paused
+        while size < room and (sellers := [each for each in self._waiting if each != paused]):
+            for seller_id in sellers:
                 queue = self._waiting[seller_id]
                 each = queue.popleft()
                 if not queue:
@@ -185,6 +204,7 @@ class Shard:
         self._waiting.clear()
         self._waiting_events.clear()
         self._refuse(waiting)
+        self._settling.refuse()
 
     def _refuse(self, waiting: Sequence[Waiting]) -> None:
         for each in waiting:
@@ -230,6 +250,11 @@ class _UnderWay:
             self._writing.cancel()
             with suppress(asyncio.CancelledError):
                 await self._writing
+
+    def sellers(self) -> set[str]:
+        """Of whom something is not stored yet."""
+        written = () if self._writing is None else self._written.senders
+        return {each.batch.seller_id for each in (*written, *self.group.senders)}
 
     def senders(self) -> list[Waiting]:
         return [*self._written.senders, *self.group.senders]

@@ -12,6 +12,15 @@ from metering.store.alerts import (
     save_alerts,
 )
 from metering.store.archives import check_recountable
+from metering.store.backfills import (
+    BACKFILLS_EXPIRING,
+    OPEN_BACKFILLS,
+    add_backfill,
+    backfill,
+    count_backfills,
+    list_backfills,
+    lock_backfills,
+)
 from metering.store.corrections import corrections_of, list_corrections, versions_of
 from metering.store.customers import has_customers, is_customer, keep_customer, known_names, names_counted
 from metering.store.entitlements import entitlement, keep_entitlements, keep_feature
@@ -72,22 +81,27 @@ from metering.store.usages import usages
 
 __all__ = [
     "ALERTS_DUE",
+    "BACKFILLS_EXPIRING",
     "BROKEN_OFF",
     "EXPIRING",
     "LATE_LOOKS",
     "LATE_USAGES_DUE",
+    "OPEN_BACKFILLS",
     "SWEEPS_DUE",
     "THRESHOLD_LOOKS",
     "UNMATCHED_EVENTS",
     "active_count",
     "active_rhythms",
+    "add_backfill",
     "add_frozen_usage",
     "add_meter",
     "add_reservation",
     "add_threshold",
     "archive_threshold",
+    "backfill",
     "check_recountable",
     "corrections_of",
+    "count_backfills",
     "entitlement",
     "frozen_usage",
     "frozen_usages_by_id",
@@ -99,6 +113,7 @@ __all__ = [
     "keep_feature",
     "known_names",
     "list_alerts",
+    "list_backfills",
     "list_corrections",
     "list_events",
     "list_frozen_usages",
@@ -108,6 +123,7 @@ __all__ = [
     "list_thresholds",
     "list_unmatched",
     "lock_alerts",
+    "lock_backfills",
     "lock_overtaken",
     "lock_reservations",
     "look",

@@ -16,7 +16,7 @@ from sqlalchemy import Select, String, cast, select
 from common.db import Tx
 from common.period import Period
 from metering.domain.threshold import AlertState, Rhythm, ThresholdId, UsageAlert, UsageThreshold
-from metering.store.looks import Look, Looks, stretch
+from metering.store.looks import BACKFILLED_SINCE, Look, Looks, stretch
 from metering.store.threshold_tables import threshold_looks, usage_alerts
 
 THRESHOLD_LOOKS: Final = Looks(threshold_looks)
@@ -38,6 +38,7 @@ async def mark_grown(tx: Tx, before: Look, rhythms: Sequence[Rhythm], *, ahead: 
         part.end_leaf,
         part.after_position,
         part.last_position,
+        part.backfilled,
     )
     return part.reached
 
@@ -182,11 +183,15 @@ _AGAIN: Final = """
                ELSE a.start_time END
 """
 _MARK_GROWN: Final = _MARK.format(
-    touched="""
+    touched=f"""
     SELECT s.meter, s.customer, g.first_time, g.last_time
     FROM (
         SELECT e.stream, min(e.time) AS first_time, max(e.time) AS last_time FROM usage_log e
         WHERE e.seller_id = $1 AND e.leaf >= $7 AND e.leaf < $8 AND e.position > $9 AND e.position <= $10
+        GROUP BY e.stream
+        UNION ALL
+        SELECT e.stream, min(e.time) AS first_time, max(e.time) AS last_time FROM usage_log e
+        WHERE e.leaf = ANY ($11::integer[]) AND {BACKFILLED_SINCE.format(after="$9", through="$10")}
         GROUP BY e.stream
     ) g JOIN usage_streams s ON s.stream = g.stream
     """,

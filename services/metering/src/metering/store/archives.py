@@ -75,7 +75,11 @@ WHERE n.seller_id = $1 AND n.meter = $2 AND a.end_time >= $3
 ORDER BY a.end_time DESC LIMIT 1
 """
 # An archived leaf is summed: on a day without a sum there is nothing archived either.
-_ARCHIVED: Final = """
+_DAYS: Final = """EXISTS (
+          SELECT FROM {table} d WHERE d.stream = a.stream
+          AND d.day >= (greatest(a.start_time, q.start_time) AT TIME ZONE 'UTC')::date
+          AND d.day <= (least(a.end_time, q.end_time - interval '1 microsecond') AT TIME ZONE 'UTC')::date)"""
+_ARCHIVED: Final = f"""
 SELECT q.meter, a.end_time, a.leaf
 FROM unnest($2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::bigint[])
     AS q (meter, customer, start_time, end_time, through_position)
@@ -87,10 +91,7 @@ CROSS JOIN LATERAL (
     SELECT a.end_time, a.leaf FROM usage_archives a
     WHERE a.stream = n.stream AND a.start_time < q.end_time AND a.end_time >= q.start_time
       AND a.first_position <= q.through_position
-      AND EXISTS (
-          SELECT FROM usage_days d WHERE d.stream = a.stream
-          AND d.day >= (greatest(a.start_time, q.start_time) AT TIME ZONE 'UTC')::date
-          AND d.day <= (least(a.end_time, q.end_time - interval '1 microsecond') AT TIME ZONE 'UTC')::date)
+      AND ({_DAYS.format(table="usage_days")} OR {_DAYS.format(table="usage_backfill_days")})
     ORDER BY a.end_time DESC LIMIT 1
 ) a
 ORDER BY a.end_time DESC LIMIT 1

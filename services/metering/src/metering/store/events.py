@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Boolean, ColumnElement, Row, Text, cast, func, literal, literal_column, select, tuple_
+from sqlalchemy import Boolean, ColumnElement, Row, Text, and_, cast, func, literal, literal_column, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import JSONB, JSONPATH
 
 from common.db import Tx
@@ -14,6 +14,7 @@ from metering.domain.meter import Definition
 from metering.domain.usage import UsageQuery
 from metering.domain.usage_event import EventPlace, Identity, UsageEvent
 from metering.store.archives import POSITION_MAX, Asked, check_in_log
+from metering.store.backfill_tables import usage_backfills
 from metering.store.expressions import VALUE_END, expression_sql
 from metering.store.filters import filter_path
 from metering.store.tables import usage_corrections, usage_log, usage_sources, usage_streams
@@ -53,15 +54,17 @@ async def list_events(
 
 
 def _is_valid(tx: Tx, query: UsageQuery) -> ColumnElement[bool]:
-    """Whether no correction had taken the event away; see `store.corrections.valid`."""
-    correction, name, position = usage_corrections.c, usage_streams.c, usage_log.c.position
+    """Whether nothing had taken the event away; see `store.corrections.valid`."""
+    correction, name, event, backfill = usage_corrections.c, usage_streams.c, usage_log.c, usage_backfills.c
+    reverted = select(backfill.number).where(backfill.revert_position.is_not(None))
     asked = select(name.stream).where(
         name.seller_id == tx.seller_id, name.meter == query.meter, name.customer.in_(query.customers)
     )
     taken_away = select(correction.corrects).where(correction.stream.in_(asked))
     if query.through_position is not None:
         taken_away = taken_away.where(correction.position <= query.through_position)
-    return position.not_in(taken_away)
+        reverted = reverted.where(backfill.revert_position <= query.through_position)
+    return and_(event.position.not_in(taken_away), or_(event.backfill.is_(None), event.backfill.not_in(reverted)))
 
 
 def _conditions(query: UsageQuery, definition: Definition) -> Iterator[ColumnElement[bool]]:

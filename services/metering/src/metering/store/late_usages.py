@@ -11,7 +11,7 @@ from sqlalchemy import Select, or_, select
 from common.db import Tx
 from metering.domain.freeze import FrozenUsageId, LateUsage
 from metering.domain.meter import Meter
-from metering.store.looks import Look, Looks, moment, stretch
+from metering.store.looks import BACKFILLED_SINCE, Look, Looks, moment, stretch
 from metering.store.tables import late_looks, late_usages
 
 LATE_LOOKS: Final = Looks(late_looks)
@@ -48,6 +48,8 @@ async def look(tx: Tx, before: Look) -> Look:
     await tx.driver.execute(
         _LATE, tx.seller_id, part.first_leaf, part.end_leaf, part.after_position, part.last_position
     )
+    if part.backfilled:
+        await tx.driver.execute(_BACKFILLED, tx.seller_id, part.backfilled, part.after_position, part.last_position)
     return part.reached
 
 
@@ -96,21 +98,29 @@ async def save_announced(tx: Tx, announced: Sequence[LateUsage]) -> None:
 
 
 # What is not before the end of every frozen period is late for none: nearly all that comes.
-_LATE: Final = """
+_OVERTAKEN: Final = """
 INSERT INTO late_usages AS l (seller_id, freeze_id, position)
-SELECT $1, f.id, max(e.position)
+SELECT $1, f.id, max({position})
 FROM usage_log e
 JOIN usage_streams s ON s.stream = e.stream
 JOIN usage_freeze_names n ON n.seller_id = $1 AND n.meter = s.meter AND n.customer = s.customer
 JOIN usage_freezes f ON f.seller_id = $1 AND f.id = n.freeze_id
-WHERE e.seller_id = $1 AND e.leaf >= $2 AND e.leaf < $3 AND e.position > $4 AND e.position <= $5
+WHERE e.seller_id = $1 AND {rows}
   AND e.time < (SELECT max(end_time) FROM usage_freezes WHERE seller_id = $1)
-  AND e.time >= f.counted_from AND e.time < f.end_time AND e.position > f.through_position
+  AND e.time >= f.counted_from AND e.time < f.end_time AND {position} > f.through_position
   AND NOT EXISTS (SELECT FROM usage_freezes r WHERE r.seller_id = $1 AND r.replaces = f.id)
 GROUP BY f.id
 ORDER BY f.id
 ON CONFLICT (seller_id, freeze_id) DO UPDATE SET position = excluded.position
 """
+_LATE: Final = _OVERTAKEN.format(
+    rows="e.leaf >= $2 AND e.leaf < $3 AND e.position > $4 AND e.position <= $5", position="e.position"
+)
+# What a backfill has brought is late when it is closed, and once more when it is reverted.
+_BACKFILLED: Final = _OVERTAKEN.format(
+    rows=f"e.leaf = ANY ($2::integer[]) AND {BACKFILLED_SINCE.format(after='$3', through='$4')}",
+    position="coalesce((SELECT b.revert_position FROM usage_backfills b WHERE b.number = e.backfill), e.position)",
+)
 _RECOUNTED: Final = """
 INSERT INTO late_usages AS l (seller_id, freeze_id, position, meter_version)
 SELECT $1, f.id, f.through_position, $4

@@ -6,6 +6,7 @@ however long the log is, and only for sellers who have something to look for.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -37,6 +38,8 @@ class Stretch:
     end_leaf: int
     after_position: int
     last_position: int
+    backfilled: Sequence[int]
+    """The leaves in which backfills began to count since then, or ended: those may lie before."""
     reached: Look
     """How far that is."""
 
@@ -103,11 +106,14 @@ async def stretch(tx: Tx, before: Look) -> Stretch:
     last = await tx.driver.fetchval("SELECT last FROM positions WHERE seller_id = $1", tx.seller_id)
     is_partial = before.leaf + LEAVES_PER_LOOK < opened
     end = before.leaf + LEAVES_PER_LOOK if is_partial else _LEAF_MAX
+    # In the last part: the position that those before begin at is its own.
+    rows = [] if is_partial else await tx.driver.fetch(_BACKFILLED, tx.seller_id, before.position, last)
     return Stretch(
         first_leaf=before.leaf,
         end_leaf=end,
         after_position=before.position,
         last_position=last,
+        backfilled=[row["leaf"] for row in rows],
         reached=Look(leaf=end, position=before.position) if is_partial else Look(leaf=opened, position=last),
     )
 
@@ -119,5 +125,14 @@ def moment(number: ColumnElement[int]) -> ColumnElement[datetime]:
     return epoch + cast(number, BigInteger) * micros
 
 
+BACKFILLED_SINCE: Final = """e.backfill IN (
+    SELECT b.number FROM usage_backfills b WHERE b.seller_id = $1
+    AND coalesce(b.revert_position, b.last_position) > {after} AND b.first_position <= {through}
+)"""
+"""The SQL that is true of a row `e` of the log if it came with a backfill of which something became in between."""
 _LEAF_MAX: Final = 2**31 - 1
 _OPEN_LEAF: Final = "SELECT coalesce(min(leaf), 0) FROM usage_leaves WHERE state IN ('OPEN', 'READY')"
+_BACKFILLED: Final = """
+SELECT DISTINCT leaf FROM usage_backfills
+WHERE seller_id = $1 AND leaf IS NOT NULL AND coalesce(revert_position, last_position) > $2 AND first_position <= $3
+"""

@@ -231,6 +231,7 @@ usage_log = Table(
         comment="the position of the event that this row takes away; then it is no event itself",
     ),
     Column("version", Integer, comment="how often the event had been amended, with this; NULL as it was ingested"),
+    Column("backfill", Integer, comment="the number of the one that it came with; NULL for all other usage"),
     comment="every report of use that was accepted, for ever; written to its leaves directly",
 )
 

@@ -62,7 +62,8 @@ async def totals(tx: Tx, queries: Sequence[UsageQuery], versions: Sequence[Meter
                 indexed=places["indexed"],
                 edges=places["edges"],
                 days=places["corrected_days"],
-                corrected=places["corrected"] > 0,
+                backfilled=places["backfills"][0] > 0,
+                corrected=places["corrected"] > 0 or places["backfills"][1] > 0,
                 few=len(asked) <= FEW_STREAMS,
             ),
             tx.seller_id,
@@ -74,8 +75,7 @@ async def totals(tx: Tx, queries: Sequence[UsageQuery], versions: Sequence[Meter
             [whole[nth][0] for nth, _ in streams],
             [whole[nth][1] for nth, _ in streams],
         )
-        unsummed = sorted([*places["bare"], *places["indexed"]])
-        if (rows[0]["unsummed"], rows[0]["corrected"]) == (unsummed, places["corrected"]):
+        if all(rows[0][name] == places[name] for name in ("unsummed", "backfills", "corrected")):
             if places["edges"]:
                 await check_in_log(tx, _looked_at(queries, whole))
             if places["corrected"]:
@@ -144,6 +144,11 @@ def _usage(row: asyncpg.Record, query: UsageQuery, version: MeterVersion) -> Usa
 
 
 _EVER_CORRECTED: Final = "EXISTS (SELECT FROM usage_corrections c WHERE c.seller_id = $1)"
+# What says that another statement saw the same leaves, and the same backfills of the seller.
+_SEEN: Final = """
+ARRAY(SELECT l.leaf FROM usage_leaves l WHERE NOT l.is_summed ORDER BY l.leaf) AS unsummed,
+(SELECT ARRAY[count(b.leaf), count(b.revert_position)] FROM usage_backfills b WHERE b.seller_id = $1) AS backfills
+"""
 # Where the streams were last corrected. For a seller who never corrected anything nobody looks.
 _CORRECTED: Final = f"""
 CASE WHEN {_EVER_CORRECTED} THEN coalesce(
@@ -163,7 +168,7 @@ WITH unsummed AS (
         FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS a (meter, customer, nth) ORDER BY a.nth
     ) AS streams
 )
-SELECT a.streams,
+SELECT a.streams, {_SEEN},
 ARRAY(SELECT l.leaf FROM unsummed l WHERE NOT l.is_indexed) AS bare,
 ARRAY(SELECT l.leaf FROM unsummed l WHERE l.is_indexed) AS indexed,
 ARRAY(
@@ -203,7 +208,7 @@ _DAYS: Final = """
     SELECT s.nth, d.* FROM stream s CROSS JOIN LATERAL (
         SELECT sum(d.event_count)::bigint AS event_count, sum(d.value_sum) AS value_sum,
                min(d.value_min) AS value_min, max(d.value_max) AS value_max
-        FROM usage_days d WHERE d.stream = s.stream AND d.day >= s.first_date AND d.day < s.last_date {days}
+        FROM {table} d WHERE d.stream = s.stream AND d.day >= s.first_date AND d.day < s.last_date {days}
     ) d
 """
 _WITHOUT_CORRECTED: Final = (
@@ -232,11 +237,15 @@ def _totals_sql(
     indexed: Sequence[int],
     edges: Sequence[int],
     days: Sequence[int],
+    backfilled: bool,
     corrected: bool,
     few: bool,
 ) -> str:
-    """Unless `corrected`, of streams in which nothing was."""
-    parts = [_DAYS.format(days=_WITHOUT_CORRECTED if corrected else "")]
+    """Unless `corrected`, of streams in which nothing was, and of a seller who reverted no backfill; unless
+    `backfilled`, of one who never closed any.
+    """
+    summed = ("usage_days", "usage_backfill_days") if backfilled else ("usage_days",)
+    parts = [_DAYS.format(table=table, days=_WITHOUT_CORRECTED if corrected else "") for table in summed]
     for leaves, events, times in (
         (bare, _LOOKED_UP if few else _SCANNED, _ALL),
         (indexed, _LOOKED_UP, _ALL),
@@ -261,7 +270,7 @@ WITH stream AS (
 SELECT coalesce(t.event_count, 0) AS event_count, t.value_sum, t.value_min, t.value_max,
        coalesce((SELECT p.last FROM positions p WHERE p.seller_id = $1), 0) AS through_position,
        {_CORRECTED.format(streams="$4::bigint[]")} AS corrected,
-       ARRAY(SELECT l.leaf FROM usage_leaves l WHERE NOT l.is_summed ORDER BY l.leaf) AS unsummed
+       {_SEEN}
 FROM generate_series(0, $2::bigint - 1) AS q (nth) LEFT JOIN total t USING (nth)
 ORDER BY q.nth
 """

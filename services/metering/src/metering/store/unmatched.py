@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Select, literal_column, select
 
 from common.db import Tx
 from metering.domain.unmatched import UnmatchedUsage
-from metering.store.corrections import valid
+from metering.store.corrections import NOT_REVERTED, valid
 
 FIGURE_PAIRS_MAX: Final = 1_000
 FIGURE_EVENTS_MAX: Final = 10_000
@@ -92,7 +92,7 @@ ORDER BY p.meter, p.customer
 """
 
 # Of many sellers, and of a few thousand events: each is looked up.
-_VALID_OF_ANYBODY: Final = """e.corrects IS NULL AND (
+_VALID_OF_ANYBODY: Final = f"""e.corrects IS NULL AND {NOT_REVERTED} AND (
                 SELECT count(*) FROM usage_corrections v WHERE v.seller_id = e.seller_id AND v.corrects = e.position
             ) = 0"""
 # A branch of CASE that is not taken is not run: as long as every pair is matched, no usage event is looked at.

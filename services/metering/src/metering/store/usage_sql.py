@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from metering.store.corrections import valid
+from metering.store.corrections import EVER_CORRECTED, valid
 from metering.store.expressions import VALUE_END
 
 GROUPS_MAX: Final = 10_000
@@ -248,7 +248,7 @@ SELECT u.event_count, u.digest, t.traceparents,
 """
 
 # Looked at once, before anything else: a seller who never corrected anything pays for nothing but that look.
-_UNCORRECTED: Final = "NOT EXISTS (SELECT FROM usage_corrections c WHERE c.seller_id = $1)"
+_UNCORRECTED: Final = f"NOT {EVER_CORRECTED}"
 _VERSION: Final = r"|| coalesce(E'\x1f' || e.version, '')"
 
 _SENT: Final = "e.value"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from common.migrate import protect, run_script
 
 revision = "0012"
-down_revision = "0010"
+down_revision = "0011"
 
 
 def upgrade() -> None:
