@@ -9,6 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 INSTALLED := $(VENV)/installed
+ENGINE := $(VENV)/clickhouse
 DISTRIBUTIONS := protos libs/common $(patsubst %/pyproject.toml,%,$(sort $(wildcard services/*/pyproject.toml))) tools
 PACKAGING := $(addsuffix /pyproject.toml,$(DISTRIBUTIONS))
 PYTEST := $(PY) -m pytest
@@ -47,7 +48,7 @@ lint: install  ## ruff, mypy, import rules, contracts
 	$(BIN)/lint-imports --no-cache
 	$(PY) -m tools.protos lint
 	$(PY) -m tools.protos breaking
-test: lint  ## Everything that has to hold before a commit
+test: lint $(ENGINE)  ## Everything that has to hold before a commit
 	$(PYTEST) -n 2 --dist loadfile
 test-fast: install  ## The pure rules only: no servers, a few seconds
 	$(PYTEST) --pure $(wildcard services/*/tests/domain libs/common/tests/pure)
@@ -57,7 +58,7 @@ simulate: install  ## Seeded histories with faults on the bus, and a year lived 
 	$(PYTEST) tests/simulation $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CUSTOMERS),--customers $(CUSTOMERS))
 faults: install  ## Kill processes and servers at work: make faults, or with more kills under the load of usage events: make faults KILLS=50
 	$(PYTEST) tests/faults $(if $(KILLS),--kills $(KILLS))
-conformance: install  ## Published figures of others by the public calls: make conformance, or CASES=folder of other cases
+conformance: install $(ENGINE)  ## Published figures of others by the public calls: make conformance, or CASES=folder of other cases
 	$(PY) -m tests.conformance $(CASES)
 bench: install  ## Measure one thing and its ceiling: make bench T=rpc
 	@test -n "$(T)" || { echo "which one? make bench T=name, with a name from bench/"; exit 2; }
@@ -70,6 +71,9 @@ lock: $(INSTALLED)  ## Renew requirements/*.txt from requirements/*.in
 	        --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
 	        requirements/$$name.in -o requirements/$$name.txt || exit 1; \
 	done
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-deps \
+	    --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
+	    requirements/clickhouse.in -o requirements/clickhouse.txt
 clean:  ## Stop everything; delete the data, the environment and what was generated
 	-@test ! -x $(BIN)/saldo || $(BIN)/saldo down
 	-@test ! -x $(PY) || $(PY) -m tools.stack clean
@@ -89,6 +93,11 @@ $(INSTALLED): requirements/bootstrap.txt requirements/dev.txt $(PACKAGING)
 	    || $(BIN)/pip install --quiet --require-hashes --no-build-isolation -r requirements/dev.txt
 	@mkdir -p protos/gen
 	@$(BIN)/uv pip install --quiet --python $(PY) --no-index --no-deps --no-build-isolation $(addprefix -e ,$(DISTRIBUTIONS))
+	@touch $@
+
+$(ENGINE): requirements/clickhouse.txt $(INSTALLED)
+	@$(BIN)/uv pip install --quiet --python $(PY) --no-deps --require-hashes -r requirements/clickhouse.txt \
+	    || $(BIN)/pip install --quiet --no-deps --require-hashes -r requirements/clickhouse.txt
 	@touch $@
 
 .PHONY: help install protos lock lint test test-fast e2e simulate faults conformance bench demo up down status check token accept clean

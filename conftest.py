@@ -6,10 +6,12 @@ Their addresses are in SALDO_POSTGRES_URL and SALDO_NATS_URL; servers already na
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 
+from tests.support.clickhouse import clickhouse
 from tools.stack import Stack
 
 # Tests start processes while gRPC has threads; its own preparations for that make the children crash now and then.
@@ -49,3 +51,10 @@ def _will_run(config: pytest.Config) -> bool:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pure", action="store_true", help="start no servers: for tests that need none")
+
+
+@pytest.fixture(scope="session")
+def clickhouse_url() -> Iterator[str]:
+    """One for each worker of xdist that has a test which needs it."""
+    with clickhouse() as url:
+        yield url

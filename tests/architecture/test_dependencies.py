@@ -21,7 +21,7 @@ from deploy.requirements import locked
 from tests.architecture.sources import COMMON, ROOT, all_modules, product_modules, shown, tree
 from tools.binaries import Binaries, ServerFailed
 
-LOCKS = ("bootstrap", "runtime", "dev")
+LOCKS = ("bootstrap", "runtime", "dev", "clickhouse")
 
 # Where ISO 4217, which banks and tax offices follow, and the locale data of CLDR disagree about decimals.
 DISPUTED = {"IQD": 3}

@@ -24,10 +24,11 @@ from tests.conformance.report import Report, put_to
 from tests.conformance.rooms import Rooms
 from tests.conformance.system import System
 
+AGGREGATION: Final = "aggregation.jsonl"
 COUNTS: Final = {
     "rating.jsonl": {Verdict.PASSED: 113, Verdict.OTHER_CONVENTION: 1},
     "money.jsonl": {Verdict.PASSED: 42, Verdict.OTHER_CONVENTION: 7},
-    "aggregation.jsonl": {Verdict.PASSED: 35, Verdict.OTHER_CONVENTION: 4, Verdict.UNSUPPORTED: 7},
+    AGGREGATION: {Verdict.PASSED: 35, Verdict.OTHER_CONVENTION: 4, Verdict.UNSUPPORTED: 7},
     "invoice.jsonl": {Verdict.PASSED: 12, Verdict.OTHER_CONVENTION: 1, Verdict.UNSUPPORTED: 35},
     "proration.jsonl": {Verdict.PASSED: 130, Verdict.OTHER_CONVENTION: 7, Verdict.UNSUPPORTED: 7},
     "own-proration.jsonl": {Verdict.PASSED: 59},
@@ -39,16 +40,8 @@ COUNTS: Final = {
 async def saldo(suite: Suite, tmp_path: Path) -> AsyncIterator[System]:
     await suite.start(*SERVICES)
 
-    def token(role: Role, seller_id: SellerId | None) -> str:
-        return suite.keys.token(role=role, seller_id=seller_id)
-
     async with AsyncExitStack() as stack:
-        yield System(
-            rating=suite.stub(RatingServiceStub, "invoicing"),
-            money=suite.stub(MoneyServiceStub, "invoicing"),
-            metering=suite.stub(MeteringServiceStub, "metering"),
-            rooms=Rooms(suite.addresses, token, tmp_path, stack),
-        )
+        yield _system(suite, tmp_path, stack)
 
 
 async def test_the_published_figures(saldo: System) -> None:
@@ -57,6 +50,16 @@ async def test_the_published_figures(saldo: System) -> None:
     wrong = [f"{each.case.id}: {each.why}" for report in reports for each in report.findings if _is_wrong(each.verdict)]
     assert not wrong, "\n".join(wrong)
     assert {report.file: _counts(report) for report in reports} == COUNTS
+
+
+async def test_clickhouse_counts_the_same(suite: Suite, tmp_path: Path, clickhouse_url: str) -> None:
+    """Whoever outgrows one database is billed what he was billed before: the same cases, by the copy of the log."""
+    settings = {"clickhouse_wait_seconds": 20, "clickhouse_pause_seconds": 0.01}
+    await suite.start("metering", usage_store="clickhouse", clickhouse_url=clickhouse_url, **settings)
+    await suite.start("catalog", "invoicing")
+    async with AsyncExitStack() as stack:
+        [report] = await put_to(_system(suite, tmp_path, stack), CASES, names=[AGGREGATION])
+    assert _counts(report) == COUNTS[AGGREGATION]
 
 
 async def test_only_a_convention_sets_a_case_aside(saldo: System) -> None:
@@ -121,6 +124,18 @@ async def test_a_convention_of_others_is_compared_where_our_figure_is_listed(sal
     (tmp_path / "money.jsonl").write_text("\n".join(map(json.dumps, cases)), "utf-8")
     [report] = await put_to(saldo, tmp_path)
     assert [each.verdict for each in report.findings] == [verdict for _, _, verdict in ways]
+
+
+def _system(suite: Suite, journals: Path, stack: AsyncExitStack) -> System:
+    def token(role: Role, seller_id: SellerId | None) -> str:
+        return suite.keys.token(role=role, seller_id=seller_id)
+
+    return System(
+        rating=suite.stub(RatingServiceStub, "invoicing"),
+        money=suite.stub(MoneyServiceStub, "invoicing"),
+        metering=suite.stub(MeteringServiceStub, "metering"),
+        rooms=Rooms(suite.addresses, token, journals, stack),
+    )
 
 
 def _is_wrong(verdict: Verdict) -> bool:

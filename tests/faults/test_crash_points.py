@@ -41,6 +41,7 @@ PLACES: Final = {
     "ingest.before_commit": ("metering",),
     "ingest.committed": ("metering",),
     "ingest.sealed": ("metering",),
+    "copy.sent": ("metering",),
     "quota.begun": ("metering",),
     "quota.stored": ("metering",),
     "gateway.recorded": ("payments",),
@@ -51,7 +52,10 @@ PLACES: Final = {
 """In whose process each point is reached by the story."""
 BACKFILLING: Final = ("backfill.before_commit", "backfill.committed")
 """Where a backfill is settled: the story has none."""
-SETTINGS: Final = {"ingest.sealed": {"SALDO_LEAF_ROWS": "2"}}
+SETTINGS: Final = {
+    "ingest.sealed": {"SALDO_LEAF_ROWS": "2"},
+    "copy.sent": {"SALDO_USAGE_STORE": "clickhouse", "SALDO_CLICKHOUSE_WAIT_SECONDS": "20"},
+}
 """With which it is reached, if not by itself."""
 
 
@@ -65,10 +69,15 @@ def test_every_crash_point_has_its_place() -> None:
 @pytest.mark.parametrize(
     ("service", "point"), [(service, point) for point, services in PLACES.items() for service in services]
 )
-async def test_dying_there_changes_no_figure(processes: Suite, sandbox: Sandbox, service: str, point: str) -> None:
+async def test_dying_there_changes_no_figure(
+    processes: Suite, sandbox: Sandbox, service: str, point: str, request: pytest.FixtureRequest
+) -> None:
     """The process really dies, comes back, and nobody can tell from the books."""
+    settings = SETTINGS.get(point, {})
+    if point == "copy.sent":
+        settings = {"SALDO_CLICKHOUSE_URL": request.getfixturevalue("clickhouse_url"), **settings}
     before = processes.roster.services[service].deaths
-    processes.restart(service, {"SALDO_CRASHPOINT": point, **SETTINGS.get(point, {})})
+    processes.restart(service, {"SALDO_CRASHPOINT": point, **settings})
     figures = await tell(sandbox)
     entry = processes.roster.services[service]
     assert (entry.deaths - before, entry.last_exit) == (1, KILLED), "it did not die there"

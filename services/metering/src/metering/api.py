@@ -32,6 +32,7 @@ from metering.convert.usages import (
 from metering.domain.meter import MeterId, check_accepts_days, check_code
 from metering.forwarding import Call
 from metering.ingesting import Ingesting
+from metering.store import UsageStore
 from saldo.metering.v1 import meter_pb2, usage_event_pb2
 from saldo.metering.v1 import metering_service_pb2 as pb
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceServicer
@@ -41,9 +42,10 @@ BATCHES_UNDER_WAY: Final = 16
 
 
 class MeteringApi(MeteringServiceServicer):
-    def __init__(self, database: Database, *, ingesting: Ingesting) -> None:
+    def __init__(self, database: Database, *, ingesting: Ingesting, counting: UsageStore) -> None:
         self.database = database
         self._ingesting = ingesting
+        self._counting = counting
 
     @transactional
     async def CreateMeter(self, request: pb.CreateMeterRequest, tx: Tx) -> meter_pb2.Meter:
@@ -126,19 +128,22 @@ class MeteringApi(MeteringServiceServicer):
     @transactional
     async def QueryUsage(self, request: pb.QueryUsageRequest, tx: Tx) -> usage_event_pb2.Usage:
         query = usage_query_from_proto(request.query, field="query")
-        [usage] = await usecases.query_usages(tx, [query])
+        [usage] = await usecases.query_usages(tx, [query], counting=self._counting, complete=False)
         return usage_to_proto(usage)
 
     @transactional
     async def BatchQueryUsage(self, request: pb.BatchQueryUsageRequest, tx: Tx) -> pb.BatchQueryUsageResponse:
-        usages = await usecases.query_usages(tx, usage_queries_from_proto(request))
+        queries = usage_queries_from_proto(request)
+        usages = await usecases.query_usages(tx, queries, counting=self._counting, complete=False)
         return pb.BatchQueryUsageResponse(usages=[usage_to_proto(usage) for usage in usages])
 
     @transactional
     async def ListEvents(self, request: pb.ListEventsRequest, tx: Tx) -> pb.ListEventsResponse:
         query = usage_query_from_proto(request.query, field="query")
         page = wire.page(request, keys=3)
-        found = await usecases.list_events(tx, query, after=event_place(page), limit=page.size + 1)
+        found = await usecases.list_events(
+            tx, query, after=event_place(page), limit=page.size + 1, counting=self._counting
+        )
         return pb.ListEventsResponse(
             events=[event_to_proto(event) for event in found[: page.size]],
             next_page_token=place_token(found[page.size - 1]) if len(found) > page.size else "",

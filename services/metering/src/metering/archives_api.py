@@ -24,10 +24,11 @@ NO_KEY: Final = UUID(int=0)
 
 
 class ArchivesApi(ArchiveServiceServicer):
-    def __init__(self, database: Database, *, kept: timedelta) -> None:
-        """`kept` is for how long usage events are not archived."""
+    def __init__(self, database: Database, *, kept: timedelta, is_copied: bool) -> None:
+        """`kept` is for how long usage events are not archived; `is_copied` whether the log is, and a leaf first."""
         self.database = database
         self._kept = kept
+        self._is_copied = is_copied
 
     @open_to(PLATFORM)
     @transactional
@@ -68,7 +69,12 @@ class ArchivesApi(ArchiveServiceServicer):
     async def ArchiveLeaf(self, request: pb.ArchiveLeafRequest, tx: Tx) -> pb.Leaf:
         _check_everybodys(tx)
         leaf = await usecases.archive_leaf(
-            tx, request.leaf, event_count=request.event_count, digest=request.digest, kept=self._kept
+            tx,
+            request.leaf,
+            event_count=request.event_count,
+            digest=request.digest,
+            kept=self._kept,
+            is_copied=self._is_copied,
         )
         return leaf_to_proto(leaf)
 

@@ -18,6 +18,7 @@ from metering.convert.freezes import (
 )
 from metering.convert.usages import usage_query_from_proto
 from metering.domain.meter import check_code
+from metering.store import UsageStore
 from saldo.metering.v1 import freeze_service_pb2 as pb
 from saldo.metering.v1 import frozen_usage_pb2
 from saldo.metering.v1.freeze_service_pb2_grpc import FreezeServiceServicer
@@ -27,8 +28,9 @@ LATE_USAGES_PER_PAGE_MAX: Final = 100
 
 
 class FreezesApi(FreezeServiceServicer):
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, counting: UsageStore) -> None:
         self.database = database
+        self._counting = counting
 
     @transactional
     async def FreezeUsage(self, request: pb.FreezeUsageRequest, tx: Tx) -> frozen_usage_pb2.FrozenUsage:
@@ -36,6 +38,7 @@ class FreezesApi(FreezeServiceServicer):
             tx,
             usage_query_from_proto(request.query, field="query"),
             replaces=frozen_usage_id(request.replaces, field="replaces") if request.replaces else None,
+            counting=self._counting,
         )
         return frozen_usage_to_proto(frozen)
 
@@ -60,13 +63,14 @@ class FreezesApi(FreezeServiceServicer):
 
     @transactional
     async def GetLateUsage(self, request: pb.GetLateUsageRequest, tx: Tx) -> frozen_usage_pb2.LateUsage:
-        return late_usage_to_proto(await usecases.late_usage(tx, frozen_usage_id(request.id)))
+        late = await usecases.late_usage(tx, frozen_usage_id(request.id), counting=self._counting)
+        return late_usage_to_proto(late)
 
     @transactional
     async def ListLateUsages(self, request: pb.ListLateUsagesRequest, tx: Tx) -> pb.ListLateUsagesResponse:
         page = wire.page(request, maximum=LATE_USAGES_PER_PAGE_MAX)
         frozen = await store.list_overtaken(tx, after=page.after[0] if page.after else "", limit=page.size + 1)
-        late = await usecases.late_usages(tx, frozen[: page.size])
+        late = await usecases.late_usages(tx, frozen[: page.size], counting=self._counting)
         return pb.ListLateUsagesResponse(
             late_usages=[late_usage_to_proto(each) for each in late],
             next_page_token=wire.encode_page_token(frozen[page.size - 1].id) if len(frozen) > page.size else "",
@@ -75,11 +79,11 @@ class FreezesApi(FreezeServiceServicer):
     @transactional
     async def VerifyDigest(self, request: pb.VerifyDigestRequest, tx: Tx) -> pb.VerifyDigestResponse:
         if not request.frozen_usage_id:
-            return verification_to_proto(
-                await usecases.verify_digest(tx, told_usage_from_proto(request), digest=request.digest)
-            )
+            told = told_usage_from_proto(request)
+            found = await usecases.verify_digest(tx, told, digest=request.digest, counting=self._counting)
+            return verification_to_proto(found)
         if request.HasField("query") or request.digest:
             message = "must be empty where a query and a digest are given"
             raise InvalidArgument(message, field="frozen_usage_id")
         frozen_id = frozen_usage_id(request.frozen_usage_id, field="frozen_usage_id")
-        return verification_to_proto(await usecases.verify_frozen_usage(tx, frozen_id))
+        return verification_to_proto(await usecases.verify_frozen_usage(tx, frozen_id, counting=self._counting))

@@ -12,6 +12,7 @@ from metering.api import MeteringApi
 from metering.archives_api import ArchivesApi
 from metering.backfills import Backfills
 from metering.backfills_api import BackfillsApi
+from metering.clickhouse import Copy
 from metering.committing import Committing
 from metering.consumers import handlers
 from metering.corrections_api import CorrectionsApi
@@ -56,20 +57,22 @@ def build(settings: Settings, *, bus: Bus | None = None) -> Service:
     correcting = CorrectionsApi(service.database, log=log, forwarding=forwarding, ahead_max=ahead)
     backfills = Backfills(service.database, log=log, forwarding=forwarding)
     backfilling = BackfillsApi(service.database, backfills=backfills, forwarding=forwarding)
+    copy = Copy.of(service, settings)
+    metering = MeteringApi(service.database, ingesting=ingesting, counting=copy.counting)
     contracts = (
-        (metering_service_pb2, "MeteringService", MeteringApi(service.database, ingesting=ingesting)),
-        (freeze_service_pb2, "FreezeService", FreezesApi(service.database)),
+        (metering_service_pb2, "MeteringService", metering),
+        (freeze_service_pb2, "FreezeService", FreezesApi(service.database, counting=copy.counting)),
         (corrections_service_pb2, "CorrectionService", correcting),
         (backfill_service_pb2, "BackfillService", backfilling),
         (usage_threshold_service_pb2, "UsageThresholdService", ThresholdsApi(service.database)),
         (quota_service_pb2, "QuotaService", QuotasApi(service.database, committing=committing)),
-        (archive_service_pb2, "ArchiveService", ArchivesApi(service.database, kept=kept)),
+        (archive_service_pb2, "ArchiveService", ArchivesApi(service.database, kept=kept, is_copied=copy.is_kept)),
     )
     for module, name, api in contracts:
         service.serve(module.DESCRIPTOR.services_by_name[name], api)
     service.work(log)
     service.consume(handlers(ahead=ahead))
-    service.schedule(jobs(committing, backfills, ahead=ahead))
+    service.schedule(jobs(committing, backfills, ahead=ahead, counting=copy.counting))
     service.watch("usage_events.unmatched", store.UNMATCHED_EVENTS)
     service.watch("backfills.open", store.OPEN_BACKFILLS)
     return service

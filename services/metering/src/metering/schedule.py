@@ -16,7 +16,9 @@ ANNOUNCED_TOGETHER: Final = 100
 SETTLED_TOGETHER: Final = 1_000
 
 
-def jobs(committing: Committing, backfills: Backfills, *, ahead: timedelta) -> Sequence[Scheduled]:
+def jobs(
+    committing: Committing, backfills: Backfills, *, ahead: timedelta, counting: store.UsageStore
+) -> Sequence[Scheduled]:
     """`ahead` is how far ahead of the seller's time a usage event may lie. Whoever finishes a commit of quota stores a
     usage event, and has to know the log.
     """
@@ -25,7 +27,7 @@ def jobs(committing: Committing, backfills: Backfills, *, ahead: timedelta) -> S
         Batch(
             name="announce late usage",
             due=store.LATE_USAGES_DUE,
-            run=usecases.announce_late_usages,
+            run=partial(usecases.announce_late_usages, counting=counting),
             size=ANNOUNCED_TOGETHER,
         ),
         Job(

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from enum import Enum
+from typing import Self
+
+from pydantic import Field, SecretStr, model_validator
 
 from common.settings import ServiceSettings
+
+
+class UsageStoreName(Enum):
+    POSTGRESQL = "postgresql"
+    CLICKHOUSE = "clickhouse"
 
 
 class Settings(ServiceSettings):
@@ -26,7 +34,33 @@ class Settings(ServiceSettings):
         le=36_500,
         description="how many days back usage must lie to be archived: a year that is billed, and still corrected",
     )
+    usage_store: UsageStoreName = Field(
+        default=UsageStoreName.POSTGRESQL,
+        description="which store counts usage that is queried, listed and frozen: the log, or its copy in ClickHouse",
+    )
+    clickhouse_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="http(s)://user:password@host:port/database: where the log is copied to; empty copies nothing",
+    )
+    clickhouse_pause_seconds: float = Field(
+        default=0.2,
+        ge=0.01,
+        le=60,
+        description="how long copying rests when all is copied: how late usage is seen, and how many inserts there are",
+    )
+    clickhouse_wait_seconds: float = Field(
+        default=0.5,
+        ge=0,
+        le=20,
+        description="how long a question waits until what was stored before it is copied",
+    )
     advertised_address: str = Field(
         default="",
         description="host:port at which other replicas reach this one; the address listened on, unless told",
     )
+
+    @model_validator(mode="after")
+    def _copied_where_it_counts(self) -> Self:
+        if self.usage_store is UsageStoreName.CLICKHOUSE and not self.clickhouse_url.get_secret_value():
+            raise ValueError("usage_store clickhouse needs clickhouse_url")
+        return self

@@ -47,29 +47,31 @@ from metering.domain.reservation import (
 )
 from metering.domain.usage import Usage, UsageQuery
 from metering.domain.usage_event import EventPlace, UsageEvent
-from metering.log import archives
+from metering.log import archives, copies
+from metering.store import LOG, UsageStore
 from saldo.metering.v1 import events_pb2 as events
 
 LOOK_WAIT: Final = timedelta(minutes=5)
 """Between looks for late usage: nobody corrects an invoice sooner, and each reads what was stored since."""
 
 
-async def query_usages(tx: Tx, queries: Sequence[UsageQuery]) -> list[Usage]:
+async def query_usages(
+    tx: Tx, queries: Sequence[UsageQuery], *, counting: UsageStore = LOG, complete: bool = True
+) -> list[Usage]:
     """In the order asked, all from one snapshot of what was ingested."""
     if not queries:
         return []
     meters = await _existing_meters(tx, queries)
     versions = [meters[query.meter].counting(query.period, query.meter_version) for query in queries]
-    are_short = (query.is_short and each.definition.is_summed for query, each in zip(queries, versions, strict=True))
-    if all(are_short) and (found := await store.totals(tx, queries, versions)) is not None:
-        return found
-    return await store.usages(tx, queries, versions=versions)
+    return await counting.usages(tx, queries, versions=versions, complete=complete)
 
 
-async def list_events(tx: Tx, query: UsageQuery, *, after: EventPlace, limit: int) -> list[UsageEvent]:
+async def list_events(
+    tx: Tx, query: UsageQuery, *, after: EventPlace, limit: int, counting: UsageStore = LOG
+) -> list[UsageEvent]:
     meter = await store.meter_by_code(tx, query.meter)
     definition = meter.counting(query.period, query.meter_version).definition
-    return await store.list_events(tx, query, definition=definition, after=after, limit=limit)
+    return await counting.list_events(tx, query, definition=definition, after=after, limit=limit, complete=False)
 
 
 async def _existing_meters(tx: Tx, queries: Sequence[UsageQuery]) -> dict[str, Meter]:
@@ -81,7 +83,9 @@ async def _existing_meters(tx: Tx, queries: Sequence[UsageQuery]) -> dict[str, M
     return meters
 
 
-async def freeze_usage(tx: Tx, query: UsageQuery, *, replaces: FrozenUsageId | None) -> FrozenUsage:
+async def freeze_usage(
+    tx: Tx, query: UsageQuery, *, replaces: FrozenUsageId | None, counting: UsageStore = LOG
+) -> FrozenUsage:
     check_freezable(query, at=tx.now)
     if replaces is not None:
         check_replaces(query, await store.frozen_usage(tx, replaces))
@@ -89,31 +93,32 @@ async def freeze_usage(tx: Tx, query: UsageQuery, *, replaces: FrozenUsageId | N
     meter = await store.meter_by_code(tx, query.meter, hold=True)
     version = meter.counting(query.period, None)
     await store.LATE_LOOKS.hold(tx)
-    [usage] = await store.usages(tx, [query], versions=[version])
+    # Of all that there is: looks have gone past it, and would find nothing late in what is not counted here.
+    [usage] = await counting.usages(tx, [query], versions=[version], complete=True)
     frozen = freeze(usage, frozen_id=FrozenUsageId(tx.new_id(PREFIX)), replaces=replaces, at=tx.now)
     await store.add_frozen_usage(tx, frozen, counted_from=version.definition.counted(query.period).start)
     return frozen
 
 
-async def late_usage(tx: Tx, frozen_id: FrozenUsageId) -> LateUsage:
-    [late] = await late_usages(tx, [await store.frozen_usage(tx, frozen_id)])
+async def late_usage(tx: Tx, frozen_id: FrozenUsageId, *, counting: UsageStore = LOG) -> LateUsage:
+    [late] = await late_usages(tx, [await store.frozen_usage(tx, frozen_id)], counting=counting)
     return late
 
 
-async def late_usages(tx: Tx, frozen: Sequence[FrozenUsage]) -> list[LateUsage]:
+async def late_usages(tx: Tx, frozen: Sequence[FrozenUsage], *, counting: UsageStore = LOG) -> list[LateUsage]:
     """What came too late for each, counted now."""
-    return (await _late_usages(tx, frozen, since=[]))[0]
+    return (await _late_usages(tx, frozen, since=[], counting=counting))[0]
 
 
 async def _late_usages(
-    tx: Tx, frozen: Sequence[FrozenUsage], *, since: Sequence[UsageQuery]
+    tx: Tx, frozen: Sequence[FrozenUsage], *, since: Sequence[UsageQuery], counting: UsageStore
 ) -> tuple[list[LateUsage], list[Usage]]:
     """And the answers to more questions, all of one snapshot."""
     meters = await store.meters_by_code(tx, {each.query.meter for each in frozen})
     anew = [each for each in frozen if each.is_counted_anew(meters[each.query.meter])]
     queries = [each.usage_now(fresh_after=each.through_position) for each in frozen]
     queries += [*since, *(each.usage_in_effect for each in anew)]
-    answers = iter(await query_usages(tx, queries))
+    answers = iter(await query_usages(tx, queries, counting=counting))
     counted = list(islice(answers, len(frozen)))
     others = list(islice(answers, len(since)))
     now = {each.id: usage for each, usage in zip(anew, answers, strict=True)}
@@ -121,14 +126,14 @@ async def _late_usages(
     return [LateUsage.of(each, usage, now.get(each.id, usage)) for each, usage in found], others
 
 
-async def verify_frozen_usage(tx: Tx, frozen_id: FrozenUsageId) -> Verification:
+async def verify_frozen_usage(tx: Tx, frozen_id: FrozenUsageId, *, counting: UsageStore = LOG) -> Verification:
     frozen = await store.frozen_usage(tx, frozen_id)
-    [counted] = await query_usages(tx, [frozen.query])
+    [counted] = await query_usages(tx, [frozen.query], counting=counting)
     return Verification(digest=frozen.digest, frozen=frozen, counted=counted)
 
 
-async def verify_digest(tx: Tx, query: UsageQuery, *, digest: str) -> Verification:
-    [counted] = await query_usages(tx, [query])
+async def verify_digest(tx: Tx, query: UsageQuery, *, digest: str, counting: UsageStore = LOG) -> Verification:
+    [counted] = await query_usages(tx, [query], counting=counting)
     if counted.through_position != query.through_position:
         message = f"the last position is {counted.through_position}"
         raise InvalidArgument(message, field="query.through_position")
@@ -144,12 +149,12 @@ async def look_for_late_usage(tx: Tx, seller_id: str) -> None:
     await store.LATE_LOOKS.save(tx, reached, next_time=None if ids.is_sandbox(seller_id) else tx.now + wait)
 
 
-async def announce_late_usages(tx: Tx, frozen_ids: Sequence[str]) -> None:
+async def announce_late_usages(tx: Tx, frozen_ids: Sequence[str], *, counting: UsageStore = LOG) -> None:
     overtaken = await store.lock_overtaken(tx, frozen_ids)
     frozen = await store.frozen_usages_by_id(tx, [each.frozen_id for each in overtaken])
     told = [each.announced_position or late.through_position for each, late in zip(overtaken, frozen, strict=True)]
     news = [each.usage_now(fresh_after=position) for each, position in zip(frozen, told, strict=True)]
-    found, since = await _late_usages(tx, frozen, since=news)
+    found, since = await _late_usages(tx, frozen, since=news, counting=counting)
     for each, late, usage in zip(overtaken, found, since, strict=True):
         before = late.frozen.event_count + each.announced_count - each.announced_corrected_count
         # A meter may let fewer events through than have its code.
@@ -282,7 +287,7 @@ def _quota_periods(entitlement: Entitlement, at: datetime) -> list[Period]:
     return [quota_period(quota.reset_interval, entitlement.time_zone, at) for quota in entitlement.quotas]
 
 
-async def archive_leaf(tx: Tx, number: int, *, event_count: int, digest: str, kept: timedelta) -> Leaf:
+async def archive_leaf(tx: Tx, number: int, *, event_count: int, digest: str, kept: timedelta, is_copied: bool) -> Leaf:
     """Take a leaf out of the log that somebody has a whole copy of; nothing more if that was done before."""
     leaf = await archives.lock_leaf(tx.driver, number)
     if leaf.state is LeafState.ARCHIVED:
@@ -294,6 +299,8 @@ async def archive_leaf(tx: Tx, number: int, *, event_count: int, digest: str, ke
         raise LeafStillNeeded(f"late usage is still to be looked for in leaf {number}", leaf=number)
     if await archives.is_corrected(tx.driver, number):
         raise LeafStillNeeded(f"usage events of leaf {number} were corrected, or correct others", leaf=number)
+    if is_copied and not await copies.is_copied(tx.driver, number):
+        raise LeafStillNeeded(f"leaf {number} is still to be copied", leaf=number)
     (await archives.content_of(tx.driver, number)).check(event_count, digest)
     await archives.archive(tx.driver, leaf, digest=digest)
     return replace(leaf, state=LeafState.ARCHIVED, digest=digest)

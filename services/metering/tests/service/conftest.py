@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from common.testing import Suite
@@ -17,6 +18,19 @@ from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
 async def metering(suite: Suite) -> AsyncIterator[Any]:  # Any: grpc stubs are generated
     await suite.start("metering")
     yield suite.stub(MeteringServiceStub, "metering")
+
+
+@pytest.fixture
+def counting(request: pytest.FixtureRequest) -> dict[str, object]:
+    """The settings by which one of the stores counts: what holds for one holds for the other."""
+    if request.param == "postgresql":
+        return {}
+    return {
+        "usage_store": request.param,
+        "clickhouse_url": request.getfixturevalue("clickhouse_url"),
+        "clickhouse_pause_seconds": 0.01,
+        "clickhouse_wait_seconds": 20,
+    }
 
 
 @pytest_asyncio.fixture

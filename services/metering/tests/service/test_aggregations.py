@@ -311,10 +311,12 @@ async def test_a_meter_is_told_as_it_was_made(metering: Any) -> None:
     assert list((await metering.ListMeters(pb.ListMetersRequest())).meters) == made
 
 
-@pytest.mark.parametrize("seed", range(7))
-async def test_every_usage_is_what_a_plain_scan_comes_to(suite: Suite, seed: int) -> None:
+@pytest.mark.parametrize(
+    ("seed", "counting"), [*((seed, "postgresql") for seed in range(7)), (1, "clickhouse")], indirect=["counting"]
+)
+async def test_every_usage_is_what_a_plain_scan_comes_to(suite: Suite, seed: int, counting: dict[str, object]) -> None:
     """Whatever is sent and asked, over many leaves: every number of every answer, from the events that were sent."""
-    await suite.start("metering", leaf_rows=LEAF_ROWS)
+    await suite.start("metering", leaf_rows=LEAF_ROWS, **counting)
     metering = suite.stub(MeteringServiceStub, "metering")
     chance = random.Random(seed)
     zone = ZONES[seed]
@@ -357,6 +359,9 @@ async def test_every_usage_is_what_a_plain_scan_comes_to(suite: Suite, seed: int
         for meter in meters
         for window in ("HOUR", "DAY")
     ]
+    if counting:
+        # Statements for a few rows cost there what those for millions do.
+        asked = chance.sample(asked, 50)
     compared = 0
     for first in range(0, len(asked), 40):
         part = asked[first : first + 40]

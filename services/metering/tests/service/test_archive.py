@@ -16,7 +16,8 @@ from common import wire
 from common.caller import Role
 from common.period import Period
 from common.testing import Suite, refused
-from metering.log import archives
+from metering.clickhouse import comparing
+from metering.log import archives, copies
 from saldo.metering.v1 import archive_service_pb2 as pb
 from saldo.metering.v1 import (
     backfill_service_pb2,
@@ -364,6 +365,37 @@ async def test_a_reader_keeps_the_leaf_until_it_has_read(room: Room, monkeypatch
     finally:
         await connection.close()
     assert len(await room.archive(1)) == LEAF_ROWS
+
+
+@pytest.mark.parametrize("counting", ["clickhouse"], indirect=True)
+async def test_the_copy_has_what_was_archived_after_it_was_copied(
+    room: Room, clickhouse_url: str, counting: dict[str, object]
+) -> None:
+    """What it lacks it does not answer, until that is restored and copied; what it has is archived without a loss."""
+    before = await room.answers()
+    first = await room.archive(1)
+    await room.suite.stop("metering")
+    holder = await asyncpg.connect(room.suite.urls["metering"].replace("+asyncpg", ""))
+    await holder.execute("SELECT pg_advisory_lock($1, $2)", copies.COPIER_CLASS, 0)
+    await room.suite.start("metering", leaf_rows=LEAF_ROWS, **counting)
+    room.connect()
+    with refused("LEAF_STILL_NEEDED"):
+        await room.archive(2)
+    await holder.close()
+    with refused("USAGE_ARCHIVED"):
+        await room.answers()
+    await room.restore(1, first)
+    assert await room.answers() == before
+    await room.archive(2)
+    assert await room.answers() == before
+    lines, is_same = await comparing.compare(room.suite.urls["metering"], clickhouse_url)
+    assert is_same
+    assert lines[0].endswith("ARCHIVED")
+    await room.suite.stop("metering")
+    await room.suite.start("metering", leaf_rows=LEAF_ROWS)
+    room.connect()
+    with refused("USAGE_ARCHIVED"):
+        await room.answers()
 
 
 def _at(logged: pb.LoggedEvent, *, position: int) -> pb.LoggedEvent:

@@ -164,6 +164,18 @@ class UsageArchived(FailedPrecondition):
     """Usage events that would have to be looked at are no longer in the log, but in files: they can be restored."""
 
 
+class UsageStoreUnavailable(Unavailable):
+    """The store that counts usage does not answer. What is ingested is stored all the same. Ask again."""
+
+
+class UsageCopyBehind(Unavailable):
+    """The store that counts usage does not have all yet that is to be counted. Ask again, or of an earlier position."""
+
+
+class TooManyExpressedEvents(FailedPrecondition):
+    """The store that counts usage calculates this expression event by event, which it does for so many at most."""
+
+
 class LeafNotFound(NotFound):
     """The log has no such leaf, or not in this state."""
 

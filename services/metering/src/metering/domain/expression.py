@@ -8,10 +8,12 @@ factor     = "-" factor | "(" expression ")" | number | name | '"' name '"'
 from __future__ import annotations
 
 import functools
+import operator
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from typing import Final
 
 from common.errors import InvalidArgument
@@ -23,7 +25,14 @@ OPERATIONS_MAX: Final = 32
 FIELD: Final = "value_expression"
 
 _TOKEN: Final = re.compile(r'[0-9]{1,26}(?:\.[0-9]{1,12})?(?![0-9.])|[a-z][a-z0-9_]*|"[^"]*"|[-+*/()]')
-_SIGNS: Final = frozenset("+-*/")
+_NUMBER: Final = re.compile(r"-?[0-9]{1,26}(?:[.][0-9]{1,12})?")
+_OPERATIONS: Final[Mapping[str, Callable[[Fraction, Fraction], Fraction]]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+}
+_SIGNS: Final = frozenset(_OPERATIONS)
 _PARSED_MAX: Final = 1_024
 
 
@@ -83,6 +92,26 @@ def dimensions(expression: Expression) -> frozenset[str]:
         case Operation(_, left, right):
             return dimensions(left) | dimensions(right)
     return frozenset()
+
+
+def result(expression: Expression, value: Decimal, told: Mapping[str, str]) -> Fraction | None:
+    """What an event counts for, exactly, by its value and its dimensions; None if there is no result."""
+    match expression:
+        case Number(number):
+            return Fraction(number)
+        case Value():
+            return Fraction(value)
+        case Dimension(name):
+            text = told.get(name, "")
+            return Fraction(text) if _NUMBER.fullmatch(text) else None
+        case Negative(operand):
+            found = result(operand, value, told)
+            return None if found is None else -found
+        case Operation(sign, left, right):
+            first, second = result(left, value, told), result(right, value, told)
+            if first is None or second is None or (sign == "/" and not second):
+                return None
+            return _OPERATIONS[sign](first, second)
 
 
 class _Reader:

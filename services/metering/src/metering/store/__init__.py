@@ -21,6 +21,7 @@ from metering.store.backfills import (
     list_backfills,
     lock_backfills,
 )
+from metering.store.copies import UNCOPIED
 from metering.store.corrections import corrections_of, list_corrections, versions_of
 from metering.store.customers import has_customers, is_customer, keep_customer, known_names, names_counted
 from metering.store.entitlements import entitlement, keep_entitlements, keep_feature
@@ -77,6 +78,7 @@ from metering.store.thresholds import (
 )
 from metering.store.totals import totals
 from metering.store.unmatched import UNMATCHED_EVENTS, list_unmatched
+from metering.store.usage_store import LOG, UsageStore
 from metering.store.usages import usages
 
 __all__ = [
@@ -86,10 +88,13 @@ __all__ = [
     "EXPIRING",
     "LATE_LOOKS",
     "LATE_USAGES_DUE",
+    "LOG",
     "OPEN_BACKFILLS",
     "SWEEPS_DUE",
     "THRESHOLD_LOOKS",
+    "UNCOPIED",
     "UNMATCHED_EVENTS",
+    "UsageStore",
     "active_count",
     "active_rhythms",
     "add_backfill",

@@ -25,11 +25,13 @@ class Asked(NamedTuple):
     through_position: int
 
 
-async def check_in_log(tx: Tx, asked: Iterable[Asked]) -> None:
+async def check_in_log(tx: Tx, asked: Iterable[Asked], *, or_copied: bool = False) -> None:
     """Fails with UsageArchived when an answer may lack some. To be asked in the transaction that has read them, and
     afterwards: until it ends no leaf leaves the log, see `log.archives`.
+
+    `or_copied` is for what was read from the copy of the log: that has what was archived after it was copied.
     """
-    last: datetime | None = await tx.driver.fetchval(_LAST_ARCHIVED)
+    last: datetime | None = await tx.driver.fetchval(_LAST_ARCHIVED, or_copied)
     if last is None:
         return
     old = [each for each in asked if each.start <= last and each.start < each.end]
@@ -43,6 +45,7 @@ async def check_in_log(tx: Tx, asked: Iterable[Asked]) -> None:
         [each.start for each in old],
         [each.end for each in old],
         [each.through_position for each in old],
+        or_copied,
     )
     if row is not None:
         raise _archived(row)
@@ -50,7 +53,7 @@ async def check_in_log(tx: Tx, asked: Iterable[Asked]) -> None:
 
 async def check_recountable(tx: Tx, meter: str, since: datetime) -> None:
     """Fails with UsageArchived when a meter has usage since an instant that nobody can count anew."""
-    last: datetime | None = await tx.driver.fetchval(_LAST_ARCHIVED)
+    last: datetime | None = await tx.driver.fetchval(_LAST_ARCHIVED, False)
     if last is None or last < since:
         return
     row = await tx.driver.fetchrow(_ARCHIVED_OF_METER, tx.seller_id, meter, since)
@@ -68,7 +71,10 @@ def _archived(row: asyncpg.Record) -> UsageArchived:
     )
 
 
-_LAST_ARCHIVED: Final = "SELECT max(end_time) FROM usage_leaves WHERE state = 'ARCHIVED'"
+_LAST_ARCHIVED: Final = """
+SELECT max(end_time) FROM usage_leaves
+WHERE state = 'ARCHIVED' AND NOT ($1 AND coalesce(copied_count, 0) >= row_count)
+"""
 _ARCHIVED_OF_METER: Final = """
 SELECT n.meter, a.end_time, a.leaf FROM usage_streams n JOIN usage_archives a ON a.stream = n.stream
 WHERE n.seller_id = $1 AND n.meter = $2 AND a.end_time >= $3
@@ -91,6 +97,7 @@ CROSS JOIN LATERAL (
     SELECT a.end_time, a.leaf FROM usage_archives a
     WHERE a.stream = n.stream AND a.start_time < q.end_time AND a.end_time >= q.start_time
       AND a.first_position <= q.through_position
+      AND NOT ($7 AND (SELECT coalesce(l.copied_count, 0) >= l.row_count FROM usage_leaves l WHERE l.leaf = a.leaf))
       AND ({_DAYS.format(table="usage_days")} OR {_DAYS.format(table="usage_backfill_days")})
     ORDER BY a.end_time DESC LIMIT 1
 ) a

@@ -112,6 +112,11 @@ usage_leaves = Table(
     Column("generation", Integer),
     Column("is_summed", Boolean, nullable=False, server_default="false"),
     Column("archive_digest", Text, comment="of all that was in it when it was archived"),
+    Column(
+        "copied_count",
+        BigInteger,
+        comment="how many rows of it were copied when it was full; fewer than it has, if some were archived before",
+    ),
     comment="the parts of the log by age, each a table of its own",
 )
 
@@ -254,6 +259,14 @@ positions = Table(
     Column("last", BigInteger, nullable=False),
     Column("shard", Integer, nullable=False, server_default="0"),
     comment="how many usage events each seller has had accepted",
+)
+
+usage_copies = Table(
+    "usage_copies",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("position", BigInteger, nullable=False),
+    comment="through which position each seller's usage events are in the store that has a copy of the log",
 )
 
 usage_corrections = Table(

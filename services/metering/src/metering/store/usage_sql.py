@@ -72,17 +72,7 @@ def _counted(*, value: str, filtered: bool, corrected: bool) -> str:
     """
 
 
-# No key can contain a separator (control characters are refused), so different events cannot have one digest.
-_PROOF: Final = r"""
-CROSS JOIN LATERAL (
-    SELECT count(*) AS event_count,
-           coalesce(sum(e.value), 0) AS value_sum,
-           encode(sha256(convert_to(coalesce(string_agg(
-               e.source || E'\x1f' || e.event_id || E'\x1f' || trim_scale(e.sent){version}, E'\n'
-               ORDER BY e.source, e.event_id), ''), 'UTF8')), 'hex') AS digest,
-           array_agg(e.position) AS positions
-    {counted}
-) u
+TRACED: Final = """
 CROSS JOIN LATERAL (
     WITH RECURSIVE newest AS (
         SELECT 0 AS nth, 0::bigint AS position, '' AS traceparent, 9223372036854775807 AS before
@@ -97,9 +87,24 @@ CROSS JOIN LATERAL (
         ) i
         WHERE w.nth < $2
     )
-    SELECT coalesce(array_agg(w.traceparent ORDER BY w.nth), '{{}}') AS traceparents
+    SELECT coalesce(array_agg(w.traceparent ORDER BY w.nth), '{}') AS traceparents
     FROM newest w WHERE w.traceparent <> ''
 ) t
+"""
+"""Of `u.positions`, the last $2 requests that brought any of them."""
+
+# No key can contain a separator (control characters are refused), so different events cannot have one digest.
+_PROOF: Final = r"""
+CROSS JOIN LATERAL (
+    SELECT count(*) AS event_count,
+           coalesce(sum(e.value), 0) AS value_sum,
+           encode(sha256(convert_to(coalesce(string_agg(
+               e.source || E'\x1f' || e.event_id || E'\x1f' || trim_scale(e.sent){version}, E'\n'
+               ORDER BY e.source, e.event_id), ''), 'UTF8')), 'hex') AS digest,
+           array_agg(e.position) AS positions
+    {counted}
+) u
+{traced}
 LEFT JOIN positions p ON p.seller_id = $1
 """
 
@@ -255,7 +260,7 @@ _SENT: Final = "e.value"
 
 
 def _proof(counted: str, *, corrected: bool) -> str:
-    return _PROOF.format(counted=counted, version=_VERSION if corrected else "")
+    return _PROOF.format(counted=counted, traced=TRACED, version=_VERSION if corrected else "")
 
 
 def _plain_usages_sql(*, corrected: bool) -> str:
