@@ -16,6 +16,8 @@ PYTEST := $(PY) -m pytest
 
 # An activated environment must not lead Python or uv elsewhere.
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP VIRTUAL_ENV CONDA_PREFIX
+# Images often forbid bytecode; without it every process we start compiles all its modules anew, for seconds.
+unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # A home that is missing or not ours to write to is no reason to fail.
 ifeq ($(shell test -n "$$HOME" && test -w "$$HOME" && echo writable),)

@@ -23,6 +23,12 @@ def _module(path: Path) -> Module:
     return Module.at(path)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _forgotten() -> Iterator[None]:
+    yield
+    _module.cache_clear()
+
+
 def _broken(rule: Callable[[Module], Iterable[Finding]], paths: Iterable[Path]) -> list[str]:
     return [f"{shown(path)}:{found.line}: {found.text}" for path in paths for found in rule(_module(path))]
 

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from common import ids
-from common.bus import Bus, JetStreamBus, MemoryBus
+from common.bus import Bus, JetStreamBus, MemoryBus, StreamSpec
 from common.clock import wall
 from common.db import Database
 from common.ids import SellerId
@@ -93,6 +93,12 @@ async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
 @pytest.fixture
 def stream() -> str:
     return f"TEST_{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def spec() -> StreamSpec:
+    name = uuid.uuid4().hex
+    return StreamSpec(name=f"TEST_{name}", subjects=(f"test.{name}.>",))
 
 
 @pytest.fixture

@@ -58,6 +58,10 @@ PASSWORD: Final = "test"  # of roles in a server that lives as long as the test 
 DECLARATIONS_MAX: Final = 256
 OUTBOX_POLLS: Final = 1_000
 OUTBOX_POLL_SECONDS: Final = 0.01
+LOST: Final = "Internal error from Core"
+"""What gRPC's asyncio client tells instead of a refusal that came while it was still sending (grpc/grpc#36066)."""
+
+TRIES_MAX: Final = 5
 MessageT = TypeVar("MessageT", bound=Message)
 
 
@@ -323,15 +327,22 @@ async def _live(service: Service, ready: asyncio.Event) -> None:
 async def answered(
     method: Any, request: Message, **options: Any
 ) -> Any:  # Any: a method of a stub, what grpc lets one say, and what the method answers
-    """The answer, or the first one of a stream that is sent one request."""
+    """The answer, or the first one of a stream that is sent one request; again, if gRPC lost it."""
     if not isinstance(method, grpc.aio.StreamStreamMultiCallable):
         return await method(request, **options)
 
     async def requests() -> AsyncIterator[Message]:
         yield request
 
-    async for each in method(requests(), **options):
-        return each
+    for tries in range(1, TRIES_MAX + 1):
+        try:
+            async for each in method(requests(), **options):
+                return each
+        except grpc.aio.AioRpcError as error:
+            if error.details() != LOST or tries == TRIES_MAX:
+                raise
+        else:
+            break
     raise AssertionError("a stream ends with an answer or an error")
 
 

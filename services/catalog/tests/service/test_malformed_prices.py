@@ -1,16 +1,16 @@
-"""Ten thousand definitions of prices that went wrong on the way: each is refused by name, or sound after all."""
+"""Definitions of prices that went wrong on the way, sent: each is refused by name, or sound after all.
+
+Ten thousand of them, without a service, are in `tests/convert`.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import random
-import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 import grpc
-import pytest
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
@@ -19,36 +19,17 @@ from common.neighbours import error_info
 from common.testing import Suite
 from saldo.catalog.v1 import catalog_service_pb2 as pb
 from saldo.catalog.v1 import plan_pb2, price_pb2, product_pb2
-from tests.support.malformed import spoil
-from tests.support.prices import sound_prices, sound_tariffs
+from tests.support.definitions import definitions, leads_somewhere, rule
+from tests.support.prices import sound_prices
 from tests.support.soundness import complaints
 
-DEFINITIONS: Final = 10_000
+DEFINITIONS: Final = 1_000
 PLANS: Final = 400
 IN_FLIGHT_MAX: Final = 32
-RULES_MIN: Final = 150
+RULES_MIN: Final = 90
 """Field by field, so many different things must have been refused, or the definitions are not wrong in enough ways."""
 
-_SEGMENT: Final = re.compile(r"([a-z_]+)(?:\[([0-9]+)\])?")
 
-
-def definitions(product: product_pb2.Product, *, count: int, seed: int) -> list[price_pb2.Price]:
-    """Sound prices that were changed in one to four places, each of them by a seed of its own."""
-    sound = sound_prices()
-    for price in sound:
-        price.product_id = product.id
-    donors = [*sound, *sound_tariffs()]
-    made = []
-    for n in range(count):
-        chance = random.Random(seed + n)
-        price = price_pb2.Price()
-        price.CopyFrom(chance.choice(sound))
-        spoil(price, chance, donors=donors, times=chance.choice((1, 1, 2, 4)))
-        made.append(price)
-    return made
-
-
-@pytest.mark.slow
 async def test_a_definition_is_refused_by_field_and_reason_or_is_sound(
     catalog: Any, seats: product_pb2.Product
 ) -> None:
@@ -68,7 +49,7 @@ async def test_a_definition_is_refused_by_field_and_reason_or_is_sound(
         assert await catalog.CheckPrice(pb.CheckPriceRequest(price=answer)) == answer
         return True
 
-    sound = await answered(check, definitions(seats, count=DEFINITIONS, seed=1))
+    sound = await answered(check, definitions(seats.id, count=DEFINITIONS, seed=1))
     assert DEFINITIONS // 4 < sound < DEFINITIONS - DEFINITIONS // 4
     assert len(rules) > RULES_MIN, rules
 
@@ -99,7 +80,7 @@ async def test_a_plan_is_refused_by_field_and_reason_or_its_prices_are_sound(
     codes = iter(range(PLANS))
     sound = await answered(
         lambda definition: write(definition, f"plan-{next(codes)}"),
-        definitions(seats, count=PLANS, seed=DEFINITIONS + 1),
+        definitions(seats.id, count=PLANS, seed=10_001),
     )
     assert PLANS // 4 < sound < PLANS - PLANS // 4
 
@@ -126,27 +107,7 @@ def check_refusal(error: grpc.aio.AioRpcError, request: Message, wrong: set[str]
         assert leads_somewhere(request, violation.field), violation
         assert violation.description
         assert info.reason == ("UNKNOWN_CURRENCY" if violation.field.endswith(".currency") else "INVALID_ARGUMENT")
-    return re.sub(r"[0-9]+", "0", f"{violations[0].field} {violations[0].description}")
-
-
-def leads_somewhere(message: Message, path: str) -> bool:
-    """Whether a path names a field, or a choice between fields, and an entry that was sent."""
-    here: Any = message  # Any: whatever the field holds
-    for segment in path.split("."):
-        match = _SEGMENT.fullmatch(segment)
-        if match is None or not isinstance(here, Message):
-            return False
-        name, position = match.groups()
-        if name in here.DESCRIPTOR.oneofs_by_name and path.endswith(f".{name}"):
-            return True
-        if name not in here.DESCRIPTOR.fields_by_name:
-            return False
-        here = getattr(here, name)
-        if position is not None:
-            if int(position) >= len(here):
-                return False
-            here = here[int(position)]
-    return True
+    return rule(violations[0].field, violations[0].description)
 
 
 def _violations(error: grpc.aio.AioRpcError) -> list[error_details_pb2.BadRequest.FieldViolation]:
