@@ -215,7 +215,7 @@ async def test_backfills_count_there_from_their_close_until_they_are_reverted(ro
     await room.start()
     await room.meters("sum")
     await room.use([one("before")])
-    backfills = []
+    backfills: list[backfills_pb.Backfill] = []
     for name in ("first", "second"):
         opened = await room.backfills.OpenBackfill(backfills_pb.OpenBackfillRequest(reason="the meter was offline"))
         loading = [one(f"{name}-{n}") for n in range(30)]
