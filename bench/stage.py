@@ -85,7 +85,9 @@ class Stage:
 
     def environment(self, settings: ServiceSettings) -> dict[str, str]:
         """The same for a process of its own."""
-        told = settings.model_dump(exclude_unset=True, exclude_none=True) | {"database_url": settings.database_url.get_secret_value()}
+        told = settings.model_dump(exclude_unset=True, exclude_none=True) | {
+            "database_url": settings.database_url.get_secret_value()
+        }
         return {f"SALDO_{key.upper()}": str(value) for key, value in told.items()}
 
     def as_administrator(self, url: str) -> str:

@@ -75,4 +75,5 @@ def build(settings: Settings, *, bus: Bus | None = None) -> Service:
     service.schedule(jobs(committing, backfills, ahead=ahead, counting=copy.counting))
     service.watch("usage_events.unmatched", store.UNMATCHED_EVENTS)
     service.watch("backfills.open", store.OPEN_BACKFILLS)
+    service.watch("late_usages.archived", store.LATE_IN_ARCHIVES)
     return service

@@ -26,7 +26,7 @@ from metering.domain.entitlement import (
     quota_access,
     quota_period,
 )
-from metering.domain.errors import ArchiveMismatch, LeafNotFound, LeafStillNeeded, MeterNotFound
+from metering.domain.errors import ArchiveMismatch, LeafNotFound, LeafStillNeeded, MeterNotFound, UsageArchived
 from metering.domain.freeze import (
     FrozenUsage,
     FrozenUsageId,
@@ -154,7 +154,13 @@ async def announce_late_usages(tx: Tx, frozen_ids: Sequence[str], *, counting: U
     frozen = await store.frozen_usages_by_id(tx, [each.frozen_id for each in overtaken])
     told = [each.announced_position or late.through_position for each, late in zip(overtaken, frozen, strict=True)]
     news = [each.usage_now(fresh_after=position) for each, position in zip(frozen, told, strict=True)]
-    found, since = await _late_usages(tx, frozen, since=news, counting=counting)
+    try:
+        found, since = await _late_usages(tx, frozen, since=news, counting=counting)
+    except UsageArchived as error:
+        if len(frozen_ids) > 1:
+            raise  # then each of them is tried by itself
+        await store.wait_for_leaf(tx, frozen_ids[0], int(error.metadata["leaf"]))
+        return
     for each, late, usage in zip(overtaken, found, since, strict=True):
         before = late.frozen.event_count + each.announced_count - each.announced_corrected_count
         # A meter may let fewer events through than have its code.

@@ -22,6 +22,7 @@ from saldo.metering.v1 import archive_service_pb2 as pb
 from saldo.metering.v1 import (
     backfill_service_pb2,
     corrections_service_pb2,
+    events_pb2,
     freeze_service_pb2,
     meter_pb2,
     metering_service_pb2,
@@ -98,6 +99,11 @@ class Room:
             return rows
         finally:
             await connection.close()
+
+    async def now(self) -> datetime:
+        [row] = await self.sql("SELECT coalesce(max(time), timestamptz '2026-01-01Z') AS time FROM clocks")
+        found: datetime = row["time"]
+        return found
 
     async def listed(self, leaf: int) -> list[pb.LoggedEvent]:
         found: list[pb.LoggedEvent] = []
@@ -267,6 +273,30 @@ async def test_what_needs_the_events_is_refused_and_nothing_else(room: Room) -> 
     recent = wire.interval(Period(RECENT, RECENT + 9 * DAY))
     assert (await room.usage(meter="kwh", period=recent)).event_count == 10
     assert (await room.usage(meter="kwh", period=period, through_position=min(positions) - 1)).event_count == 0
+
+
+async def test_what_is_late_for_an_archived_period_is_told_when_that_is_restored(room: Room) -> None:
+    """It cannot be counted until then: nobody is told too little, and nothing fails again and again."""
+    query = metering_service_pb2.UsageQuery(customer_id=CUSTOMER, external_id="anna", meter="kwh", period=days(0, 4))
+    frozen = await room.freezes.FreezeUsage(freeze_service_pb2.FreezeUsageRequest(query=query))
+    query.period.CopyFrom(days(20, 24))
+    other = await room.freezes.FreezeUsage(freeze_service_pb2.FreezeUsageRequest(query=query))
+    await room.suite.quiet()
+    gone = await room.archive(1)
+    await room.send([event("late", "kwh", OLD + DAY, 7), event("also late", "kwh", OLD + 22 * DAY, 5)])
+    await room.suite.travel(await room.now() + timedelta(hours=1))
+    told = [each.late_usage.frozen_usage.id for each in room.suite.announced(events_pb2.LateUsageDetected)]
+    assert told == [other.id]
+    assert [row["archived_leaf"] for row in await room.sql("SELECT archived_leaf FROM late_usages ORDER BY 1")] == [
+        1,
+        None,
+    ]
+    assert not await room.sql("SELECT FROM job_failures")
+    await room.restore(1, gone)
+    await room.suite.travel(await room.now() + timedelta(hours=1))
+    told = [each.late_usage.frozen_usage.id for each in room.suite.announced(events_pb2.LateUsageDetected)]
+    assert told == [other.id, frozen.id]
+    assert room.suite.announced(events_pb2.LateUsageDetected)[-1].late_usage.difference.value == "7.5"
 
 
 async def test_what_is_still_to_be_counted_stays(room: Room) -> None:

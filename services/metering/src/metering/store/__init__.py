@@ -34,12 +34,14 @@ from metering.store.freezes import (
     list_overtaken,
 )
 from metering.store.late_usages import (
+    LATE_IN_ARCHIVES,
     LATE_LOOKS,
     LATE_USAGES_DUE,
     lock_overtaken,
     look,
     mark_recounted,
     save_announced,
+    wait_for_leaf,
 )
 from metering.store.meters import (
     add_meter,
@@ -86,6 +88,7 @@ __all__ = [
     "BACKFILLS_EXPIRING",
     "BROKEN_OFF",
     "EXPIRING",
+    "LATE_IN_ARCHIVES",
     "LATE_LOOKS",
     "LATE_USAGES_DUE",
     "LOG",
@@ -159,4 +162,5 @@ __all__ = [
     "usages",
     "version_count",
     "versions_of",
+    "wait_for_leaf",
 ]

@@ -6,26 +6,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Select, or_, select
+from sqlalchemy import Select, and_, exists, func, or_, select
 
 from common.db import Tx
 from metering.domain.freeze import FrozenUsageId, LateUsage
 from metering.domain.meter import Meter
 from metering.store.looks import BACKFILLED_SINCE, Look, Looks, moment, stretch
-from metering.store.tables import late_looks, late_usages
+from metering.store.tables import late_looks, late_usages, usage_leaves
 
 LATE_LOOKS: Final = Looks(late_looks)
 
+_UNTOLD: Final = or_(
+    late_usages.c.position > late_usages.c.announced_position,
+    late_usages.c.meter_version > late_usages.c.announced_version,
+)
+_IN_ARCHIVES: Final = and_(
+    late_usages.c.archived_leaf.is_not(None),
+    exists().where(usage_leaves.c.leaf == late_usages.c.archived_leaf, usage_leaves.c.state == "ARCHIVED"),
+)
 LATE_USAGES_DUE: Final[Select[Any]] = select(  # Any: the columns are by convention, see `common.jobs`
     late_usages.c.seller_id,
     late_usages.c.freeze_id.label("id"),
-    moment(late_usages.c.position + late_usages.c.meter_version).label("due_time"),
-).where(
-    or_(
-        late_usages.c.position > late_usages.c.announced_position,
-        late_usages.c.meter_version > late_usages.c.announced_version,
-    )
-)
+    # Another moment than before, when it comes due once more.
+    moment(late_usages.c.position + late_usages.c.meter_version + func.coalesce(late_usages.c.archived_leaf, 0)).label(
+        "due_time"
+    ),
+).where(_UNTOLD, ~_IN_ARCHIVES)
+LATE_IN_ARCHIVES: Final[Select[Any]] = select(func.count()).select_from(late_usages).where(_UNTOLD, _IN_ARCHIVES)
+"""How many cannot be counted until something is restored, of all sellers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +93,8 @@ async def lock_overtaken(tx: Tx, frozen_ids: Sequence[str]) -> list[Overtaken]:
 async def save_announced(tx: Tx, announced: Sequence[LateUsage]) -> None:
     await tx.driver.execute(
         "UPDATE late_usages l SET announced_position = n.position, announced_count = n.count,"
-        "  announced_corrected_count = n.corrected_count, announced_version = l.meter_version"
+        "  announced_corrected_count = n.corrected_count, announced_version = l.meter_version,"
+        "  archived_leaf = NULL"
         " FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::bigint[])"
         "  AS n (freeze_id, position, count, corrected_count)"
         " WHERE l.seller_id = $1 AND l.freeze_id = n.freeze_id",
@@ -94,6 +103,16 @@ async def save_announced(tx: Tx, announced: Sequence[LateUsage]) -> None:
         [late.now.through_position for late in announced],
         [late.event_count for late in announced],
         [late.corrected_count for late in announced],
+    )
+
+
+async def wait_for_leaf(tx: Tx, frozen_id: str, leaf: int) -> None:
+    """Leave it until that leaf is in the log again."""
+    await tx.driver.execute(
+        "UPDATE late_usages SET archived_leaf = $3 WHERE seller_id = $1 AND freeze_id = $2",
+        tx.seller_id,
+        frozen_id,
+        leaf,
     )
 
 

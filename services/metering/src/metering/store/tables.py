@@ -378,6 +378,7 @@ late_looks = Table(
 
 _RECOUNTED: Final = "which version of the meter counts it otherwise by now; 0 for none"
 
+_NOT_COUNTED: Final = "without which it could not be counted; it is announced when that is in the log again"
 late_usages = Table(
     "late_usages",
     metadata,
@@ -389,6 +390,7 @@ late_usages = Table(
     Column("announced_corrected_count", BigInteger, nullable=False, server_default="0"),
     Column("meter_version", Integer, nullable=False, server_default="0", comment=_RECOUNTED),
     Column("announced_version", Integer, nullable=False, server_default="0"),
+    Column("archived_leaf", Integer, comment=_NOT_COUNTED),
     comment="the frozen usages, not replaced, for which something came too late",
 )
 
