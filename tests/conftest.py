@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-SEEDS = 3
+SEEDS = 2
 CUSTOMERS = 4
 KILLS = 4
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr, model_validator
 from common.settings import ServiceSettings
 
 
-class UsageStoreName(Enum):
+class UsageStoreName(StrEnum):
     POSTGRESQL = "postgresql"
     CLICKHOUSE = "clickhouse"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Self
+from typing import Self
 
 from common.service import Service
 from metering import store
@@ -10,8 +10,6 @@ from metering.clickhouse.connection import Connection
 from metering.clickhouse.copying import Copying
 from metering.clickhouse.counting import CopyStore
 from metering.settings import Settings, UsageStoreName
-
-UNCOPIED: Final = "usage_events.uncopied"
 
 
 class Copy:
@@ -31,7 +29,7 @@ class Copy:
         service.on_close(connection.close)
         pause = settings.clickhouse_pause_seconds
         service.work(Copying(service.database, connection, pause_seconds=pause, telemetry=service.telemetry))
-        service.watch(UNCOPIED, store.UNCOPIED)
+        service.watch("usage_events.uncopied", store.UNCOPIED)
         if settings.usage_store is UsageStoreName.POSTGRESQL:
             return cls(connection, store.LOG)
         return cls(connection, CopyStore(connection, wait_seconds=settings.clickhouse_wait_seconds))

@@ -32,7 +32,9 @@ LATE_USAGES_DUE: Final[Select[Any]] = select(  # Any: the columns are by convent
         "due_time"
     ),
 ).where(_UNTOLD, ~_IN_ARCHIVES)
-LATE_IN_ARCHIVES: Final[Select[Any]] = select(func.count()).select_from(late_usages).where(_UNTOLD, _IN_ARCHIVES)
+LATE_IN_ARCHIVES: Final[Select[Any]] = (  # Any: of one whole number
+    select(func.count()).select_from(late_usages).where(_UNTOLD, _IN_ARCHIVES)
+)
 """How many cannot be counted until something is restored, of all sellers."""
 
 
