@@ -84,6 +84,9 @@ _CHANNEL_OPTIONS: Final = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
+    # gRPC shares connections by address within a process: a channel that has failed, and that nobody closed, would fail
+    # every other one to the same place for as long as it rests.
+    ("grpc.use_local_subchannel_pool", 1),
 ]
 
 
