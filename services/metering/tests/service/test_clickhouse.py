@@ -19,6 +19,7 @@ from common import ids, wire
 from common.period import Period
 from common.testing import SANDBOX_START, Suite, refused
 from metering.clickhouse import comparing
+from metering.clickhouse.connection import Connection
 from metering.clickhouse.copying import BLOCKS_AGAIN, SHARD
 from metering.clickhouse.question import micros
 from metering.log.copies import COPIER_CLASS
@@ -234,6 +235,34 @@ async def test_backfills_count_there_from_their_close_until_they_are_reverted(ro
     await room.start(by="postgresql")
     assert await room.quantity() == "1034"
     assert await room.quantity(through_position=reverted.revert_position - 1) == "63"
+
+
+async def test_what_joins_a_leaf_while_that_is_copied_is_copied_too(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small backfills share a leaf, and the second may be closed when the rows of the first have just been read."""
+    await room.start()
+    await room.meters("sum")
+    opened = []
+    for name in ("first", "second"):
+        each = await room.backfills.OpenBackfill(backfills_pb.OpenBackfillRequest(reason="the meter was offline"))
+        loading = [one(f"{name}-{n}") for n in range(30)]
+        await room.metering.IngestEvents(pb.IngestEventsRequest(events=loading, backfill_id=each.id))
+        opened.append(each.id)
+    insert = Connection.insert
+    late, closed = opened[1:], asyncio.Event()
+
+    async def then_close(connection: Connection, block: bytes) -> None:
+        await insert(connection, block)
+        if b"first-7" in block and late:
+            await room.backfills.CloseBackfill(backfills_pb.CloseBackfillRequest(id=late.pop()))
+            closed.set()
+
+    monkeypatch.setattr(Connection, "insert", then_close)
+    await room.backfills.CloseBackfill(backfills_pb.CloseBackfillRequest(id=opened[0]))
+    async with asyncio.timeout(20):
+        await closed.wait()
+    assert await room.quantity() == "60"
 
 
 async def test_days_are_compared(room: Room) -> None:

@@ -87,8 +87,9 @@ class Copying:
             if seen.leaf != place.leaf:
                 seen = Seen(place.leaf)
             if place.is_full:
+                count = await copies.count_rows(session, place.leaf)
                 if await self._send(session, place, seen, first=0):
-                    await copies.note_leaf(session, place.leaf)
+                    await copies.note_leaf(session, place.leaf, count)
                 continue
             reached = {seller_id: last for seller_id, (_, last) in place.behind.items()}
             if seen.is_read:

@@ -116,11 +116,15 @@ async def note(connection: asyncpg.Connection, reached: Mapping[str, int]) -> No
     )
 
 
-async def note_leaf(connection: asyncpg.Connection, leaf: int) -> None:
-    """All that is in a leaf is copied."""
-    await connection.execute(
-        "UPDATE usage_leaves SET copied_count = (SELECT count(*) FROM usage_log WHERE leaf = $1) WHERE leaf = $1", leaf
-    )
+async def count_rows(connection: asyncpg.Connection, leaf: int) -> int:
+    """What is in a leaf. To be asked before it is copied: a backfill that is closed meanwhile may add to it."""
+    count: int = await connection.fetchval("SELECT count(*) FROM usage_log WHERE leaf = $1", leaf)
+    return count
+
+
+async def note_leaf(connection: asyncpg.Connection, leaf: int, count: int) -> None:
+    """So many rows of a leaf are copied; if it has more, it is copied again."""
+    await connection.execute("UPDATE usage_leaves SET copied_count = $2 WHERE leaf = $1", leaf, count)
 
 
 async def leaves_to_compare(connection: asyncpg.Connection) -> list[int]:
