@@ -6,7 +6,6 @@ wrong with it. Only the form of the whole batch is the fault of the caller; all 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,9 @@ from common import wire
 from common.errors import InvalidArgument
 from common.ids import SellerId
 from common.period import EARLIEST, LATEST
-from metering.domain.dimension import check_dimension_count, check_dimensions
+from metering.convert.dimensions import dimension_set, flat_dimensions, row_dimensions
+from metering.convert.plain import DECIMALS_MAX, TIMES_END, Columns, are_plain_keys, flat_columns, row_columns
+from metering.domain.dimension import check_dimension_count
 from metering.domain.meter import check_code
 from metering.domain.usage_event import KEY_LENGTH_MAX, check_value, in_future
 from metering.log import Batch
@@ -32,14 +33,14 @@ EVENTS_MAX: Final = 10_000
 STRINGS_MAX: Final = 3 * EVENTS_MAX
 """Of columns: each event has a source, a customer and a meter."""
 DIMENSION_SETS_MAX: Final = EVENTS_MAX
-DECIMALS_MAX: Final = 12
 
 _MICROSECOND: Final = timedelta(microseconds=1)
-_TIMES_END: Final = (LATEST - EARLIEST) // _MICROSECOND
 # Eighteen digits always fit into 64 bits.
 _PLAIN_NUMBER: Final = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _PLAIN_DECIMAL: Final = re.compile(r"-?([0-9]{1,6})\.([0-9]{1,12})", re.ASCII)
 _CONTROL_BYTES: Final = re.compile(rb"[\x00-\x1f\x7f]")
+_SPACE, _DELETE = 0x20, 0x7F
+"""What lies between them in ASCII is plain."""
 _UNTOLD: Final = 0
 
 
@@ -96,15 +97,19 @@ def sent_from_proto(request: pb.IngestEventsRequest, *, seller_id: SellerId, clo
     forms = [bool(request.events), bool(request.flat_events), request.HasField("columns")]
     if sum(forms) > 1:
         raise InvalidArgument("must be the only one of events, flat_events and columns", field="columns")
-    reading = _Reading(seller_id, clock, traceparent)
+    origin = _Origin(seller_id=seller_id, clock=clock, traceparent=traceparent)
     if request.HasField("columns"):
-        return _from_columns(request.columns, reading)
+        return _from_columns(request.columns, origin)
     events = request.flat_events or request.events
     _check_size(len(events), "flat_events" if request.flat_events else "events")
+    columns = (flat_columns if request.flat_events else row_columns)(events, latest=origin.latest_micros)
+    if columns is not None:
+        return origin.sent(columns, size=len(events), places=range(len(events)))
+    reading = _Reading(origin)
     if request.flat_events:
-        reading.read(request.flat_events, _flat_time, _flat_value, _flat_dimensions)
+        reading.read(request.flat_events, _flat_time, _flat_value, flat_dimensions)
     else:
-        reading.read(request.events, _time, _value, _dimensions)
+        reading.read(request.events, _time, _value, row_dimensions)
     return reading.sent(len(events))
 
 
@@ -113,13 +118,51 @@ def _check_size(size: int, name: str) -> None:
         raise InvalidArgument(f"must have 1 to {EVENTS_MAX} events", field=name)
 
 
-@dataclass(slots=True)
-class _Reading:
-    """Events that come one by one, on their way into columns."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Origin:
+    """What all events of a request have in common."""
 
     seller_id: SellerId
     clock: Clock
     traceparent: str
+
+    @property
+    def latest_micros(self) -> int:
+        return (self.clock.latest - EARLIEST) // _MICROSECOND
+
+    def sent(
+        self,
+        columns: Columns,
+        *,
+        size: int,
+        places: Sequence[int],
+        wide: Mapping[int, Decimal] | None = None,
+        faulty: Sequence[Faulty] = (),
+    ) -> Sent:
+        batch = Batch(
+            seller_id=self.seller_id,
+            time=self.clock.now,
+            traceparent=self.traceparent,
+            ids=columns.ids,
+            strings=columns.strings,
+            sources=columns.sources,
+            customers=columns.customers,
+            meters=columns.meters,
+            times=columns.times,
+            units=columns.units,
+            decimals=columns.decimals,
+            wide=wide or {},
+            dimension_sets=columns.dimension_sets,
+            dimensions=columns.dimensions,
+        )
+        return Sent(size=size, batch=batch, places=places, faulty=faulty)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """Events that are looked at one by one, on their way into columns."""
+
+    origin: _Origin
     ids: list[bytes] = field(default_factory=list)
     numbers: dict[str, int] = field(default_factory=dict)
     """The strings of the batch, each with its place."""
@@ -145,7 +188,7 @@ class _Reading:
         keys: dict[str, int] = {}
         codes: dict[str, int] = {}
         sets: dict[tuple[tuple[str, str], ...], int] = {}
-        latest = (self.clock.latest - EARLIEST) // _MICROSECOND
+        latest = self.origin.latest_micros
         for place, event in enumerate(events):
             event_id, source = event.id, event.source
             identity: tuple[str, bytes] | None = None
@@ -164,7 +207,7 @@ class _Reading:
                     meter = codes[event.meter] = self._number(check_code(event.meter, field="meter"))
                 time = time_of(event)
                 if time > latest:
-                    raise in_future(self.clock.latest)
+                    raise in_future(self.origin.clock.latest)
                 value = value_of(event)
                 told = _UNTOLD
                 if event.dimensions:
@@ -172,7 +215,7 @@ class _Reading:
                     combination = tuple(sorted(dimensions.items()))
                     told = sets.get(combination, _UNTOLD)
                     if not told:
-                        self.dimension_sets.append(_dimension_set(dimensions))
+                        self.dimension_sets.append(dimension_set(dimensions))
                         told = sets[combination] = len(self.dimension_sets)
             except InvalidArgument as fault:
                 self.faulty.append(Faulty(place=place, sent_id=event_id, identity=identity, fault=_alone(fault)))
@@ -193,27 +236,19 @@ class _Reading:
             self.places.append(place)
 
     def sent(self, size: int) -> Sent:
-        return Sent(
-            size=size,
-            batch=Batch(
-                seller_id=self.seller_id,
-                time=self.clock.now,
-                traceparent=self.traceparent,
-                ids=self.ids,
-                strings=list(self.numbers),
-                sources=_ints(self.sources),
-                customers=_ints(self.customers),
-                meters=_ints(self.meters),
-                times=_ints(self.times),
-                units=_ints(self.units),
-                decimals=_ints(self.decimals),
-                wide=self.wide,
-                dimension_sets=self.dimension_sets,
-                dimensions=_ints(self.dimensions),
-            ),
-            places=self.places,
-            faulty=self.faulty,
+        columns = Columns(
+            ids=self.ids,
+            strings=list(self.numbers),
+            sources=_ints(self.sources),
+            customers=_ints(self.customers),
+            meters=_ints(self.meters),
+            times=_ints(self.times),
+            units=_ints(self.units),
+            decimals=_ints(self.decimals),
+            dimension_sets=self.dimension_sets,
+            dimensions=_ints(self.dimensions),
         )
+        return self.origin.sent(columns, size=size, places=self.places, wide=self.wide, faulty=self.faulty)
 
     def _key(self, text: str, name: str) -> int:
         return self._number(wire.text(text, field=name, max_length=KEY_LENGTH_MAX))
@@ -230,7 +265,7 @@ def _time(event: UsageEvent) -> int:
     time = event.time
     seconds, nanos = time.seconds, time.nanos
     micros = seconds * 1_000_000 + nanos // 1_000
-    if 0 < micros < _TIMES_END and 0 <= nanos < 1_000_000_000:
+    if 0 < micros < TIMES_END and 0 <= nanos < 1_000_000_000:
         return micros
     return (wire.parse_timestamp(time, field="time") - EARLIEST) // _MICROSECOND
 
@@ -247,11 +282,6 @@ def _value(event: UsageEvent) -> tuple[int, int] | Decimal:
     return check_value(wire.parse_decimal(event.value, field="value"))
 
 
-def _dimensions(event: UsageEvent) -> Mapping[str, str]:
-    check_dimension_count(len(event.dimensions), field="dimensions")
-    return dict(event.dimensions)
-
-
 def _flat_time(event: FlatEvent) -> int:
     return _checked_time(event.time_micros)
 
@@ -264,39 +294,15 @@ def _flat_value(event: FlatEvent) -> tuple[int, int]:
     return event.units, event.decimal_places
 
 
-def _flat_dimensions(event: FlatEvent) -> Mapping[str, str]:
-    check_dimension_count(len(event.dimensions) // 2, field="dimensions")
-    names, values = event.dimensions[0::2], event.dimensions[1::2]
-    if len(names) != len(values):
-        raise InvalidArgument("must have a value for every name", field="dimensions")
-    if len(set(names)) < len(names):
-        raise InvalidArgument("must not name a dimension twice", field="dimensions")
-    return dict(zip(names, values, strict=True))
-
-
 def _checked_time(micros: int) -> int:
     if not micros:
         raise InvalidArgument("is required", field="time")
-    if not 0 < micros < _TIMES_END:
+    if not 0 < micros < TIMES_END:
         raise InvalidArgument(f"must lie in the years {EARLIEST.year} to {LATEST.year - 1}", field="time")
     return micros
 
 
-def checked_dimensions(dimensions: Mapping[str, str]) -> dict[str, str]:
-    """In order: of several faults the first is told, and a map has none of its own."""
-    check_dimension_count(len(dimensions), field="dimensions")
-    sent = dict(sorted(dimensions.items()))
-    check_dimensions(sent, field="dimensions")
-    for value in sent.values():
-        wire.text(value, field="dimensions", max_length=KEY_LENGTH_MAX)
-    return sent
-
-
-def _dimension_set(dimensions: Mapping[str, str]) -> str:
-    return json.dumps(checked_dimensions(dimensions), ensure_ascii=False)
-
-
-def _from_columns(columns: EventColumns, reading: _Reading) -> Sent:
+def _from_columns(columns: EventColumns, origin: _Origin) -> Sent:
     names = ("id_lengths", "sources", "customers", "meters", "times_micros", "units", "dimensions")
     size = max(len(getattr(columns, name)) for name in names)
     if len(columns.id_lengths) == 1 and columns.id_lengths[0]:
@@ -327,7 +333,7 @@ def _from_columns(columns: EventColumns, reading: _Reading) -> Sent:
     ids = _cut(columns.ids, lengths)
     found.look(_odd_ids(columns.ids, ids, lengths), lambda n: _check_id(ids[n]))
     identified = ~found.bad
-    odd = np.array([not _is_plain_key(each) for each in strings], dtype=np.bool_)
+    odd = _odd_keys(strings)
     sources, customers = wide["sources"], wide["customers"]
     found.look(odd[sources], lambda n: _check_key(strings[sources[n]], "source"))
     identified &= ~found.bad
@@ -336,9 +342,9 @@ def _from_columns(columns: EventColumns, reading: _Reading) -> Sent:
     used = [n for n in np.unique(meters).tolist() if not _is_code(strings[n])]
     if used:
         found.look(np.isin(meters, used), lambda n: check_code(strings[meters[n]], field="meter"))
-    times, latest = wide["times_micros"], reading.clock.latest
-    found.look((times <= 0) | (times >= _TIMES_END), lambda n: _checked_time(int(times[n])))
-    found.look(times > (latest - EARLIEST) // _MICROSECOND, lambda _: _raise(in_future(latest)))
+    times = wide["times_micros"]
+    found.look((times <= 0) | (times >= TIMES_END), lambda n: _checked_time(int(times[n])))
+    found.look(times > origin.latest_micros, lambda _: _raise(in_future(origin.clock.latest)))
     sets = [_DimensionSet.of(each.dimensions) for each in columns.dimension_sets]
     broken = [n for n, each in enumerate(sets, start=1) if each.fault is not None]
     if broken:
@@ -353,12 +359,8 @@ def _from_columns(columns: EventColumns, reading: _Reading) -> Sent:
         kept = [ids[n] for n in places]
     else:
         kept = ids
-    return Sent(
-        size=size,
-        batch=Batch(
-            seller_id=reading.seller_id,
-            time=reading.clock.now,
-            traceparent=reading.traceparent,
+    return origin.sent(
+        Columns(
             ids=kept,
             strings=strings,
             sources=sources[good],
@@ -367,10 +369,10 @@ def _from_columns(columns: EventColumns, reading: _Reading) -> Sent:
             times=times[good],
             units=units[good],
             decimals=decimals[good],
-            wide={},
             dimension_sets=[each.text for each in sets],
             dimensions=wide["dimensions"][good],
         ),
+        size=size,
         places=places,
         faulty=[
             Faulty(
@@ -412,7 +414,7 @@ class _DimensionSet:
     def of(cls, sent: Mapping[str, str]) -> _DimensionSet:
         try:
             check_dimension_count(len(sent), field="dimensions")
-            return cls(_dimension_set(dict(sent)), None)
+            return cls(dimension_set(dict(sent)), None)
         except InvalidArgument as fault:
             return cls("{}", fault)
 
@@ -435,14 +437,15 @@ def _spread(column: Ints, size: int, name: str) -> Ints:
 def _cut(blob: bytes, lengths: Ints) -> list[bytes]:
     length = int(lengths[0])
     if length and (lengths == length).all():
-        return [blob[n : n + length] for n in range(0, len(blob), length)]
+        return list(np.frombuffer(blob, dtype=f"V{length}").tolist())
     ends = np.cumsum(lengths).tolist()
     return [blob[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def _odd_ids(blob: bytes, ids: Sequence[bytes], lengths: Ints) -> Mask:
     odd: Mask = (lengths < 1) | (lengths > KEY_LENGTH_MAX)
-    if not blob.isascii() or b" " in blob or _CONTROL_BYTES.search(blob):
+    sent = np.frombuffer(blob, dtype=np.uint8)
+    if len(sent) and not _SPACE < int(sent.min()) <= int(sent.max()) < _DELETE:
         odd |= np.array([not _is_plain(each) for each in ids], dtype=np.bool_)
     return odd
 
@@ -466,6 +469,13 @@ def _check_key(text: str, name: str) -> None:
 def _is_plain_key(text: str) -> bool:
     """Surely right; what is not may be right all the same."""
     return 0 < len(text) <= KEY_LENGTH_MAX and text.isprintable() and text == text.strip()
+
+
+def _odd_keys(texts: Sequence[str]) -> Mask:
+    """Which of them are not surely right; looked at one by one only if they are not all."""
+    if are_plain_keys(texts):
+        return np.zeros(len(texts), dtype=np.bool_)
+    return np.array([not _is_plain_key(each) for each in texts], dtype=np.bool_)
 
 
 def _is_code(text: str) -> bool:

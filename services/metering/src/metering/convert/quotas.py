@@ -12,7 +12,7 @@ from google.type import decimal_pb2
 from common import ids, wire
 from common.errors import InvalidArgument
 from common.period import Interval, Unit
-from metering.convert.ingest import checked_dimensions
+from metering.convert.dimensions import checked_dimensions
 from metering.domain.entitlement import (
     Access,
     Enabled,

@@ -19,6 +19,8 @@ CORRECTION_COLUMNS: Final = (*COLUMNS, "corrects", "version")
 HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER: Final = b"\xff\xff"
 NULL: Final = b"\xff\xff\xff\xff"
+_NO_LENGTH: Final = -1
+"""The same as a number."""
 DECIMALS_MAX: Final = 12
 
 _POSTGRES_EPOCH_MICROS: Final = 946_684_800_000_000
@@ -34,15 +36,21 @@ def rows(part: Part, *, positions: Ints, streams: Ints, sources: Ints, keys: Key
     """
     batch, order = part.batch, np.argsort(streams)
     ordered = part.places[order]
-    places = ordered.tolist()
-    ids = list(map(batch.ids.__getitem__, places))
+    lengths = set(map(len, batch.ids))
+    is_alike = len(lengths) == 1 and not batch.wide and not batch.dimension_sets
     fixed = _fixed(
         Part(batch, ordered),
         positions=positions[order],
         streams=streams[order],
         sources=sources[order],
         keys=keys[order],
+        id_length=lengths.pop() if is_alike else 0,
     )
+    if is_alike:
+        fixed["id"] = np.frombuffer(b"".join(batch.ids), dtype=fixed.dtype["id"])[ordered]
+        return fixed.tobytes()
+    places = ordered.tolist()
+    ids = list(map(batch.ids.__getitem__, places))
     width = fixed.dtype.itemsize
     raw = fixed.tobytes()
     heads = [raw[n : n + width] for n in range(0, len(raw), width)]
@@ -87,8 +95,12 @@ def correction_rows(part: Part, *, positions: Ints, streams: Ints, sources: Ints
     return b"".join(pieces)
 
 
-def _fixed(part: Part, *, positions: Ints, streams: Ints, sources: Ints, keys: KeyArray) -> Fixed:
+def _fixed(part: Part, *, positions: Ints, streams: Ints, sources: Ints, keys: KeyArray, id_length: int) -> Fixed:
+    """The rows as far as they are alike: all but their ids if `id_length` is that of each, and none has dimensions;
+    else up to their values.
+    """
     batch, places = part.batch, part.places
+    rest = [("dimensions_length", ">i4"), ("id_length", ">i4"), ("id", f"V{id_length}")] if id_length else []
     seller = batch.seller_id.encode()
     record = np.empty(
         len(part),
@@ -109,6 +121,7 @@ def _fixed(part: Part, *, positions: Ints, streams: Ints, sources: Ints, keys: K
             ("value_length", ">i4"),
             ("value_header", ">i2", (4,)),
             ("value", ">i2", (_GROUPS,)),
+            *rest,
         ],
     )
     record["fields"] = len(COLUMNS)
@@ -124,6 +137,9 @@ def _fixed(part: Part, *, positions: Ints, streams: Ints, sources: Ints, keys: K
     record["key"] = keys
     record["value_length"] = _NUMERIC_BYTES
     _write_numerics(record, batch.units[places], batch.decimals[places])
+    if id_length:
+        record["dimensions_length"] = _NO_LENGTH
+        record["id_length"] = id_length
     return record
 
 
