@@ -182,7 +182,7 @@ def _events(change: Change, now: datetime, log: Sequence[Change]) -> Iterator[st
 
 def _elsewhere(agreement: Agreement, knowledge: Knowledge) -> Iterator[Change]:
     """The steps that do not come when they should; what was known for no time at all says nothing."""
-    if knowledge.until == knowledge.since:
+    if knowledge.until is not None and knowledge.until == knowledge.since:
         return
     begins = View(agreement, knowledge.changes).begins(waiting_until=agreement.opening.deadline)
     for change in knowledge.changes:

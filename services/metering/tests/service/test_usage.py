@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -297,6 +298,21 @@ async def test_a_position_says_what_was_considered(metering: Any, kwh: meter_pb2
     counts = [found.event_count for found in readings]
     assert counts == sorted(counts)
     assert len(set(counts)) > 2, "nothing was read in between"
+
+
+async def test_a_leaf_that_comes_meanwhile_is_not_missed(
+    metering: Any, kwh: meter_pb2.Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was planned when there was no such leaf would count without it, and say that it counted all: it is asked
+    anew, and not for ever."""
+    await metering.IngestEvents(batch(event("a", "1")))
+    assert (await usage(metering)).event_count == 1
+    counting = importlib.import_module("metering.store.usages")
+    monkeypatch.setattr(counting, "LOOK", counting.LOOK.replace("max(l.leaf)", "max(l.leaf) - 1"))
+    with refused("CONCURRENT_UPDATE", grpc.StatusCode.ABORTED):
+        await usage(metering)
+    monkeypatch.undo()
+    assert (await usage(metering)).event_count == 1
 
 
 async def test_usage_names_the_newest_ingests(metering: Any, kwh: meter_pb2.Meter) -> None:

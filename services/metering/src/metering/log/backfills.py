@@ -132,6 +132,37 @@ async def undone(connection: asyncpg.Connection) -> dict[str, list[tuple[int, in
     return found
 
 
+async def make_room(connection: asyncpg.Connection, number: int, *, shard: int, generation: int) -> None:
+    """Let there be a leaf for a backfill, some time before anything is in it: whoever has planned to read the log
+    without that leaf is not to see from the same moment on that positions of it count.
+    """
+    async with connection.transaction():
+        count = await connection.fetchval(
+            "SELECT event_count FROM usage_backfills WHERE number = $1 AND state = 'OPEN'", number
+        )
+        if not count or await _leaf_for(connection, count, shard=shard, generation=generation) is not None:
+            return
+        leaf = await connection.fetchval(
+            "INSERT INTO usage_leaves (shard, state, generation, is_summed) VALUES ($1, 'SEALED', $2, true)"
+            " RETURNING leaf",
+            shard,
+            generation,
+        )
+        await make(connection, leaf)
+        # Not unique: what is reverted gives its keys back, perhaps to another one here.
+        await connection.execute(
+            f"CREATE INDEX usage_{leaf}_key ON leaves.usage_{leaf} (key);"
+            f"CREATE INDEX usage_{leaf}_stream ON leaves.usage_{leaf} (stream, time)"
+        )
+        await attach(connection, leaf)
+
+
+async def _leaf_for(
+    connection: asyncpg.Connection, count: int, *, shard: int, generation: int
+) -> asyncpg.Record | None:
+    return await connection.fetchrow(_LEAF, shard, generation, count, SHARED_EVENTS_MAX, LEAF_EVENTS_MAX)
+
+
 async def settle(
     connection: asyncpg.Connection, asked: Settlement, *, shard: int, epoch: int, generation: int
 ) -> Settled:
@@ -180,19 +211,11 @@ async def _close(
     if not count:
         await connection.execute(f"DROP TABLE IF EXISTS leaves.backfill_{number}")
         return Settled(last=last)
-    await connection.execute(
-        f"SET LOCAL max_parallel_maintenance_workers = 0; SET LOCAL maintenance_work_mem = '{SORT_MEMORY}';"
-        f"SET LOCAL work_mem = '{SORT_MEMORY}'"
-    )
-    leaf = await connection.fetchval(_SHARED, shard, generation, count, SHARED_EVENTS_MAX, LEAF_EVENTS_MAX)
-    if is_new := leaf is None:
-        leaf = await connection.fetchval(
-            "INSERT INTO usage_leaves (shard, state, generation, is_summed) VALUES ($1, 'SEALED', $2, true)"
-            " RETURNING leaf",
-            shard,
-            generation,
-        )
-        await make(connection, leaf)
+    await connection.execute(f"SET LOCAL work_mem = '{SORT_MEMORY}'")
+    found = await _leaf_for(connection, count, shard=shard, generation=generation)
+    if found is None:
+        raise DatabaseUnavailable("the leaf that was made for the backfill is gone")
+    leaf = found["leaf"]
     columns = ", ".join(name for name in COLUMNS if name != "position")
     stored = await connection.execute(
         f"INSERT INTO leaves.usage_{leaf} (position, backfill, {columns})"
@@ -203,14 +226,8 @@ async def _close(
     await connection.execute(_ADD_DAYS.format(number=number))
     await connection.execute(_FILL.format(number=number), leaf, count)
     await connection.execute(f"DROP TABLE leaves.backfill_{number}")
-    if is_new:
-        # Not unique: what is reverted gives its keys back, perhaps to another one here.
-        await connection.execute(
-            f"CREATE INDEX usage_{leaf}_key ON leaves.usage_{leaf} (key);"
-            f"CREATE INDEX usage_{leaf}_stream ON leaves.usage_{leaf} (stream, time);"
-            f"ANALYZE leaves.usage_{leaf}"
-        )
-        await attach(connection, leaf)
+    if found["is_empty"]:
+        await connection.execute(f"ANALYZE leaves.usage_{leaf}")
     await connection.execute(
         "UPDATE usage_segments SET leaf = $3 WHERE shard = $1 AND leaf = $2", shard, segment_of(number), leaf
     )
@@ -295,11 +312,12 @@ WHERE c.seller_id = $1 AND c.corrects BETWEEN $2 AND $3 AND NOT EXISTS (
 )
 LIMIT 1
 """
-# Not one that was archived and restored: its keys are unique since.
-_SHARED: Final = """
-SELECT l.leaf FROM usage_leaves l
+# An empty one, or one that has room for a small backfill more; not one that was archived and restored, whose keys are
+# unique since.
+_LEAF: Final = """
+SELECT l.leaf, l.row_count = 0 AS is_empty FROM usage_leaves l
 WHERE l.shard = $1 AND l.state = 'SEALED' AND l.generation = $2
-  AND $3::bigint <= $4 AND l.row_count + $3::bigint <= $5
+  AND (l.row_count = 0 OR ($3::bigint <= $4 AND l.row_count + $3::bigint <= $5))
   AND NOT EXISTS (
       SELECT FROM pg_index i WHERE i.indexrelid = to_regclass('leaves.usage_' || l.leaf || '_key') AND i.indisunique
   )

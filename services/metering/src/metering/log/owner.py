@@ -344,6 +344,8 @@ class Owner:
         loading = self._loading.get(asked.number)
         key_count = loading.count if loading is not None else 0
         generation = self.memory.generation_for(key_count)
+        if not asked.is_revert:
+            await backfills.make_room(connection, asked.number, shard=self._shard, generation=generation.number)
         async with connection.transaction():
             settled = await backfills.settle(
                 connection, asked, shard=self._shard, epoch=self._epoch, generation=generation.number

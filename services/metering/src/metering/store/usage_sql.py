@@ -244,6 +244,8 @@ CROSS JOIN LATERAL (
 """
 
 
+_NEWEST: Final = "coalesce((SELECT max(l.leaf) FROM usage_leaves l), 0)"
+
 _PROVEN: Final = """
 SELECT u.event_count, u.digest, t.traceparents,
        least(coalesce(p.last, 0), q.through_position) AS through_position,
@@ -252,8 +254,8 @@ SELECT u.event_count, u.digest, t.traceparents,
        ELSE 0 END AS fresh_count,
 """
 
-# Looked at once, before anything else: a seller who never corrected anything pays for nothing but that look.
-_UNCORRECTED: Final = f"NOT {EVER_CORRECTED}"
+LOOK: Final = f"SELECT {EVER_CORRECTED} AS corrected, {_NEWEST} AS newest"
+"""What is looked at before anything is counted: whether the seller ever corrected anything, and the newest leaf."""
 _VERSION: Final = r"|| coalesce(E'\x1f' || e.version, '')"
 
 _SENT: Final = "e.value"
@@ -263,12 +265,19 @@ def _proof(counted: str, *, corrected: bool) -> str:
     return _PROOF.format(counted=counted, traced=TRACED, version=_VERSION if corrected else "")
 
 
+def _as_looked_at(newest: int, *, corrected: bool) -> str:
+    """Whether nothing has come since that would have been looked for otherwise. A statement that was planned without
+    the newest leaf may well be carried out when it has events: then it is not the one that was looked at.
+    """
+    return f"{_NEWEST} = ${newest}" + ("" if corrected else f" AND NOT {EVER_CORRECTED}")
+
+
 def _plain_usages_sql(*, corrected: bool) -> str:
     counted = _counted(value=_SENT, filtered=False, corrected=corrected)
     return f"""
 {_PROVEN} CASE q.aggregation WHEN 'COUNT' THEN u.event_count ELSE u.value_sum END AS measure
 FROM {_PLAIN_QUERIES} {_proof(counted, corrected=corrected)}
-WHERE {"true" if corrected else _UNCORRECTED}
+WHERE {_as_looked_at(10, corrected=corrected)}
 ORDER BY q.nth
 """
 
@@ -282,7 +291,8 @@ def usages_sql(
 ) -> str:
     """Of queries of some aggregations. `values` has the SQL of what events count for, of each expression.
 
-    Unless `corrected`, it has no rows for a seller who has corrected anything; then it is right for everyone.
+    Unless `corrected`, it has no rows for a seller who has corrected anything; then it is right for everyone. Nor has
+    it any when there is a newer leaf than the one that it is told of.
 
     Also within a batch only the queries that ask for more pay for it: a branch of CASE that is not taken is not run,
     and neither is a subquery whose condition is false for every event.
@@ -302,6 +312,6 @@ def usages_sql(
     return f"""
 {_PROVEN} {", ".join(columns)}
 FROM {_QUERIES} {_proof(counted, corrected=corrected)} {" ".join(parts)}
-WHERE {"true" if corrected else _UNCORRECTED}
+WHERE {_as_looked_at(22, corrected=corrected)}
 ORDER BY q.nth
 """

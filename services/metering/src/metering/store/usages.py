@@ -11,6 +11,7 @@ import asyncpg
 
 from common.db import Tx
 from common.period import Period
+from common.rpc import ConcurrentUpdate
 from metering.domain.dimension import GROUP_BY_MAX
 from metering.domain.errors import TooManyGroups, TooManyValues
 from metering.domain.expression import parse
@@ -21,9 +22,11 @@ from metering.domain.window import WINDOWS_MAX, Grid, Place, grid, too_many_wind
 from metering.store.archives import POSITION_MAX, Asked, check_in_log
 from metering.store.expressions import expression_sql
 from metering.store.filters import filter_path
-from metering.store.usage_sql import GROUPS_MAX, PLAIN_USAGES, VALUES_MAX, usages_sql
+from metering.store.usage_sql import GROUPS_MAX, LOOK, PLAIN_USAGES, VALUES_MAX, usages_sql
 
 TRACEPARENTS_MAX: Final = 4
+TRIES_MAX: Final = 5
+"""How often it may happen that a leaf comes in the very moment in which is counted."""
 SEPARATOR: Final = "\x1f"
 """No key contains it: control characters are refused."""
 
@@ -45,11 +48,19 @@ async def usages(tx: Tx, queries: Sequence[UsageQuery], *, versions: Sequence[Me
     ]
     if not _are_plain(questions):
         asked += _more(questions)
-    rows = await tx.driver.fetch(_sql(questions, corrected=False), *asked)
-    if not rows:
-        rows = await tx.driver.fetch(_sql(questions, corrected=True), *asked)
+    rows = await _rows(tx, questions, asked)
     await check_in_log(tx, (each for question in questions for each in question.looked_at()))
     return [_usage(*each) for each in zip(rows, questions, windows, strict=True)]
+
+
+async def _rows(tx: Tx, questions: Sequence[_Question], asked: Sequence[object]) -> list[asyncpg.Record]:
+    for _ in range(TRIES_MAX):
+        look = await tx.driver.fetchrow(LOOK, tx.seller_id)
+        assert look is not None, "what is read from no table is a row"
+        rows = await tx.driver.fetch(_sql(questions, corrected=look["corrected"]), *asked, look["newest"])
+        if rows:
+            return list(rows)
+    raise ConcurrentUpdate("leaves of usage events come faster than they can be counted: ask again")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
