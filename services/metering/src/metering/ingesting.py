@@ -44,10 +44,11 @@ class Ingesting:
             clock=Clock(now=now, ahead_max=self._ahead_max),
             traceparent=telemetry.traceparent(),
         )
-        meters = await self._meters.of(caller, sent.meters)
+        named = sent.meters
+        meters = await self._meters.of(caller, named)
         if backfill is not None:
             sent.batch.backfill = backfill.number
-        elif limits := meters.limits(sent.meters, now):
+        elif limits := meters.limits(named, now):
             sent = recent_enough(sent, limits, now=now)
         stored = await self._log.append(sent.batch, sent.asked)
         return answer(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import compress
 from typing import Any, Final
 
 import numpy as np
@@ -90,7 +91,9 @@ class Sent:
         return self._names(self.batch.customers)
 
     def _names(self, column: Ints) -> set[str]:
-        return {self.batch.strings[n] for n in np.unique(column).tolist()}
+        is_named = np.zeros(len(self.batch.strings), dtype=np.bool_)
+        is_named[column] = True
+        return set(compress(self.batch.strings, is_named.tolist()))
 
 
 def sent_from_proto(request: pb.IngestEventsRequest, *, seller_id: SellerId, clock: Clock, traceparent: str) -> Sent:
@@ -102,7 +105,12 @@ def sent_from_proto(request: pb.IngestEventsRequest, *, seller_id: SellerId, clo
         return _from_columns(request.columns, origin)
     events = request.flat_events or request.events
     _check_size(len(events), "flat_events" if request.flat_events else "events")
-    columns = (flat_columns if request.flat_events else row_columns)(events, latest=origin.latest_micros)
+    latest = origin.latest_micros
+    columns = (
+        flat_columns(request.flat_events, latest=latest)
+        if request.flat_events
+        else row_columns(request.events, latest=latest)
+    )
     if columns is not None:
         return origin.sent(columns, size=len(events), places=range(len(events)))
     reading = _Reading(origin)

@@ -1,6 +1,6 @@
 """Knows which events there have been: the recent ones exactly, all older ones by filters that never miss one.
 
-keys of the leaves that are being written    sets, exact                                  about 42 bytes a key
+keys of the leaves that are being written    sets, exact                                  about 34 bytes a key
 keys of the leaves that have an index        one filter for every 16 leaves, by which     2.5 bytes a key
                                              about 1 of 2,000 new keys seems known
 what a filter seems to know                  is looked up in the index of those leaves

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Final
 
 import asyncpg
@@ -62,7 +63,7 @@ class Names:
                 for meter, customer in zip(pairs.meters, pairs.customers, strict=True):
                     if strings[customer] not in self.streams[seller, strings[meter]]:
                         streams.add((seller, strings[meter], strings[customer]))
-            sources.update((seller, strings[n]) for n in np.unique(part.batch.sources[part.places]).tolist())
+            sources.update((seller, strings[n]) for n in _used(part).tolist())
         if streams:
             rows = await connection.fetch(_STREAMS, *map(list, zip(*sorted(streams), strict=True)))
             for row in rows:
@@ -80,8 +81,7 @@ class Names:
 
     def sources_of(self, part: Part) -> Ints:
         seller, strings, known = part.batch.seller_id, part.batch.strings, self.sources
-        sources = part.batch.sources[part.places]
-        used = np.unique(sources)
+        sources, used = part.batch.sources[part.places], _used(part)
         if len(used) == 1:
             return np.full(len(sources), known[seller, strings[used[0]]], dtype=np.int64)
         table = np.zeros(len(strings), dtype=np.int64)
@@ -91,8 +91,20 @@ class Names:
 
     def _known(self, part: Part, pairs: Pairs) -> list[int | None]:
         seller, strings = part.batch.seller_id, part.batch.strings
-        tables = {meter: self.streams.setdefault((seller, strings[meter]), {}).get for meter in set(pairs.meters)}
-        return [tables[meter](strings[customer]) for meter, customer in zip(pairs.meters, pairs.customers, strict=True)]
+        customers = [strings[n] for n in pairs.customers]
+        found: list[int | None] = []
+        # Pairs are in order of their meters.
+        for meter, those in groupby(pairs.meters):
+            of_meter = self.streams.setdefault((seller, strings[meter]), {})
+            first, count = len(found), sum(1 for _ in those)
+            found += map(of_meter.get, customers[first : first + count])
+        return found
+
+
+def _used(part: Part) -> Ints:
+    """Which sources; nearly always it is one."""
+    sources = part.batch.sources[part.places]
+    return sources[:1] if (sources == sources[:1]).all() else np.unique(sources)
 
 
 # Rows that are there are not returned by ON CONFLICT DO NOTHING, and an update of them would be a row more to sweep up.
