@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from common.testing import Suite
+from metering.log import leaves
 from saldo.metering.v1 import meter_pb2
 from saldo.metering.v1 import metering_service_pb2 as pb
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
@@ -18,6 +19,18 @@ from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
 async def metering(suite: Suite) -> AsyncIterator[Any]:  # Any: grpc stubs are generated
     await suite.start("metering")
     yield suite.stub(MeteringServiceStub, "metering")
+
+
+@pytest.fixture
+def sum_open(suite: Suite) -> Callable[[], Awaitable[int]]:
+    """What is done every so often while little comes; how much of the open leaf is not in the sums of days then."""
+
+    async def sum_open() -> int:
+        async with suite.running["metering"].database.session() as connection:
+            leaf = await leaves.open_leaf(connection, 0)
+            return await leaves.sum_open(connection, leaf.number, at_least=0)
+
+    return sum_open
 
 
 @pytest.fixture

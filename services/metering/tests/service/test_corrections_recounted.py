@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -99,8 +99,10 @@ def some_query(chance: random.Random, last: int) -> metering_pb.UsageQuery:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_every_answer_is_what_a_recount_says(suite: Suite, seed: int) -> None:
-    """Over leaves that fill, are indexed and summed meanwhile, at every position there ever was."""
+async def test_every_answer_is_what_a_recount_says(
+    suite: Suite, seed: int, sum_open: Callable[[], Awaitable[int]]
+) -> None:
+    """Over leaves that fill, are indexed and summed meanwhile, also in part, at every position there ever was."""
     chance, model = random.Random(seed), Model()
     await suite.start("metering", leaf_rows=LEAF_ROWS)
     metering, fixing = suite.stub(MeteringServiceStub, "metering"), suite.stub(CorrectionServiceStub, "metering")
@@ -110,6 +112,8 @@ async def test_every_answer_is_what_a_recount_says(suite: Suite, seed: int) -> N
         )
     for step in range(STEPS):
         await change(chance, model, metering, fixing, step)
+        if chance.random() < 0.1:
+            await sum_open()
         if step % 6 == 5:
             await compare(metering, model, [some_query(chance, model.last) for _ in range(12)])
     assert len(model.stored) > 3 * LEAF_ROWS

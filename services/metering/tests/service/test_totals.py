@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -28,7 +30,9 @@ FIRST: Final = SANDBOX_START - timedelta(days=8)
 DAY: Final = timedelta(days=1)
 
 
-async def test_days_and_events_make_the_quantity_of_a_full_count(suite: Suite) -> None:
+async def test_days_and_events_make_the_quantity_of_a_full_count(
+    suite: Suite, sum_open: Callable[[], Awaitable[int]]
+) -> None:
     """Over leaves that are summed, leaves that are not, and the open one; over periods that begin and end anywhere."""
     chance = random.Random(11)
     await suite.start("metering", leaf_rows=LEAF_ROWS)
@@ -40,6 +44,8 @@ async def test_days_and_events_make_the_quantity_of_a_full_count(suite: Suite) -
         sparse = part % 4 == 3
         request = pb.IngestEventsRequest(flat_events=[event(f"{part}-{n}", chance, sparse) for n in range(300)])
         assert (await metering.IngestEvents(request)).accepted_count == 300
+        if part in (1, 4, 5, 8, 10):
+            await sum_open()
     await suite.quiet()
     states = await leaves(suite)
     assert {(state, summed) for state, summed in states} >= {("SEALED", True), ("SEALED", False), ("OPEN", False)}
@@ -71,6 +77,39 @@ async def test_days_and_events_make_the_quantity_of_a_full_count(suite: Suite) -
     assert len({quantity for quantity, *_ in figures}) > 10
     assert not any(each.digest or each.traceparents for each in short)
     assert all(each.digest for each in full)
+
+
+async def test_nothing_is_counted_twice_while_it_is_summed(
+    suite: Suite, sum_open: Callable[[], Awaitable[int]]
+) -> None:
+    """Nor not at all: whoever asks meanwhile is told of all that had come, once."""
+    await suite.start("metering", leaf_rows=LEAF_ROWS)
+    metering = suite.stub(MeteringServiceStub, "metering")
+    await metering.CreateMeter(pb.CreateMeterRequest(code="count", display_name="c", aggregation=METERS["count"]))
+    asked = pb.QueryUsageRequest(
+        query=pb.UsageQuery(
+            customer_id=ids.mint("cus", SANDBOX_START),
+            external_id="anna",
+            meter="count",
+            period=wire.interval(Period(FIRST, FIRST + 8 * DAY)),
+            without_proof=True,
+        )
+    )
+
+    async def ask() -> None:
+        for _ in range(8):
+            found = await metering.QueryUsage(asked)
+            assert found.event_count == found.through_position
+
+    chance = random.Random(5)
+    for part in range(8):
+        events = [event(f"{part}-{n}", chance, sparse=False) for n in range(110)]
+        for each in events:
+            each.customer, each.meter = "anna", "count"
+        await asyncio.gather(
+            metering.IngestEvents(pb.IngestEventsRequest(flat_events=events)), ask(), sum_open(), ask(), sum_open()
+        )
+    assert (await metering.QueryUsage(asked)).event_count == 880
 
 
 def event(event_id: str, chance: random.Random, sparse: bool) -> FlatEvent:

@@ -30,6 +30,8 @@ READER_MS: Final = 20
 MISSED_SECONDS: Final = 4
 OWNER_CLASS: Final = 7_203_158
 """Of the advisory locks by which replicas own shards."""
+SUMMER_CLASS: Final = 7_203_161
+"""Of those by which leaves are summed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,7 +255,8 @@ async def seal(connection: asyncpg.Connection, leaf: int, *, generation: int) ->
             "SET LOCAL max_parallel_maintenance_workers = 0; SET LOCAL max_parallel_workers_per_gather = 0;"
             f"SET LOCAL maintenance_work_mem = '{SORT_MEMORY}';"
             f"CREATE UNIQUE INDEX IF NOT EXISTS usage_{leaf}_key ON leaves.usage_{leaf} (key);"
-            f"CREATE INDEX IF NOT EXISTS usage_{leaf}_stream ON leaves.usage_{leaf} (stream, time)"
+            f"CREATE INDEX IF NOT EXISTS usage_{leaf}_stream ON leaves.usage_{leaf} (stream, time);"
+            f"DROP INDEX IF EXISTS leaves.usage_{leaf}_late"
         )
         is_ours = await connection.fetchval(
             "UPDATE usage_leaves SET state = 'SEALED', generation = $2, (row_count, start_time, end_time) ="
@@ -293,45 +296,85 @@ async def is_indexed(connection: asyncpg.Connection, leaf: int) -> bool:
 
 
 async def index_open(connection: asyncpg.Connection, leaf: int) -> None:
-    """Give the leaf that is being written the index by which it is read. The writer waits, for as long as that takes:
-    not CONCURRENTLY, which waits for every reader of the database, and leaves half an index when it dies.
+    """Give the leaf that is being written the indexes by which it is read: by time, and what is not summed by position.
+    The writer waits, for as long as that takes: not CONCURRENTLY, which waits for every reader of the database, and
+    leaves half an index when it dies.
     """
     await connection.execute(f"CREATE INDEX IF NOT EXISTS usage_{leaf}_stream ON leaves.usage_{leaf} (stream, time)")
-    await connection.execute(f"ANALYZE leaves.usage_{leaf} (stream, time)")
+    await connection.execute(f"CREATE INDEX IF NOT EXISTS usage_{leaf}_late ON leaves.usage_{leaf} (stream, position)")
+    await connection.execute(f"ANALYZE leaves.usage_{leaf} (stream, time, position)")
 
 
 async def bare_open(connection: asyncpg.Connection, leaf: int) -> bool:
-    """Take that index away again, from a leaf that is still being written; False when somebody is reading."""
+    """Take these indexes away again, from a leaf that is still being written; False when somebody is reading."""
     try:
         async with connection.transaction():
             await connection.execute(f"SET LOCAL lock_timeout = '{READER_MS}ms'")
-            # For as long as we hold its row it is not full, and nobody counts on its index.
+            # For as long as we hold its row it is not full, and nobody counts on its indexes.
             is_open = await connection.fetchval(
                 "SELECT true FROM usage_leaves WHERE leaf = $1 AND state = 'OPEN' FOR SHARE", leaf
             )
             if is_open:
-                await connection.execute(f"DROP INDEX IF EXISTS leaves.usage_{leaf}_stream")
+                await connection.execute(f"DROP INDEX IF EXISTS leaves.usage_{leaf}_stream, leaves.usage_{leaf}_late")
     except asyncpg.LockNotAvailableError:
         return False
     return True
 
 
 async def sum_days(connection: asyncpg.Connection, leaf: int, *, at_least: int) -> None:
-    """Add a leaf to the days of its streams, if a day of a stream has so many events in it on average."""
+    """Add what is not in them yet of a leaf to the days of its streams, if a day of a stream has so many events in it
+    on average, or a part of the leaf is in them.
+    """
+    await _sum_alone(connection, leaf)
+    is_begun = await connection.fetchval("SELECT EXISTS (SELECT FROM usage_summed WHERE leaf = $1)", leaf)
+    day_count, event_count = await _sum_rest(connection, leaf, is_begun=is_begun)
+    if is_begun or day_count * at_least <= event_count:
+        await connection.execute(_ADD_DAYS)
+        await connection.execute("UPDATE usage_leaves SET is_summed = true WHERE leaf = $1", leaf)
+        await connection.execute("DELETE FROM usage_summed WHERE leaf = $1", leaf)
+
+
+async def sum_open(connection: asyncpg.Connection, leaf: int, *, at_least: int) -> int:
+    """As `sum_days`, of the leaf that is being written; how many events are left."""
+    async with connection.transaction():
+        await _sum_alone(connection, leaf)
+        if await connection.fetchval("SELECT is_summed FROM usage_leaves WHERE leaf = $1", leaf):
+            return 0
+        await connection.execute("SET LOCAL max_parallel_workers_per_gather = 0")
+        day_count, event_count = await _sum_rest(connection, leaf, is_begun=True)
+        if day_count * at_least > event_count:
+            return event_count
+        await connection.execute(_ADD_DAYS)
+        await connection.execute(
+            "INSERT INTO usage_summed (seller_id, leaf, position)"
+            " SELECT seller_id, $1, max(position) FROM summed GROUP BY seller_id ORDER BY seller_id"
+            " ON CONFLICT (seller_id, leaf) DO UPDATE SET position = excluded.position",
+            leaf,
+        )
+    return 0
+
+
+async def _sum_alone(connection: asyncpg.Connection, leaf: int) -> None:
+    """An owner that was replaced may not know it yet: what is read afterwards is what the other one left."""
+    await connection.execute("SELECT pg_advisory_xact_lock($1, $2)", SUMMER_CLASS, leaf)
+
+
+async def _sum_rest(connection: asyncpg.Connection, leaf: int, *, is_begun: bool) -> tuple[int, int]:
+    """Put into `summed`, until the transaction ends, what a leaf has that is not in the days yet; how many days of
+    streams that is, and how many events.
+    """
     await connection.execute(
         f"SET LOCAL work_mem = '{SORT_MEMORY}';"
         "CREATE TEMPORARY TABLE summed ON COMMIT DROP AS"
         # A stream is of one seller: grouping by a number less is twice as fast.
-        " SELECT min(seller_id) AS seller_id, stream, (time AT TIME ZONE 'UTC')::date AS day, count(*) AS event_count,"
-        "  sum(value) AS value_sum, min(value) AS value_min, max(value) AS value_max"
-        f" FROM leaves.usage_{leaf} GROUP BY stream, day"
+        " SELECT any_value(e.seller_id) AS seller_id, e.stream, (e.time AT TIME ZONE 'UTC')::date AS day,"
+        "  count(*) AS event_count, sum(e.value) AS value_sum, min(e.value) AS value_min, max(e.value) AS value_max,"
+        "  max(e.position) AS position"
+        f" FROM leaves.usage_{leaf} e {_BEYOND.format(leaf=leaf) if is_begun else ''} GROUP BY e.stream, day"
     )
-    is_dense = await connection.fetchval(
-        "SELECT (SELECT count(*) FROM summed) * $2 <= row_count FROM usage_leaves WHERE leaf = $1", leaf, at_least
-    )
-    if is_dense:
-        await connection.execute(_ADD_DAYS)
-        await connection.execute("UPDATE usage_leaves SET is_summed = true WHERE leaf = $1", leaf)
+    row = await connection.fetchrow("SELECT count(*), coalesce(sum(event_count), 0)::bigint FROM summed")
+    assert row is not None, "what is read from a whole table is a row"
+    return row[0], row[1]
 
 
 async def keep_filter(connection: asyncpg.Connection, shard: int, generation: Generation) -> None:
@@ -438,6 +481,10 @@ SELECT a.key FROM usage_leaves l CROSS JOIN unnest($2::uuid[]) AS a (key) CROSS 
     SELECT k.keys FROM usage_keys k WHERE k.leaf = l.leaf AND k.first_key <= a.key ORDER BY k.first_key DESC LIMIT 1
 ) k
 WHERE l.leaf = ANY ($1::integer[]) AND l.state = 'ARCHIVED' AND a.key = ANY (k.keys)
+"""
+# A seller's positions come in the order of commits: whoever sees one sees all before it.
+_BEYOND: Final = """
+LEFT JOIN usage_summed s ON s.seller_id = e.seller_id AND s.leaf = {leaf} WHERE e.position > coalesce(s.position, 0)
 """
 # In one order: whoever else adds to the same days waits, and does not wait for us.
 _ADD_DAYS: Final = """

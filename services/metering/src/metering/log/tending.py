@@ -2,7 +2,8 @@
 
 much comes       its pages tell between which streams their rows lie: batches are written in order of their streams,
                  and what was written since is looked through a few times a second
-little comes     an index by stream and time, which costs a third of the speed with which one writes
+little comes     indexes by stream, which cost a third of the speed with which one writes; and every so often what has
+                 come is added to the sums of days, so that little is left to be read one by one
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ CALM_LOOKS: Final = 4
 """After so many looks in a row that found little, a leaf gets the index."""
 BARE_EVENTS: Final = 5_000
 """So many are read as fast as an index."""
+SUMMED_EVENTS: Final = 50_000
+"""When so many have come they are summed, unless they are spread too thin: then when twice as many have."""
 
 
 class Tending:
@@ -34,6 +37,8 @@ class Tending:
         self._seen = Leaf(0, 0)
         self._calm_looks = 0
         self._is_indexed = False
+        self._summed = 0
+        self._sum_at = SUMMED_EVENTS
 
     async def run(self) -> None:
         """For ever."""
@@ -47,6 +52,7 @@ class Tending:
         if leaf.number != seen.number:
             self._is_indexed = await leaves.is_indexed(self._connection, leaf.number)
             self._calm_looks = 0
+            self._summed, self._sum_at = 0, SUMMED_EVENTS
             return
         came = leaf.row_count - seen.row_count
         self._calm_looks = self._calm_looks + 1 if came < CALM_EVENTS else 0
@@ -58,3 +64,10 @@ class Tending:
             self._is_indexed = True
         elif came:
             await leaves.tell_pages(self._connection, leaf.number)
+        if self._calm_looks >= CALM_LOOKS and leaf.row_count - self._summed >= self._sum_at:
+            await self._sum(leaf)
+
+    async def _sum(self, leaf: Leaf) -> None:
+        left = await leaves.sum_open(self._connection, leaf.number, at_least=leaves.DENSE)
+        # What is prepared and not committed yet the next time has.
+        self._summed, self._sum_at = leaf.row_count - left, max(SUMMED_EVENTS, 2 * left)

@@ -261,6 +261,15 @@ positions = Table(
     comment="how many usage events each seller has had accepted",
 )
 
+usage_summed = Table(
+    "usage_summed",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("leaf", Integer, primary_key=True, autoincrement=False),
+    Column("position", BigInteger, nullable=False),
+    comment="of leaves that are not summed: through which of its positions a seller's events are in the sums of days",
+)
+
 usage_copies = Table(
     "usage_copies",
     metadata,

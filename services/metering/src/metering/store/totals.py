@@ -2,6 +2,7 @@
 
     leaves that are summed        ·····[ events )[ day │ day │ events │ day )[ events )·····
     all other leaves              ·····[ events                                      )·····
+    a leaf that is partly summed  as the first through some position, as the others beyond it
 
 Days of a stream in which something was corrected are counted from their events: what their sums say is not looked at.
 
@@ -13,7 +14,7 @@ is asked again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Final
@@ -60,7 +61,9 @@ async def totals(tx: Tx, queries: Sequence[UsageQuery], versions: Sequence[Meter
             _totals_sql(
                 bare=places["bare"],
                 indexed=places["indexed"],
+                marked=places["marked"],
                 edges=places["edges"],
+                are_edged=bool(edges),
                 days=places["corrected_days"],
                 backfilled=places["backfills"][0] > 0,
                 corrected=places["corrected"] > 0 or places["backfills"][1] > 0,
@@ -75,7 +78,7 @@ async def totals(tx: Tx, queries: Sequence[UsageQuery], versions: Sequence[Meter
             [whole[nth][0] for nth, _ in streams],
             [whole[nth][1] for nth, _ in streams],
         )
-        if all(rows[0][name] == places[name] for name in ("unsummed", "backfills", "corrected")):
+        if all(rows[0][name] == places[name] for name in ("unsummed", "marked", "backfills", "corrected")):
             if places["edges"]:
                 await check_in_log(tx, _looked_at(queries, whole))
             if places["corrected"]:
@@ -147,6 +150,7 @@ _EVER_CORRECTED: Final = "EXISTS (SELECT FROM usage_corrections c WHERE c.seller
 # What says that another statement saw the same leaves, and the same backfills of the seller.
 _SEEN: Final = """
 ARRAY(SELECT l.leaf FROM usage_leaves l WHERE NOT l.is_summed ORDER BY l.leaf) AS unsummed,
+ARRAY(SELECT s.leaf FROM usage_summed s WHERE s.seller_id = $1 ORDER BY s.leaf) AS marked,
 (SELECT ARRAY[count(b.leaf), count(b.revert_position)] FROM usage_backfills b WHERE b.seller_id = $1) AS backfills
 """
 # Where the streams were last corrected. For a seller who never corrected anything nobody looks.
@@ -227,7 +231,10 @@ _CORRECTED_DAYS: Final = f"""
     ) e
 """
 _VALID: Final = valid(streams="= ANY ($4::bigint[])")
+_THROUGH: Final = "(SELECT s.position FROM usage_summed s WHERE s.seller_id = $1 AND s.leaf = {leaf})"
 _ALL: Final = "e.time >= s.start_time AND e.time < s.end_time"
+# Not to be looked up by time, of which the planner expects little: by position it is next to nothing.
+_ALL_BEYOND: Final = f"coalesce({_ALL}, false)"
 _EDGES: Final = "((e.time >= s.start_time AND e.time < s.first_day) OR (e.time >= s.last_day AND e.time < s.end_time))"
 
 
@@ -235,7 +242,9 @@ def _totals_sql(
     *,
     bare: Sequence[int],
     indexed: Sequence[int],
+    marked: Sequence[int],
     edges: Sequence[int],
+    are_edged: bool,
     days: Sequence[int],
     backfilled: bool,
     corrected: bool,
@@ -246,15 +255,24 @@ def _totals_sql(
     """
     summed = ("usage_days", "usage_backfill_days") if backfilled else ("usage_days",)
     parts = [_DAYS.format(table=table, days=_WITHOUT_CORRECTED if corrected else "") for table in summed]
-    for leaves, events, times in (
-        (bare, _LOOKED_UP if few else _SCANNED, _ALL),
-        (indexed, _LOOKED_UP, _ALL),
+    asked: list[tuple[Collection[int], str, str]] = [
+        (set(bare) - set(marked), _LOOKED_UP if few else _SCANNED, _ALL),
+        (set(indexed) - set(marked), _LOOKED_UP, _ALL),
         (edges, _LOOKED_UP, _EDGES),
         (days, _CORRECTED_DAYS, "true"),
-    ):
+    ]
+    for leaf in marked:
+        through = _THROUGH.format(leaf=leaf)
+        events = _LOOKED_UP if few or leaf in indexed else _SCANNED
+        asked.append(({leaf}, events, f"{_ALL_BEYOND} AND e.position > {through}"))
+        if are_edged:
+            asked.append(({leaf}, _LOOKED_UP, f"{_EDGES} AND e.position <= {through}"))
+        if corrected:
+            asked.append(({leaf}, _CORRECTED_DAYS, f"e.position <= {through}"))
+    for leaves, events, times in asked:
         if leaves:
             only = f"{times} AND {_VALID}" if corrected else times
-            parts.append(events.format(leaves=", ".join(map(str, leaves)), times=only))
+            parts.append(events.format(leaves=", ".join(map(str, sorted(leaves))), times=only))
     return f"""
 WITH stream AS (
     SELECT *, (first_day AT TIME ZONE 'UTC')::date AS first_date, (last_day AT TIME ZONE 'UTC')::date AS last_date
