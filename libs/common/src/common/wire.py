@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import functools
 import re
 from dataclasses import dataclass
 from decimal import Decimal
@@ -100,11 +101,23 @@ def interval(period: Period) -> interval_pb2.Interval:
 
 
 def parse_interval(pb: interval_pb2.Interval, *, field: str) -> Period:
+    first, last = pb.start_time, pb.end_time
+    period = _plain_period(first.seconds, first.nanos, last.seconds, last.nanos)
+    if period is not None:
+        return period
     start = parse_timestamp(pb.start_time, field=f"{field}.start_time")
     end = parse_timestamp(pb.end_time, field=f"{field}.end_time")
     if start >= end:
         raise InvalidArgument("must be after start_time", field=f"{field}.end_time")
     return Period(start, end)
+
+
+@functools.lru_cache(maxsize=1_000)
+def _plain_period(first: int, first_nanos: int, last: int, last_nanos: int) -> Period | None:
+    """Of whole seconds, as most are, and the same for thousands; None for what has to be looked at."""
+    if first_nanos or last_nanos or not 0 < first < last < _SECONDS_MAX:
+        return None
+    return Period(EARLIEST + dt.timedelta(seconds=first), EARLIEST + dt.timedelta(seconds=last))
 
 
 def date(value: dt.date) -> date_pb2.Date:

@@ -33,6 +33,8 @@ def check_dimension_count(count: int, *, field: str) -> None:
 
 def check_group_by(names: Collection[str], *, field: str) -> None:
     """What a usage may be told apart by."""
+    if not names:
+        return
     if len(names) > GROUP_BY_MAX:
         raise InvalidArgument(f"must have at most {GROUP_BY_MAX} dimensions", field=field)
     if len(set(names)) < len(names):

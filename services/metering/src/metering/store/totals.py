@@ -14,9 +14,10 @@ is asked again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final
 
 import asyncpg
@@ -29,11 +30,15 @@ from metering.store.archives import POSITION_MAX, Asked, check_in_log
 from metering.store.corrections import valid
 
 TRIES_MAX: Final = 10
+SEPARATOR: Final = "\x1f"
+"""No key contains it: control characters are refused."""
 FEW_STREAMS: Final = 8
 """For so many at most, leaves without an index are not read whole, but those of their pages in which one of the streams
 may be.
 """
 
+PERIODS_MAX: Final = 1_000
+"""At hand: most that are asked about are the same."""
 _DAY: Final = timedelta(days=1)
 
 
@@ -41,19 +46,22 @@ async def totals(tx: Tx, queries: Sequence[UsageQuery], versions: Sequence[Meter
     """In the order asked, each by a version of its meter that is summed. None if it never is of one piece, because
     what is asked about is being corrected all the time: then it is to be counted.
     """
-    whole = [whole_days(query.period) for query in queries]
+    periods = list(dict.fromkeys(query.period for query in queries))
+    period_number = {period: n for n, period in enumerate(periods, start=1)}
+    whole = [whole_days(period) for period in periods]
     asked = [(nth, name) for nth, query in enumerate(queries) for name in query.customers]
-    edges = _edges(queries, whole)
+    edges = _edges(periods, whole)
     for _ in range(TRIES_MAX):
         places = await tx.driver.fetchrow(
             _PLACES,
             tx.seller_id,
-            [queries[nth].meter for nth, _ in asked],
-            [name for _, name in asked],
+            SEPARATOR.join([queries[nth].meter for nth, _ in asked]),
+            SEPARATOR.join([name for _, name in asked]),
             [start for start, _ in edges],
             [end for _, end in edges],
             min(start for start, _ in whole),
             max(end for _, end in whole),
+            len(asked) <= FEW_STREAMS,
         )
         assert places is not None, "what is read from one row is a row"
         streams = [(nth, stream) for (nth, _), stream in zip(asked, places["streams"], strict=True) if stream]
@@ -71,25 +79,34 @@ async def totals(tx: Tx, queries: Sequence[UsageQuery], versions: Sequence[Meter
             ),
             tx.seller_id,
             len(queries),
-            [nth for nth, _ in streams],
-            [stream for _, stream in streams],
-            [queries[nth].period.start for nth, _ in streams],
-            [queries[nth].period.end for nth, _ in streams],
-            [whole[nth][0] for nth, _ in streams],
-            [whole[nth][1] for nth, _ in streams],
+            _numbers(nth for nth, _ in streams),
+            _numbers(stream for _, stream in streams),
+            _numbers(period_number[queries[nth].period] for nth, _ in streams),
+            [period.start for period in periods],
+            [period.end for period in periods],
+            [first for first, _ in whole],
+            [last for _, last in whole],
         )
-        if all(rows[0][name] == places[name] for name in ("unsummed", "marked", "backfills", "corrected")):
+        seen = rows[0]
+        if all(seen[name] == places[name] for name in ("unsummed", "marked", "backfills", "corrected")):
             if places["edges"]:
-                await check_in_log(tx, _looked_at(queries, whole))
+                await check_in_log(tx, _looked_at(queries))
             if places["corrected"]:
                 await check_in_log(tx, _all_of(queries))
-            return [_usage(*each) for each in zip(rows, queries, versions, strict=True)]
+            position = seen["through_position"]
+            return [_usage(*each, position) for each in zip(rows, queries, versions, strict=True)]
     return None
 
 
-def _looked_at(queries: Sequence[UsageQuery], whole: Sequence[tuple[datetime, datetime]]) -> Iterator[Asked]:
+def _numbers(numbers: Iterable[int]) -> str:
+    """As PostgreSQL reads an array: of thousands that is much faster than one by one."""
+    return "{" + ",".join(map(str, numbers)) + "}"
+
+
+def _looked_at(queries: Sequence[UsageQuery]) -> Iterator[Asked]:
     """The parts of days. What whole days come to is known of every leaf that is archived."""
-    for query, (first, last) in zip(queries, whole, strict=True):
+    for query in queries:
+        first, last = whole_days(query.period)
         for start, end in ((query.period.start, first), (last, query.period.end)):
             for customer in query.customers:
                 yield Asked(query.meter, customer, start, end, POSITION_MAX)
@@ -102,16 +119,15 @@ def _all_of(queries: Sequence[UsageQuery]) -> Iterator[Asked]:
             yield Asked(query.meter, customer, query.period.start, query.period.end, POSITION_MAX)
 
 
-def _edges(
-    queries: Sequence[UsageQuery], whole: Sequence[tuple[datetime, datetime]]
-) -> list[tuple[datetime, datetime]]:
-    """The parts of days, each once: most periods asked about together are the same."""
+def _edges(periods: Sequence[Period], whole: Sequence[tuple[datetime, datetime]]) -> list[tuple[datetime, datetime]]:
+    """The parts of days."""
     found: set[tuple[datetime, datetime]] = set()
-    for query, (first, last) in zip(queries, whole, strict=True):
-        found |= {(query.period.start, first), (last, query.period.end)}
+    for period, (first, last) in zip(periods, whole, strict=True):
+        found |= {(period.start, first), (last, period.end)}
     return sorted((start, end) for start, end in found if start < end)
 
 
+@lru_cache(maxsize=PERIODS_MAX)
 def whole_days(period: Period) -> tuple[datetime, datetime]:
     """The days of UTC that lie in a period; nothing, at its end, if none does."""
     start = _midnight(period.start)
@@ -125,19 +141,14 @@ def _midnight(instant: datetime) -> datetime:
     return instant.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def _usage(row: asyncpg.Record, query: UsageQuery, version: MeterVersion) -> Usage:
-    quantity: Decimal | int | None = {
-        Aggregation.SUM: row["value_sum"],
-        Aggregation.COUNT: row["event_count"],
-        Aggregation.MIN: row["value_min"],
-        Aggregation.MAX: row["value_max"],
-    }[version.definition.aggregation]
+def _usage(row: asyncpg.Record, query: UsageQuery, version: MeterVersion, position: int) -> Usage:
+    quantity: Decimal | int | None = row[_COLUMN[version.definition.aggregation]]
     return Usage(
         query=query,
         quantity=Decimal(quantity or 0),
         event_count=row["event_count"],
         digest="",
-        through_position=row["through_position"],
+        through_position=position,
         meter_version=version.number,
         traceparents=(),
         groups=(),
@@ -146,13 +157,21 @@ def _usage(row: asyncpg.Record, query: UsageQuery, version: MeterVersion) -> Usa
     )
 
 
+_COLUMN: Final = {
+    Aggregation.SUM: "value_sum",
+    Aggregation.COUNT: "event_count",
+    Aggregation.MIN: "value_min",
+    Aggregation.MAX: "value_max",
+}
 _EVER_CORRECTED: Final = "EXISTS (SELECT FROM usage_corrections c WHERE c.seller_id = $1)"
 # What says that another statement saw the same leaves, and the same backfills of the seller.
-_SEEN: Final = """
-ARRAY(SELECT l.leaf FROM usage_leaves l WHERE NOT l.is_summed ORDER BY l.leaf) AS unsummed,
-ARRAY(SELECT s.leaf FROM usage_summed s WHERE s.seller_id = $1 ORDER BY s.leaf) AS marked,
-(SELECT ARRAY[count(b.leaf), count(b.revert_position)] FROM usage_backfills b WHERE b.seller_id = $1) AS backfills
-"""
+_SEEN: Final = {
+    "unsummed": "ARRAY(SELECT l.leaf FROM usage_leaves l WHERE NOT l.is_summed ORDER BY l.leaf)",
+    "marked": "ARRAY(SELECT s.leaf FROM usage_summed s WHERE s.seller_id = $1 ORDER BY s.leaf)",
+    "backfills": """
+        (SELECT ARRAY[count(b.leaf), count(b.revert_position)] FROM usage_backfills b WHERE b.seller_id = $1)
+    """,
+}
 # Where the streams were last corrected. For a seller who never corrected anything nobody looks.
 _CORRECTED: Final = f"""
 CASE WHEN {_EVER_CORRECTED} THEN coalesce(
@@ -161,7 +180,7 @@ CASE WHEN {_EVER_CORRECTED} THEN coalesce(
 # Each name is looked up, however few names there seem to be. What follows is planned for the streams and leaves that it
 # is asked about: what is planned for any reads a whole leaf for one stream, or looks up a thousand one by one. By what
 # pages tell of themselves the planner would not go, who does not know that rows lie in order of their streams.
-_PLACES: Final = f"""
+_PLACES: Final = rf"""
 WITH unsummed AS (
     SELECT l.leaf, to_regclass('leaves.usage_' || l.leaf || '_stream') IS NOT NULL AS is_indexed
     FROM usage_leaves l WHERE NOT l.is_summed
@@ -169,10 +188,11 @@ WITH unsummed AS (
     SELECT ARRAY(
         SELECT (SELECT n.stream FROM usage_streams n
                 WHERE (n.seller_id, n.meter, n.customer) = ($1, a.meter, a.customer))
-        FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS a (meter, customer, nth) ORDER BY a.nth
+        FROM unnest(string_to_array($2, E'\x1f'), string_to_array($3, E'\x1f')) WITH ORDINALITY
+            AS a (meter, customer, nth) ORDER BY a.nth
     ) AS streams
 )
-SELECT a.streams, {_SEEN},
+SELECT a.streams, {", ".join(f"{sql} AS {name}" for name, sql in _SEEN.items())},
 ARRAY(SELECT l.leaf FROM unsummed l WHERE NOT l.is_indexed) AS bare,
 ARRAY(SELECT l.leaf FROM unsummed l WHERE l.is_indexed) AS indexed,
 ARRAY(
@@ -191,7 +211,7 @@ CASE WHEN {_EVER_CORRECTED} THEN ARRAY(
     )
 ) ELSE '{{}}' END AS corrected_days,
 set_config('plan_cache_mode', 'force_custom_plan', true),
-set_config('enable_seqscan', CASE WHEN cardinality($2::text[]) > {FEW_STREAMS} THEN 'on' ELSE 'off' END, true)
+set_config('enable_seqscan', CASE WHEN $8 THEN 'off' ELSE 'on' END, true)
 FROM asked a
 """
 _SUMS: Final = (
@@ -230,7 +250,7 @@ _CORRECTED_DAYS: Final = f"""
         WHERE e.leaf IN ({{leaves}}) AND {{times}}
     ) e
 """
-_VALID: Final = valid(streams="= ANY ($4::bigint[])")
+_VALID: Final = valid(streams="= ANY ($4::text::bigint[])")
 _THROUGH: Final = "(SELECT s.position FROM usage_summed s WHERE s.seller_id = $1 AND s.leaf = {leaf})"
 _ALL: Final = "e.time >= s.start_time AND e.time < s.end_time"
 # Not to be looked up by time, of which the planner expects little: by position it is next to nothing.
@@ -273,11 +293,21 @@ def _totals_sql(
         if leaves:
             only = f"{times} AND {_VALID}" if corrected else times
             parts.append(events.format(leaves=", ".join(map(str, sorted(leaves))), times=only))
+    seen = {
+        "through_position": "coalesce((SELECT p.last FROM positions p WHERE p.seller_id = $1), 0)",
+        "corrected": _CORRECTED.format(streams="$4::text::bigint[]"),
+        **_SEEN,
+    }
     return f"""
 WITH stream AS (
-    SELECT *, (first_day AT TIME ZONE 'UTC')::date AS first_date, (last_day AT TIME ZONE 'UTC')::date AS last_date
-    FROM unnest($3::bigint[], $4::bigint[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[], $8::timestamptz[])
-        AS n (nth, stream, start_time, end_time, first_day, last_day)
+    SELECT p.*,
+           (p.first_day AT TIME ZONE 'UTC')::date AS first_date, (p.last_day AT TIME ZONE 'UTC')::date AS last_date
+    FROM (
+        SELECT n.nth, n.stream,
+               ($6::timestamptz[])[n.period] AS start_time, ($7::timestamptz[])[n.period] AS end_time,
+               ($8::timestamptz[])[n.period] AS first_day, ($9::timestamptz[])[n.period] AS last_day
+        FROM unnest($3::text::bigint[], $4::text::bigint[], $5::text::integer[]) AS n (nth, stream, period)
+    ) p
 ), part AS (
     {" UNION ALL ".join(parts)}
 ), total AS (
@@ -286,9 +316,7 @@ WITH stream AS (
     FROM part GROUP BY nth
 )
 SELECT coalesce(t.event_count, 0) AS event_count, t.value_sum, t.value_min, t.value_max,
-       coalesce((SELECT p.last FROM positions p WHERE p.seller_id = $1), 0) AS through_position,
-       {_CORRECTED.format(streams="$4::bigint[]")} AS corrected,
-       {_SEEN}
+       {", ".join(f"CASE WHEN q.nth = 0 THEN {sql} END AS {name}" for name, sql in seen.items())}
 FROM generate_series(0, $2::bigint - 1) AS q (nth) LEFT JOIN total t USING (nth)
 ORDER BY q.nth
 """
