@@ -157,7 +157,7 @@ async def main() -> None:
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
         await load
         stored = await scene.connection.fetchval("SELECT count(*) FROM usage_log") - watched.sent
-        checked = watched.is_right and await is_right(scene, metering, sender, stored)
+        checked = watched.is_right and await is_right(scene, metering, [sender], stored)
         more = {"half_load": round(full / 2), "goal_p99_ms": GOAL_MS}
         for name, seconds, bare in (
             ("usage", watched.usage_seconds, calm[0]),

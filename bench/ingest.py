@@ -3,7 +3,8 @@
 One service in a process of its own with everything around it as in production (tokens, row-level security, spans, WAL
 flushed at every commit), and this process, which sends requests that are ready, several at a time. The ceiling is one
 connection that copies the very same rows, ready as well, into a table without anything, 20,000 at a time. At the end
-what was sent must be what is stored and what is counted.
+what was sent must be what is stored and what is counted. With `--shards N` N sellers send as much together, each in a
+shard of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from io import BytesIO
@@ -35,9 +36,11 @@ from bench.senders import DECIMAL_PLACES, METERS, Sender, Shape, customer_of
 from bench.stage import SELLER, Stage, stage
 from common import clock, ids, wire
 from common.caller import Role
+from common.ids import SellerId
 from common.period import Period
 from common.rpc import MESSAGE_BYTES_MAX
 from common.testing import SERVICES, Keys
+from metering.log.sellers import shard_for
 from metering.settings import Settings
 from saldo.metering.v1 import metering_service_pb2 as pb
 from saldo.metering.v1.meter_pb2 import Meter
@@ -94,21 +97,27 @@ class Scene:
     outcomes: Counter[str] = field(default_factory=Counter)
     sent_units: Counter[tuple[int, int]] = field(default_factory=Counter)
     """Of a customer and a meter, in all shapes that were sent."""
+    others: list[Scene] = field(default_factory=list)
+    """The same for other sellers, who are there when there are several shards."""
+
+    @property
+    def sellers(self) -> list[Scene]:
+        return [self, *self.others]
 
     def cpu_seconds(self) -> Counter[str]:
         used = self.here.cpu_seconds()
         return Counter({"service": used["process 0"], "database": used["postgres"], "client": used["bench"]})
 
 
-async def main(chosen: Sequence[str], events: int | None) -> None:
-    async with metering_scene() as (scene, stub):
+async def main(chosen: Sequence[str], events: int | None, shards: int) -> None:
+    async with metering_scene(shards) as (scene, stub):
         for name in chosen:
             print((await measure(scene, stub, name, events or EVENTS.get(name, ROUND_EVENTS))).line(), flush=True)
 
 
 @asynccontextmanager
-async def metering_scene() -> AsyncIterator[tuple[Scene, Any]]:  # Any: grpc's stubs, compiled when this runs
-    """A metering service of its own with three meters, and a stub for calling it."""
+async def metering_scene(shards: int = 1) -> AsyncIterator[tuple[Scene, Any]]:  # Any: grpc's stubs, compiled when run
+    """A metering service of its own with a seller in each shard who has three meters, and a stub for calling it."""
     async with stage() as here:
         folder = here.folder / "keys of services"
         folder.mkdir()
@@ -121,24 +130,36 @@ async def metering_scene() -> AsyncIterator[tuple[Scene, Any]]:  # Any: grpc's s
             auth_jwks=keys.jwks,
             auth_key=keys.private("metering"),
             database_url=SecretStr(url),
+            shards=shards,
         )
         address = here.start(["bench.ingest", "--serve"], here.environment(settings), core=None)
-        metadata = (
-            ("authorization", f"Bearer {keys.token(role=Role.OWNER, seller_id=SELLER)}"),
-            ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
-        )
+        tokens = [keys.token(role=Role.OWNER, seller_id=each) for each in sellers_of(shards)]
+        traceparent = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+        metadata, *others = [(("authorization", f"Bearer {token}"), traceparent) for token in tokens]
         connection = await asyncpg.connect(here.as_administrator(url))
         try:
             async with grpc.aio.insecure_channel(address, options=CHANNEL) as channel:
                 stub: Any = MeteringServiceStub(channel)
                 for code in METERS:
                     request = pb.CreateMeterRequest(code=code, display_name=code, aggregation=Meter.SUM)
-                    await stub.CreateMeter(request, metadata=metadata)
+                    for each in (metadata, *others):
+                        await stub.CreateMeter(request, metadata=each)
                 await age(connection)
                 process = psutil.Process(here.processes[-1].pid)
-                yield Scene(here, keys, settings, address, channel, metadata, connection, process), stub
+                scene = Scene(here, keys, settings, address, channel, metadata, connection, process)
+                scene.others = [replace(scene, metadata=each, sent_units=Counter(), others=[]) for each in others]
+                yield scene, stub
         finally:
             await connection.close()
+
+
+def sellers_of(shards: int) -> list[SellerId]:
+    """One who is new in each shard; the same one as ever if there is no other."""
+    found = {shard_for(SELLER, shards=shards): SELLER}
+    while len(found) < shards:
+        another = SellerId(ids.mint(ids.SELLER, datetime(2026, 1, 1, tzinfo=UTC)))
+        found.setdefault(shard_for(another, shards=shards), another)
+    return list(found.values())
 
 
 async def age(connection: asyncpg.Connection) -> None:
@@ -158,27 +179,33 @@ async def age(connection: asyncpg.Connection) -> None:
 async def measure(scene: Scene, stub: Any, name: str, events: int) -> Figure:  # Any: as above
     shape = SHAPES[name]
     start = int((clock.wall() - timedelta(days=31)).replace(microsecond=0).timestamp())
-    sender = Sender(shape, name[:12], start, random.Random(SEED))
+    sellers = scene.sellers
+    senders = [Sender(shape, name[:12], start, random.Random(SEED + n)) for n in range(len(sellers))]
     scene.outcomes.clear()
     before_rows = await scene.connection.fetchval("SELECT count(*) FROM usage_log")
     callers = max(4, UNDER_WAY.get(name, EVENTS_UNDER_WAY) // shape.batch)
-    await send(scene, list(sender.requests(min(WARM_UP_EVENTS, events) // shape.batch)), callers=callers)
+    each_callers = max(1, callers // len(sellers))
+    warm_up = min(WARM_UP_EVENTS, events) // shape.batch // len(sellers)
+    for seller, sender in zip(sellers, senders, strict=True):
+        await send(seller, list(sender.requests(warm_up)), callers=callers)
     rates, ceilings, latencies = [], [], []
     used: Counter[str] = Counter()
     for _ in range(ROUNDS):
-        requests = list(sender.requests(events // shape.batch))
+        requests = [list(sender.requests(events // shape.batch // len(sellers))) for sender in senders]
         before = scene.cpu_seconds()
         began = time.perf_counter()
-        latencies += await send(scene, requests, callers=callers)
-        rates.append(len(requests) * shape.batch / (time.perf_counter() - began))
+        sending = [send(*each, callers=each_callers) for each in zip(sellers, requests, strict=True)]
+        for seconds in await asyncio.gather(*sending):
+            latencies += seconds
+        rates.append(sum(map(len, requests)) * shape.batch / (time.perf_counter() - began))
         used += scene.cpu_seconds() - before
         ceilings.append(await copy_rows(scene))
-    half = await send_at(
-        scene,
-        list(sender.requests(int(statistics.median(rates) / 2 * HALF_SECONDS) // shape.batch)),
-        per_second=statistics.median(rates) / 2 / shape.batch,
-    )
-    journal = sender.journal
+    per_second = statistics.median(rates) / 2 / shape.batch / len(sellers)
+    halves = [
+        send_at(seller, list(sender.requests(int(per_second * HALF_SECONDS))), per_second=per_second)
+        for seller, sender in zip(sellers, senders, strict=True)
+    ]
+    half = [seconds for each in await asyncio.gather(*halves) for seconds in each]
     stored = await scene.connection.fetchval("SELECT count(*) FROM usage_log") - before_rows
     return Figure(
         bench=f"ingest/{name}",
@@ -188,14 +215,15 @@ async def measure(scene: Scene, stub: Any, name: str, events: int) -> Figure:  #
         ratio=median_ratio(rates, ceilings),
         p50_ms=percentile_ms(latencies, 0.50),
         p99_ms=percentile_ms(latencies, 0.99),
-        checked=await is_right(scene, stub, sender, stored),
+        checked=await is_right(scene, stub, senders, stored),
         more={
             "rounds": [round(rate) for rate in rates],
             "half_load_p99_ms": round(percentile_ms(half, 0.99) or 0, 1),
             "half_load_p50_ms": round(percentile_ms(half, 0.50) or 0, 1),
             "overloaded": scene.outcomes["overloaded"],
             "goal": GOALS.get(name),
-            "sent": journal.events,
+            "shards": len(sellers),
+            "sent": sum(each.journal.events for each in senders),
             "stored": stored,
             "stored_in_all": before_rows + stored,
             "memory_mb": scene.process.memory_info().rss // BYTES_PER_MB,
@@ -285,16 +313,30 @@ async def copy_rows(scene: Scene) -> float:
 
 
 async def is_right(  # Any: grpc's stubs
-    scene: Scene, stub: Any, sender: Sender, stored: int
+    scene: Scene, stub: Any, senders: Sequence[Sender], stored: int
 ) -> bool:
-    """Journal = answers = rows = identities = usages."""
-    journal, outcomes = sender.journal, scene.outcomes
+    """Journals = answers = rows = identities = positions = usages. `senders` are one for each seller."""
+    sent, distinct = sum(each.journal.events for each in senders), sum(each.journal.distinct for each in senders)
+    outcomes = scene.outcomes
     found = await scene.connection.fetchrow(
-        "SELECT count(*) AS events, count(DISTINCT key) AS keys, count(DISTINCT position) AS positions,"
-        " max(position) AS last, (SELECT max(last) FROM positions) AS told FROM usage_log"
+        "SELECT count(*) AS events, count(DISTINCT key) AS keys, count(DISTINCT (seller_id, position)) AS positions,"
+        " (SELECT sum(last) FROM (SELECT max(position) AS last FROM usage_log GROUP BY seller_id) e) AS last,"
+        " (SELECT sum(last) FROM positions) AS told FROM usage_log"
     )
     assert found is not None
-    scene.sent_units += journal.by_pair
+    counted = [await is_counted(*each, stub) for each in zip(scene.sellers, senders, strict=True)]
+    return bool(
+        stored == distinct == outcomes["accepted"]
+        and outcomes["duplicate"] == sent - distinct
+        and not outcomes["rejected"]
+        and all(counted)
+        and found["events"] == found["keys"] == found["positions"] == found["last"] == found["told"]
+    )
+
+
+async def is_counted(scene: Scene, sender: Sender, stub: Any) -> bool:  # Any: grpc's stubs
+    """Journal = usages, of one seller."""
+    scene.sent_units += sender.journal.by_pair
     pairs = random.Random(SEED).sample(sorted(scene.sent_units), min(PAIRS_COUNTED, len(scene.sent_units)))
     now = clock.wall()
     period = wire.interval(Period(now - timedelta(days=62), now + timedelta(days=31)))
@@ -304,13 +346,7 @@ async def is_right(  # Any: grpc's stubs
     ]
     answer = await stub.BatchQueryUsage(pb.BatchQueryUsageRequest(queries=queries), metadata=scene.metadata)
     counted = [Decimal(each.quantity.value) for each in answer.usages]
-    return bool(
-        stored == journal.distinct == outcomes["accepted"]
-        and outcomes["duplicate"] == journal.events - journal.distinct
-        and not outcomes["rejected"]
-        and counted == [Decimal(scene.sent_units[pair]).scaleb(-DECIMAL_PLACES) for pair in pairs]
-        and found["events"] == found["keys"] == found["positions"] == found["last"] == found["told"]
-    )
+    return counted == [Decimal(scene.sent_units[pair]).scaleb(-DECIMAL_PLACES) for pair in pairs]
 
 
 def serve() -> None:
@@ -325,9 +361,10 @@ if __name__ == "__main__":
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("shapes", nargs="*", choices=[*SHAPES, []], help="of usage events; all of them unless said")
     asked.add_argument("--events", type=int, help="in a round")
+    asked.add_argument("--shards", type=int, default=1, help="with a seller in each")
     asked.add_argument("--serve", action="store_true", help="be the service")
     told = asked.parse_args()
     if told.serve:
         serve()
     else:
-        uvloop.run(main(told.shapes or list(SHAPES), told.events))
+        uvloop.run(main(told.shapes or list(SHAPES), told.events, told.shards))

@@ -43,6 +43,7 @@ NUMBERS = "invoice numbers are gapless and unique"
 STORED = "every acknowledged usage event is stored exactly once"
 POSITIONS = "positions account for every usage event"
 WHOLE = "no usage is gone but what was archived"
+SHARDED = "a seller's usage is in one shard of the log"
 COUNTED = "every billed quantity is counted anew"
 BILLED = "every usage event of a billed period is billed"
 IN_EFFECT = "every billed period is counted by the version in effect"
@@ -247,6 +248,10 @@ CORRUPTIONS = {
     "a leaf of the log is gone": Corruption(
         "metering", ("INSERT INTO usage_leaves (shard, state, row_count) VALUES (0, 'SEALED', 5)",), (WHOLE,)
     ),
+    "a seller's usage is in two shards": Corruption(
+        "metering", (one("usage_leaves", "shard = 1", "state = 'OPEN'"),), (SHARDED,)
+    ),
+    "a seller is in a shard that is none": Corruption("metering", ("DELETE FROM shards",), (SHARDED,)),
     "a position counts nothing": Corruption("metering", ("UPDATE positions SET last = last + 1",), (POSITIONS,)),
     "a digest is of other usage events": Corruption(
         "invoicing", (one("invoice_lines", "usage_digest = repeat('0', 64)", "usage_digest IS NOT NULL"),), (COUNTED,)

@@ -24,6 +24,7 @@ from tools.suite import Suite, running_suite
 
 pytestmark = pytest.mark.fault
 
+SHARDS: Final = "2"
 LEAF_ROWS: Final = "10000"
 """Small, so that leaves fill up, get their indexes and are remembered by filters between any two kills."""
 LOAD_SECONDS: Final = (0.3, 1.8)
@@ -37,7 +38,9 @@ VICTIMS: Final = (("metering",), ("postgres",), ("metering", "postgres"))
 @pytest.fixture
 def metering() -> Iterator[Suite]:
     """Alone with its servers, which write to the disk before they answer."""
-    with running_suite(volatile=False, services=("metering",), settings={"SALDO_LEAF_ROWS": LEAF_ROWS}) as suite:
+    with running_suite(
+        volatile=False, services=("metering",), settings={"SALDO_LEAF_ROWS": LEAF_ROWS, "SALDO_SHARDS": SHARDS}
+    ) as suite:
         yield suite
 
 

@@ -1,4 +1,4 @@
-"""Several replicas of metering on one database: one of them stores, all of them answer, and each may die."""
+"""Several replicas of metering on one database: each shard one of them stores, all of them answer, and each may die."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ import pytest_asyncio
 from common import ids
 from common.ids import SellerId
 from common.testing import Databases, Keys
+from metering.log.sellers import shard_for
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
 from tests.support.senders import BATCH_EVENTS, Sender, prepare, verify
 from tools.client import CHANNEL_OPTIONS
@@ -32,6 +33,7 @@ from tools.client import CHANNEL_OPTIONS
 pytestmark = pytest.mark.fault
 
 LEAF_ROWS: Final = "5000"
+SHARDS: Final = 2
 READY_SECONDS_MAX: Final = 60.0
 TAKEOVER_SECONDS_MAX: Final = 20.0
 SENDING_SECONDS_MAX: Final = 60.0
@@ -85,24 +87,26 @@ class Replica:
 
 
 class Scene:
-    """Replicas, a database, and a seller whose usage they take in."""
+    """Replicas, a database, and sellers whose usage they take in, one in each shard."""
 
-    def __init__(self, replicas: Sequence[Replica], url: str, seller_id: SellerId, token: str) -> None:
+    def __init__(self, replicas: Sequence[Replica], url: str, sellers: Mapping[SellerId, str]) -> None:
+        """`sellers` are with their tokens."""
         self.replicas = replicas
         self.url = url
-        self.seller_id = seller_id
-        self.token = token
+        self.sellers = sellers
         self.channels = AsyncExitStack()
 
     async def stub(self, replica: Replica) -> Any:  # Any: grpc stubs are generated
         channel = grpc.aio.insecure_channel(replica.address, options=CHANNEL_OPTIONS)
         return MeteringServiceStub(await self.channels.enter_async_context(channel))
 
-    async def sender(self, replica: Replica, source: str, *, streams: bool = False, batches: int = 0) -> Sender:
+    async def sender(
+        self, replica: Replica, seller_id: SellerId, source: str, *, streams: bool = False, batches: int = 0
+    ) -> Sender:
         return Sender(
             source,
             await self.stub(replica),
-            self.token,
+            self.sellers[seller_id],
             random.Random(source),
             streams=streams,
             batches=batches,
@@ -111,7 +115,7 @@ class Scene:
         )
 
     async def owner(self) -> Replica:
-        """Who stores, by what stands in the database."""
+        """Who stores what is in the first shard, by what stands in the database."""
         connection = await asyncpg.connect(self.url.replace("+asyncpg", ""))
         try:
             await connection.execute("SELECT set_config('saldo.seller', '*', false)")
@@ -121,14 +125,18 @@ class Scene:
         [owner] = [each for each in self.replicas if each.address == address]
         return owner
 
-    async def verify(self, replica: Replica, senders: Sequence[Sender]) -> int:
-        journals = {
-            source: [each.journal for each in senders if each.source == source]
-            for source in {each.source for each in senders}
-        }
-        return await verify(
-            await self.stub(replica), self.token, database_url=self.url, seller_id=self.seller_id, journals=journals
-        )
+    async def verify(self, replica: Replica, senders: Sequence[Sender]) -> list[int]:
+        """How many usage events each seller has."""
+        counts = []
+        for seller_id, token in self.sellers.items():
+            own = [each for each in senders if each.token == token]
+            journals = {
+                source: [each.journal for each in own if each.source == source]
+                for source in {each.source for each in own}
+            }
+            stub = await self.stub(replica)
+            counts.append(await verify(stub, token, database_url=self.url, seller_id=seller_id, journals=journals))
+        return counts
 
 
 @pytest_asyncio.fixture
@@ -139,18 +147,20 @@ async def scene(databases: Databases, keys: Keys, tmp_path: Path) -> AsyncIterat
         "SALDO_AUTH_JWKS": str(keys.jwks),
         "SALDO_AUTH_KEY": str(keys.private("metering")),
         "SALDO_LEAF_ROWS": LEAF_ROWS,
+        "SALDO_SHARDS": str(SHARDS),
         "SALDO_DRAIN_SECONDS": "1",
     }
     replicas = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         replicas.append(Replica(tmp_path / name, environment))
-    seller_id = SellerId(ids.mint(ids.SELLER, datetime(2026, 1, 1, tzinfo=UTC)))
-    found = Scene(replicas, url, seller_id, keys.token(seller_id=seller_id))
+    sellers = [_seller_in(shard) for shard in range(SHARDS)]
+    found = Scene(replicas, url, {seller_id: keys.token(seller_id=seller_id) for seller_id in sellers})
     try:
         for each in replicas:
             await each.start()
-        await prepare(replicas[0].address, found.token)
+        for token in found.sellers.values():
+            await prepare(replicas[0].address, token)
         async with found.channels:
             yield found
     finally:
@@ -160,25 +170,33 @@ async def scene(databases: Databases, keys: Keys, tmp_path: Path) -> AsyncIterat
 
 
 async def test_one_stream_fed_twice_to_each_of_two_replicas_is_counted_once(scene: Scene) -> None:
-    """Four senders of the same events at the same time; and nobody is turned away, whoever stores."""
-    senders = [
-        await scene.sender(replica, "the same", streams=streams, batches=BATCHES)
-        for replica in scene.replicas
-        for streams in (False, True)
+    """Of each seller four senders of the same events at the same time; and nobody is turned away, whoever stores."""
+    groups = [
+        [
+            await scene.sender(replica, seller_id, "the same", streams=streams, batches=BATCHES // SHARDS)
+            for replica in scene.replicas
+            for streams in (False, True)
+        ]
+        for seller_id in scene.sellers
     ]
+    senders = [each for group in groups for each in group]
     async with asyncio.timeout(SENDING_SECONDS_MAX):
         await asyncio.gather(*(each.run() for each in senders))
-    assert await scene.verify(scene.replicas[0], senders) == BATCHES * BATCH_EVENTS
-    for answers in zip(*(each.journal for each in senders), strict=True):
-        assert [sent.is_new for sent in answers].count(True) == 1, answers
-        assert [sent.tries for sent in answers] == [1] * 4, "somebody was refused"
+    assert await scene.verify(scene.replicas[0], senders) == [BATCHES // SHARDS * BATCH_EVENTS] * SHARDS
+    for group in groups:
+        for answers in zip(*(each.journal for each in group), strict=True):
+            assert [sent.is_new for sent in answers].count(True) == 1, answers
+            assert [sent.tries for sent in answers] == [1] * 4, "somebody was refused"
 
 
 async def test_the_other_replica_takes_over_when_the_owner_is_killed(scene: Scene) -> None:
-    """Within five seconds, with all that was stored; the one that was killed comes back and hands on."""
+    """Within five seconds, with all that was stored in all shards; the one that was killed comes back and hands on."""
     senders = {
-        replica: [await scene.sender(replica, f"{name} {streams}", streams=streams) for streams in (False, True)]
-        for name, replica in zip(("one", "two"), scene.replicas, strict=True)
+        replica: [
+            await scene.sender(replica, seller_id, f"{name} {streams}", streams=streams)
+            for seller_id, streams in zip(scene.sellers, order, strict=True)
+        ]
+        for name, replica, order in zip(("one", "two"), scene.replicas, ((False, True), (True, False)), strict=True)
     }
     everybody = [each for group in senders.values() for each in group]
     sending = [asyncio.create_task(each.run()) for each in everybody]
@@ -195,9 +213,16 @@ async def test_the_other_replica_takes_over_when_the_owner_is_killed(scene: Scen
         sender.stop()
     async with asyncio.timeout(SENDING_SECONDS_MAX):
         await asyncio.gather(*sending)
-    count = await scene.verify(owners[0], everybody)
+    counts = await scene.verify(owners[0], everybody)
     assert owners[0] is owners[2] is not owners[1]
-    _LOG.info("%d usage events, taken over after %s s", count, [f"{each:.2f}" for each in waits])
+    _LOG.info("%d usage events, taken over after %s s", sum(counts), [f"{each:.2f}" for each in waits])
+
+
+def _seller_in(shard: int) -> SellerId:
+    """One who is new belongs there."""
+    while shard_for(seller_id := ids.mint(ids.SELLER, datetime(2026, 1, 1, tzinfo=UTC)), shards=SHARDS) != shard:
+        pass
+    return SellerId(seller_id)
 
 
 async def _answered(senders: Sequence[Sender], sending: Sequence[asyncio.Task[None]]) -> float:

@@ -20,6 +20,7 @@ from tools.check import (
     payers,
     quotas,
     rest,
+    shards,
     thresholds,
     usage,
 )
@@ -33,6 +34,7 @@ INVARIANTS: Final[tuple[Invariant, ...]] = (
     *usage.INVARIANTS,
     *corrections.INVARIANTS,
     *backfills.INVARIANTS,
+    *shards.INVARIANTS,
     *freezes.INVARIANTS,
     *thresholds.INVARIANTS,
     *quotas.INVARIANTS,

@@ -54,7 +54,7 @@ class Backfills:
 
     async def revert_expired(self, desk: Desk, row_id: str) -> None:
         """Nobody has closed it. Where usage events are not stored, it is left to the replica that stores them."""
-        self._forwarding.check_owned()
+        await self._forwarding.check_owned(desk.caller.seller_id)
         async with self._database.transaction(desk.caller) as tx:
             backfill = await store.backfill(tx, BackfillId(row_id))
             if backfill.state is BackfillState.OPEN and backfill.expire_time <= tx.now:

@@ -1,4 +1,4 @@
-"""Knows how a replica that does not own the log hands on to the one that does what would have to be written there."""
+"""Knows how a replica that does not own a seller's shard hands on to the one that does what is to be written there."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from metering.domain.errors import (
     UsageEventNotFound,
     UsageEventVoided,
 )
-from metering.log import Log
+from metering.log import Log, Shard
 from saldo.metering.v1 import backfill_service_pb2 as backfills
 from saldo.metering.v1 import corrections_service_pb2 as corrections
 from saldo.metering.v1 import metering_service_pb2 as pb
@@ -51,7 +51,8 @@ OWNER_SECONDS_MAX: Final = 5
 PAUSE_SECONDS: Final = 0.1
 ADDRESS_SECONDS: Final = 0.1
 """How old an address may be."""
-ADDRESSES_MAX: Final = 16
+ADDRESSES_MAX: Final = 64
+"""As many as there may be shards."""
 RETRY_SECONDS: Final = 1
 ResultT = TypeVar("ResultT")
 ResponseT = TypeVar("ResponseT", bound=Message)
@@ -100,7 +101,7 @@ class Forwarding:
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._waiting_bytes = 0
         self._reading = asyncio.Lock()
-        self._owner_address = ""
+        self._owner_addresses: Mapping[int, str] = {}
         self._read_time = -ADDRESS_SECONDS
 
     async def answer(self, request: Message, call: Call, method: Method[ResponseT]) -> ResponseT | None:
@@ -109,33 +110,33 @@ class Forwarding:
         Fails with IngestMoving when there is none, or none that can be reached. It may have stored what was sent all
         the same: whoever sends it again, we or the sender, is told that it is a repeat.
         """
-        if self._log.owned.is_set():
+        shard = await self._log.shard_of(call.caller.seller_id)
+        if shard.owned.is_set():
             return None
         if call.is_forwarded:
-            self.check_owned()
+            _check_owned(shard)
         size = request.ByteSize()
         if self._waiting_bytes + size > WAITING_BYTES_MAX:
             raise IngestOverloaded("too much is waiting for the replica that stores", retry_seconds=RETRY_SECONDS)
         self._waiting_bytes += size
         try:
-            return await self._answer(request, call, method)
+            return await self._answer(request, call, method, shard)
         finally:
             self._waiting_bytes -= size
 
-    def check_owned(self) -> None:
-        """Fails with IngestMoving unless it is this replica that stores."""
-        if not self._log.owned.is_set():
-            raise _moving("this replica does not store usage events any more, or not yet")
+    async def check_owned(self, seller_id: str) -> None:
+        """Fails with IngestMoving unless it is this replica that stores a seller's."""
+        _check_owned(await self._log.shard_of(seller_id))
 
     async def close(self) -> None:
         for each in self._channels.values():
             await each.close()
 
-    async def _answer(self, request: Message, call: Call, method: Method[ResponseT]) -> ResponseT | None:
-        owned = self._log.owned
+    async def _answer(self, request: Message, call: Call, method: Method[ResponseT], shard: Shard) -> ResponseT | None:
+        owned = shard.owned
         give_up = time.monotonic() + OWNER_SECONDS_MAX
         while not owned.is_set():
-            address = await self._address()
+            address = await self._address(shard)
             if address and address != self._own_address():
                 response = await _unless(owned, self._ask(address, request, call, method))
                 if response is not None:
@@ -175,14 +176,19 @@ class Forwarding:
             channel = self._channels[address] = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
         return channel
 
-    async def _address(self) -> str:
+    async def _address(self, shard: Shard) -> str:
         """The owner's, as it stands in the database; the last one known while that is away."""
         async with self._reading:
             if time.monotonic() - self._read_time >= ADDRESS_SECONDS:
                 with suppress(DatabaseUnavailable):
-                    self._owner_address = await self._log.owner_address()
+                    self._owner_addresses = await self._log.owner_addresses()
                 self._read_time = time.monotonic()
-            return self._owner_address
+            return self._owner_addresses.get(shard.number, "")
+
+
+def _check_owned(shard: Shard) -> None:
+    if not shard.owned.is_set():
+        raise _moving("this replica does not store usage events any more, or not yet")
 
 
 async def _unless(event: asyncio.Event, work: Coroutine[object, object, ResultT]) -> ResultT | None:

@@ -48,8 +48,9 @@ def build(settings: Settings, *, bus: Bus | None = None) -> Service:
     def address() -> str:
         return settings.advertised_address or service.address
 
-    log = Log(service.database, leaf_rows=settings.leaf_rows, address=address, telemetry=service.telemetry)
-    forwarding = Forwarding(log, address=address, telemetry=service.telemetry)
+    telemetry, leaf_rows, shards = service.telemetry, settings.leaf_rows, settings.shards
+    log = Log(service.database, leaf_rows=leaf_rows, telemetry=telemetry, address=address, shards=shards)
+    forwarding = Forwarding(log, address=address, telemetry=telemetry)
     service.on_close(forwarding.close)
     kept = timedelta(days=settings.archive_days_min)
     ingesting = Ingesting(service.database, log=log, forwarding=forwarding, ahead_max=ahead)
@@ -57,7 +58,7 @@ def build(settings: Settings, *, bus: Bus | None = None) -> Service:
     correcting = CorrectionsApi(service.database, log=log, forwarding=forwarding, ahead_max=ahead)
     backfills = Backfills(service.database, log=log, forwarding=forwarding)
     backfilling = BackfillsApi(service.database, backfills=backfills, forwarding=forwarding)
-    copy = Copy.of(service, settings)
+    copy = Copy.of(service, settings, log)
     metering = MeteringApi(service.database, ingesting=ingesting, counting=copy.counting)
     contracts = (
         (metering_service_pb2, "MeteringService", metering),

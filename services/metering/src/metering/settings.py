@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 
 from common.settings import ServiceSettings
+from metering.log.sharing import SHARDS_MAX
 
 
 class UsageStoreName(StrEnum):
@@ -27,6 +28,12 @@ class Settings(ServiceSettings):
         ge=1,
         le=10_000_000,
         description="how many usage events a part of the log has before the next one is begun and it gets its indexes",
+    )
+    shards: int = Field(
+        default=1,
+        ge=1,
+        le=SHARDS_MAX,
+        description="among how many parts of the log, each with an owner, sellers are divided who are new",
     )
     archive_days_min: int = Field(
         default=430,

@@ -316,7 +316,7 @@ async def test_a_meter_is_told_as_it_was_made(metering: Any) -> None:
 )
 async def test_every_usage_is_what_a_plain_scan_comes_to(suite: Suite, seed: int, counting: dict[str, object]) -> None:
     """Whatever is sent and asked, over many leaves: every number of every answer, from the events that were sent."""
-    await suite.start("metering", leaf_rows=LEAF_ROWS, **counting)
+    await suite.start("metering", leaf_rows=LEAF_ROWS, shards=3, **counting)
     metering = suite.stub(MeteringServiceStub, "metering")
     chance = random.Random(seed)
     zone = ZONES[seed]

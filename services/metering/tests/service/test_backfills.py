@@ -138,13 +138,13 @@ class Room:
 
     async def restart(self, *, crashing: bool = False) -> None:
         await (self.suite.crash("metering") if crashing else self.suite.stop("metering"))
-        await self.suite.start("metering", leaf_rows=40)
+        await self.suite.start("metering", leaf_rows=40, shards=3)
         self.connect()
 
 
 @pytest_asyncio.fixture
 async def room(suite: Suite) -> Room:
-    await suite.start("metering", leaf_rows=40)
+    await suite.start("metering", leaf_rows=40, shards=3)
     room = Room(suite)
     for code, aggregation, carries_over in (
         ("kwh", meter_pb2.Meter.SUM, False),

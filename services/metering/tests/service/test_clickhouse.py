@@ -20,7 +20,7 @@ from common.period import Period
 from common.testing import SANDBOX_START, Suite, refused
 from metering.clickhouse import comparing
 from metering.clickhouse.connection import Connection
-from metering.clickhouse.copying import BLOCKS_AGAIN, SHARD
+from metering.clickhouse.copying import BLOCKS_AGAIN
 from metering.clickhouse.question import micros
 from metering.log.copies import COPIER_CLASS
 from saldo.metering.v1 import backfill_service_pb2 as backfills_pb
@@ -32,6 +32,7 @@ from saldo.metering.v1.freeze_service_pb2_grpc import FreezeServiceStub
 from saldo.metering.v1.meter_pb2 import DimensionMatch, EventFilter, Meter
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
 from saldo.metering.v1.usage_event_pb2 import FlatEvent, UsageEvent
+from services.metering.tests.service.test_shards import seller_in
 
 ANNA: Final = ids.mint("cus", SANDBOX_START)
 DAY: Final = timedelta(days=1)
@@ -68,6 +69,9 @@ class Room:
             clickhouse_pause_seconds=0.01,
             **{"leaf_rows": LEAF_ROWS, **more},
         )
+        self.connect()
+
+    def connect(self) -> None:
         self.metering = self.suite.stub(MeteringServiceStub, "metering")
         self.backfills = self.suite.stub(BackfillServiceStub, "metering")
         self.fixing = self.suite.stub(CorrectionServiceStub, "metering")
@@ -290,6 +294,24 @@ async def test_days_are_compared(room: Room) -> None:
     assert (lines, is_same) == (["0 days with 0 rows are the same, 0 days are different"], True)
 
 
+async def test_every_shard_is_copied(room: Room) -> None:
+    """By whoever owns it: the leaves of one say nothing about another's, and a seller's answer is from its own."""
+    await room.start(shards=3)
+    own = room.suite.seller
+    sellers = [seller_in(shard, shards=3) for shard in range(3)]
+    for n, seller_id in enumerate(sellers):
+        room.suite.seller = seller_id
+        room.connect()
+        await room.meters("sum")
+        await room.use([one(f"{k}") for k in range((n + 1) * LEAF_ROWS)])
+        assert await room.quantity() == f"{(n + 1) * LEAF_ROWS}"
+    room.suite.seller = own
+    lines, is_same = await comparing.compare(room.suite.urls["metering"], room.url)
+    assert is_same
+    assert lines == [f"3 days with {6 * LEAF_ROWS} rows are the same, 0 days are different"]
+    assert await room.sql(UNCOPIED) == 0
+
+
 async def test_rows_are_found_wherever_they_lie(room: Room) -> None:
     """PostgreSQL may put later rows before earlier ones: a gap in the positions shows that some were not seen."""
     await room.start(leaf_rows=100_000)
@@ -373,7 +395,7 @@ async def held_up(room: Room) -> AsyncIterator[None]:
             " AND pid <> pg_backend_pid()",
             COPIER_CLASS,
         )
-        await connection.execute("SELECT pg_advisory_lock($1, $2)", COPIER_CLASS, SHARD)
+        await connection.execute("SELECT pg_advisory_lock($1, $2)", COPIER_CLASS, 0)
         yield
 
 

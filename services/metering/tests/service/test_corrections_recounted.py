@@ -104,7 +104,7 @@ async def test_every_answer_is_what_a_recount_says(
 ) -> None:
     """Over leaves that fill, are indexed and summed meanwhile, also in part, at every position there ever was."""
     chance, model = random.Random(seed), Model()
-    await suite.start("metering", leaf_rows=LEAF_ROWS)
+    await suite.start("metering", leaf_rows=LEAF_ROWS, shards=3)
     metering, fixing = suite.stub(MeteringServiceStub, "metering"), suite.stub(CorrectionServiceStub, "metering")
     for code, aggregation in METERS.items():
         await metering.CreateMeter(

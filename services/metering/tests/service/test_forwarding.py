@@ -18,7 +18,7 @@ from common.caller import Role
 from common.testing import SANDBOX_START, Suite, refused
 from metering import forwarding
 from metering.forwarding import FORWARDED
-from metering.log import leaves
+from metering.log import ownership
 from metering.main import build
 from metering.settings import Settings
 from saldo.catalog.v1.events_pb2 import FeatureCreated
@@ -319,10 +319,10 @@ async def test_an_owner_without_power_is_missed_within_seconds(suite: Suite, met
     """Its connection ends with no word; by default the database would wait two hours before it asks."""
     connection = await asyncpg.connect(suite.urls["metering"].replace("+asyncpg", ""))
     try:
-        await leaves.be_missed(connection)
+        await ownership.be_missed(connection)
         names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count")
         idle, interval, count = [int(await connection.fetchval(f"SHOW {name}")) for name in names]
-        assert idle + interval * count <= leaves.MISSED_SECONDS
-        assert int(await connection.fetchval("SHOW tcp_user_timeout")) == leaves.MISSED_SECONDS * 1_000
+        assert idle + interval * count <= ownership.MISSED_SECONDS
+        assert int(await connection.fetchval("SHOW tcp_user_timeout")) == ownership.MISSED_SECONDS * 1_000
     finally:
         await connection.close()

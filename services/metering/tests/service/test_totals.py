@@ -35,7 +35,7 @@ async def test_days_and_events_make_the_quantity_of_a_full_count(
 ) -> None:
     """Over leaves that are summed, leaves that are not, and the open one; over periods that begin and end anywhere."""
     chance = random.Random(11)
-    await suite.start("metering", leaf_rows=LEAF_ROWS)
+    await suite.start("metering", leaf_rows=LEAF_ROWS, shards=3)
     metering = suite.stub(MeteringServiceStub, "metering")
     for code, aggregation in METERS.items():
         await metering.CreateMeter(pb.CreateMeterRequest(code=code, display_name=code, aggregation=aggregation))

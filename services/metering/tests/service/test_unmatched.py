@@ -198,7 +198,7 @@ class Seen:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def set(self, value: int) -> None:
+    def set(self, value: int, _: object = None) -> None:
         self.figures[self._name] = value
 
 

@@ -9,6 +9,7 @@ from metering import store
 from metering.clickhouse.connection import Connection
 from metering.clickhouse.copying import Copying
 from metering.clickhouse.counting import CopyStore
+from metering.log import Log
 from metering.settings import Settings, UsageStoreName
 
 
@@ -20,7 +21,7 @@ class Copy:
         self.is_kept = connection is not None
 
     @classmethod
-    def of(cls, service: Service, settings: Settings) -> Self:
+    def of(cls, service: Service, settings: Settings, log: Log) -> Self:
         """Keeps copying for as long as the service lives, if there is where to."""
         url = settings.clickhouse_url.get_secret_value()
         if not url:
@@ -28,7 +29,7 @@ class Copy:
         connection = Connection(url)
         service.on_close(connection.close)
         pause = settings.clickhouse_pause_seconds
-        service.work(Copying(service.database, connection, pause_seconds=pause, telemetry=service.telemetry))
+        service.work(Copying(service.database, log, connection, pause_seconds=pause, telemetry=service.telemetry))
         service.watch("usage_events.uncopied", store.UNCOPIED)
         if settings.usage_store is UsageStoreName.POSTGRESQL:
             return cls(connection, store.LOG)

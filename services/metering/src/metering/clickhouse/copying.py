@@ -9,6 +9,7 @@ since PostgreSQL appends to the leaf that is written. Or else the leaf was read 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -21,7 +22,7 @@ from common.errors import Unavailable
 from common.pace import Pace
 from common.telemetry import Telemetry
 from metering.clickhouse.connection import Connection
-from metering.log import copies
+from metering.log import Log, copies
 from metering.log.copies import CopyPlace
 
 IDLE_SECONDS: Final = 0.05
@@ -31,7 +32,8 @@ BLOCKS_TOGETHER: Final = 1_024
 """Of 8 KiB, read and sent together: some 60,000 rows."""
 BLOCKS_AGAIN: Final = 64
 """So many before the last row that was seen are looked at again: PostgreSQL may have left room there."""
-SHARD: Final = 0
+WATCH_SECONDS: Final = 0.1
+"""How soon a shard is copied that this replica has begun to own."""
 
 SENT: Final = register("copy.sent", "rows of the log are in the copy, and it is not noted that they are")
 
@@ -48,13 +50,14 @@ class Seen:
 
 
 class Copying:
-    """Copies, if no other replica does."""
+    """Copies the shards that this replica owns: so what there is to copy is divided as what is stored is."""
 
     def __init__(
-        self, database: Database, connection: Connection, *, pause_seconds: float, telemetry: Telemetry
+        self, database: Database, log: Log, connection: Connection, *, pause_seconds: float, telemetry: Telemetry
     ) -> None:
         """`pause_seconds` is how long it waits after it has sent all there is: ClickHouse likes few, large blocks."""
         self._database = database
+        self._of = log
         self._connection = connection
         self._pause_seconds = pause_seconds
         self._log = telemetry.log
@@ -65,22 +68,35 @@ class Copying:
         self._pace.stop()
 
     async def run(self) -> None:
-        while not self._pace.stopping:
-            try:
-                async with self._database.session() as session:
-                    while not self._pace.stopping:
-                        if await copies.become_copier(session, SHARD):
-                            await self._connection.open()
-                            await self._copy(session)
-                        await self._pace.rest(STANDBY_SECONDS)
-            except (Unavailable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-                self._log.warning("usage not copied", error=str(error), cause=repr(error.__cause__))
-                await self._pace.rest(FAILURE_SECONDS)
+        under_way: dict[int, asyncio.Task[None]] = {}
+        async with asyncio.TaskGroup() as copying:
+            while not self._pace.stopping:
+                under_way = {shard: task for shard, task in under_way.items() if not task.done()}
+                for shard in self._of.owned_shards:
+                    if shard not in under_way:
+                        under_way[shard] = copying.create_task(self._copy_shard(shard), name=f"copy shard {shard}")
+                await self._pace.rest(WATCH_SECONDS)
 
-    async def _copy(self, session: asyncpg.Connection) -> None:
+    async def _copy_shard(self, shard: int) -> None:
+        """For as long as we own it; whoever did before may still be at it."""
+        try:
+            async with self._database.session() as session:
+                while self._goes_on(shard):
+                    if await copies.become_copier(session, shard):
+                        await self._connection.open()
+                        await self._copy(session, shard)
+                    await self._pace.rest(STANDBY_SECONDS)
+        except (Unavailable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            self._log.warning("usage not copied", shard=shard, error=str(error), cause=repr(error.__cause__))
+            await self._pace.rest(FAILURE_SECONDS)
+
+    def _goes_on(self, shard: int) -> bool:
+        return not self._pace.stopping and shard in self._of.owned_shards
+
+    async def _copy(self, session: asyncpg.Connection, shard: int) -> None:
         seen = Seen(leaf=0)
-        while not self._pace.stopping:
-            place = await copies.place(session, SHARD)
+        while self._goes_on(shard):
+            place = await copies.place(session, shard)
             if place is None or not (place.is_full or place.behind):
                 await self._pace.rest(IDLE_SECONDS)
                 continue

@@ -24,7 +24,8 @@ from metering.domain.archive import Content, Leaf, LeafState, LoggedEvent
 from metering.domain.dimension import NO_DIMENSIONS
 from metering.domain.errors import LeafNotFound, LogBusy
 from metering.domain.usage_event import Identity, UsageEvent
-from metering.log.leaves import READER_MS, sum_days
+from metering.log.leaves import READER_MS
+from metering.log.sums import sum_days
 
 LINES_PER_READ: Final = 10_000
 KEYS_PER_ROW: Final = 64

@@ -20,8 +20,9 @@ import asyncpg
 from common.db import DatabaseUnavailable
 from metering.domain.backfill import BackfillState, check_complete
 from metering.domain.errors import BackfillAmended, BackfillNotOpen, UsageArchived
-from metering.log.leaves import SORT_MEMORY, attach, make, write
+from metering.log.leaves import attach, make, write
 from metering.log.rows import COLUMNS
+from metering.log.sums import SORT_MEMORY
 
 SHARED_EVENTS_MAX: Final = 100_000
 """Larger ones get a leaf of their own, whose indexes are made as a whole."""
@@ -82,10 +83,12 @@ def segment_of(number: int) -> int:
     return -number
 
 
-async def open_ones(connection: asyncpg.Connection) -> dict[int, Loading]:
-    """Those into which something was loaded."""
+async def open_ones(connection: asyncpg.Connection, shard: int) -> dict[int, Loading]:
+    """Those of a shard into which something was loaded."""
     rows = await connection.fetch(
-        "SELECT number, seller_id, event_count FROM usage_backfills WHERE state = 'OPEN' AND event_count > 0"
+        "SELECT b.number, b.seller_id, b.event_count FROM usage_backfills b JOIN positions p USING (seller_id)"
+        " WHERE b.state = 'OPEN' AND b.event_count > 0 AND p.shard = $1",
+        shard,
     )
     return {row["number"]: Loading(row["seller_id"], row["event_count"]) for row in rows}
 
@@ -121,11 +124,14 @@ async def load(connection: asyncpg.Connection, *, shard: int, sequence: int, num
     await write(connection, f"backfill_{number}", loaded.rows, columns=COLUMNS)
 
 
-async def undone(connection: asyncpg.Connection) -> dict[str, list[tuple[int, int]]]:
+async def undone(connection: asyncpg.Connection, shard: int) -> dict[str, list[tuple[int, int]]]:
     """The positions of what was reverted after it had counted, by seller."""
     found: dict[str, list[tuple[int, int]]] = {}
     rows = await connection.fetch(
-        "SELECT seller_id, first_position, last_position FROM usage_backfills WHERE revert_position IS NOT NULL"
+        "SELECT b.seller_id, b.first_position, b.last_position"
+        " FROM usage_backfills b JOIN positions p USING (seller_id)"
+        " WHERE b.revert_position IS NOT NULL AND p.shard = $1",
+        shard,
     )
     for row in rows:
         found.setdefault(row["seller_id"], []).append((row["first_position"], row["last_position"]))

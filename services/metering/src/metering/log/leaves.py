@@ -20,18 +20,11 @@ from metering.log.correction import Correction
 from metering.log.keyset import KeySet
 from metering.log.memory import BACKFILLED_KEYS, LEAVES_PER_FILTER, PIECE_BYTES, Filter, Generation, Memory
 from metering.log.rows import HEADER, TRAILER
+from metering.log.sums import DENSE, SORT_MEMORY, sum_days
 
 SEGMENTS_PER_READ: Final = 200
-DENSE: Final = 4
-"""A leaf is summed if a day of a stream has so many events in it on average."""
-SORT_MEMORY: Final = "256MB"
 READER_MS: Final = 20
 """How long readers of a leaf may make its writer wait."""
-MISSED_SECONDS: Final = 4
-OWNER_CLASS: Final = 7_203_158
-"""Of the advisory locks by which replicas own shards."""
-SUMMER_CLASS: Final = 7_203_161
-"""Of those by which leaves are summed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,35 +62,6 @@ class Leaf:
 
 async def seed(connection: asyncpg.Connection) -> int:
     return int(await connection.fetchval("SELECT seed FROM seeds"))
-
-
-async def be_missed(connection: asyncpg.Connection) -> None:
-    """Let the database notice within seconds when we are gone without a word, as with the power of the machine: for as
-    long as it believes in this connection, nobody else becomes the owner."""
-    await connection.execute(
-        "SET tcp_keepalives_idle = 2; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 2;"
-        f" SET tcp_user_timeout = {MISSED_SECONDS * 1_000}"
-    )
-
-
-async def become_owner(connection: asyncpg.Connection, shard: int, *, address: str) -> int | None:
-    """Fence whoever owned the shard before; the epoch that is ours. None while another one is connected."""
-    if not await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", OWNER_CLASS, shard):
-        return None
-    # Waits for a commit of the owner before that is still under way: every commit holds this row.
-    epoch: int = await connection.fetchval(
-        "INSERT INTO shards AS s (shard, epoch, address) VALUES ($1, 1, $2)"
-        " ON CONFLICT (shard) DO UPDATE SET epoch = s.epoch + 1, address = excluded.address RETURNING epoch",
-        shard,
-        address,
-    )
-    return epoch
-
-
-async def owner_address(connection: asyncpg.Connection, shard: int) -> str:
-    """Of the last one; empty when there was none."""
-    address: str | None = await connection.fetchval("SELECT address FROM shards WHERE shard = $1", shard)
-    return address or ""
 
 
 async def last_sequence(connection: asyncpg.Connection, shard: int) -> int:
@@ -200,6 +164,9 @@ async def ready_leaf(connection: asyncpg.Connection, shard: int) -> int:
     if number is not None:
         return number
     async with connection.transaction():
+        # One at a time, of all shards: numbers are seen in the order in which they are given, and whoever has not seen
+        # a shard's first leaf yet knows that it comes after those that are there.
+        await connection.execute("LOCK TABLE ONLY usage_log IN SHARE UPDATE EXCLUSIVE MODE")
         number = await connection.fetchval(
             "INSERT INTO usage_leaves (shard, state) VALUES ($1, 'READY') RETURNING leaf", shard
         )
@@ -321,62 +288,6 @@ async def bare_open(connection: asyncpg.Connection, leaf: int) -> bool:
     return True
 
 
-async def sum_days(connection: asyncpg.Connection, leaf: int, *, at_least: int) -> None:
-    """Add what is not in them yet of a leaf to the days of its streams, if a day of a stream has so many events in it
-    on average, or a part of the leaf is in them.
-    """
-    await _sum_alone(connection, leaf)
-    is_begun = await connection.fetchval("SELECT EXISTS (SELECT FROM usage_summed WHERE leaf = $1)", leaf)
-    day_count, event_count = await _sum_rest(connection, leaf, is_begun=is_begun)
-    if is_begun or day_count * at_least <= event_count:
-        await connection.execute(_ADD_DAYS)
-        await connection.execute("UPDATE usage_leaves SET is_summed = true WHERE leaf = $1", leaf)
-        await connection.execute("DELETE FROM usage_summed WHERE leaf = $1", leaf)
-
-
-async def sum_open(connection: asyncpg.Connection, leaf: int, *, at_least: int) -> int:
-    """As `sum_days`, of the leaf that is being written; how many events are left."""
-    async with connection.transaction():
-        await _sum_alone(connection, leaf)
-        if await connection.fetchval("SELECT is_summed FROM usage_leaves WHERE leaf = $1", leaf):
-            return 0
-        await connection.execute("SET LOCAL max_parallel_workers_per_gather = 0")
-        day_count, event_count = await _sum_rest(connection, leaf, is_begun=True)
-        if day_count * at_least > event_count:
-            return event_count
-        await connection.execute(_ADD_DAYS)
-        await connection.execute(
-            "INSERT INTO usage_summed (seller_id, leaf, position)"
-            " SELECT seller_id, $1, max(position) FROM summed GROUP BY seller_id ORDER BY seller_id"
-            " ON CONFLICT (seller_id, leaf) DO UPDATE SET position = excluded.position",
-            leaf,
-        )
-    return 0
-
-
-async def _sum_alone(connection: asyncpg.Connection, leaf: int) -> None:
-    """An owner that was replaced may not know it yet: what is read afterwards is what the other one left."""
-    await connection.execute("SELECT pg_advisory_xact_lock($1, $2)", SUMMER_CLASS, leaf)
-
-
-async def _sum_rest(connection: asyncpg.Connection, leaf: int, *, is_begun: bool) -> tuple[int, int]:
-    """Put into `summed`, until the transaction ends, what a leaf has that is not in the days yet; how many days of
-    streams that is, and how many events.
-    """
-    await connection.execute(
-        f"SET LOCAL work_mem = '{SORT_MEMORY}';"
-        "CREATE TEMPORARY TABLE summed ON COMMIT DROP AS"
-        # A stream is of one seller: grouping by a number less is twice as fast.
-        " SELECT any_value(e.seller_id) AS seller_id, e.stream, (e.time AT TIME ZONE 'UTC')::date AS day,"
-        "  count(*) AS event_count, sum(e.value) AS value_sum, min(e.value) AS value_min, max(e.value) AS value_max,"
-        "  max(e.position) AS position"
-        f" FROM leaves.usage_{leaf} e {_BEYOND.format(leaf=leaf) if is_begun else ''} GROUP BY e.stream, day"
-    )
-    row = await connection.fetchrow("SELECT count(*), coalesce(sum(event_count), 0)::bigint FROM summed")
-    assert row is not None, "what is read from a whole table is a row"
-    return row[0], row[1]
-
-
 async def keep_filter(connection: asyncpg.Connection, shard: int, generation: Generation) -> None:
     """Store the filter of a generation that is complete: it stands for the keys of each commit."""
     bits = generation.filter.bits()
@@ -481,20 +392,6 @@ SELECT a.key FROM usage_leaves l CROSS JOIN unnest($2::uuid[]) AS a (key) CROSS 
     SELECT k.keys FROM usage_keys k WHERE k.leaf = l.leaf AND k.first_key <= a.key ORDER BY k.first_key DESC LIMIT 1
 ) k
 WHERE l.leaf = ANY ($1::integer[]) AND l.state = 'ARCHIVED' AND a.key = ANY (k.keys)
-"""
-# A seller's positions come in the order of commits: whoever sees one sees all before it.
-_BEYOND: Final = """
-LEFT JOIN usage_summed s ON s.seller_id = e.seller_id AND s.leaf = {leaf} WHERE e.position > coalesce(s.position, 0)
-"""
-# In one order: whoever else adds to the same days waits, and does not wait for us.
-_ADD_DAYS: Final = """
-INSERT INTO usage_days AS d (seller_id, stream, day, event_count, value_sum, value_min, value_max)
-SELECT seller_id, stream, day, event_count, value_sum, value_min, value_max FROM summed ORDER BY stream, day
-ON CONFLICT (stream, day) DO UPDATE SET
-    event_count = d.event_count + excluded.event_count,
-    value_sum = d.value_sum + excluded.value_sum,
-    value_min = least(d.value_min, excluded.value_min),
-    value_max = greatest(d.value_max, excluded.value_max)
 """
 # The row of the shard is held until the commit: a new owner waits for it, and comes after it.
 _BEGIN: Final = """

@@ -130,13 +130,16 @@ def _shared_out(group: Sequence[Waiting], fresh: Mask, before: Mask) -> list[Sto
 class Owner:
     """One time of owning a shard, from reading the log to the first failure."""
 
-    def __init__(self, shard: int, epoch: int, connections: Connections, *, leaf_rows: int) -> None:
+    def __init__(
+        self, shard: int, epoch: int, connections: Connections, *, leaf_rows: int, sealing: asyncio.Semaphore
+    ) -> None:
         self._shard = shard
         self._epoch = epoch
         self._writing = connections.writing
         self._looking = connections.looking
         self._sealing = connections.sealing
         self._leaf_rows = leaf_rows
+        self._turns_to_seal = sealing
         self._names = Names()
         self._positions: dict[str, int] = {}
         self._leaf = Leaf(0, 0)
@@ -161,8 +164,8 @@ class Owner:
             self._keys = Keys(await leaves.seed(connection))
             self._sequence = await leaves.last_sequence(connection, self._shard)
             self.memory = await leaves.remembered(connection, self._shard, leaf_rows=self._leaf_rows)
-            self._undone = await backfills.undone(connection)
-            self._loading = await backfills.open_ones(connection)
+            self._undone = await backfills.undone(connection, self._shard)
+            self._loading = await backfills.open_ones(connection, self._shard)
             for number, loading in self._loading.items():
                 keys = self.memory.backfills[number] = KeySet(loading.count)
                 await leaves.remember(connection, self._shard, backfills.segment_of(number), keys)
@@ -332,11 +335,11 @@ class Owner:
         if not sellers:
             return
         rows = await self._looking.fetch(
-            "INSERT INTO positions AS p (seller_id, last, shard) SELECT s, 0, $2 FROM unnest($1::text[]) AS s"
-            " ON CONFLICT (seller_id) DO UPDATE SET shard = p.shard RETURNING seller_id, last",
+            "SELECT seller_id, last FROM positions WHERE seller_id = ANY ($1::text[]) AND shard = $2",
             sorted(sellers),
             self._shard,
         )
+        assert len(rows) == len(sellers), "whose shard this is was decided before, for ever"
         self._positions.update((row["seller_id"], row["last"]) for row in rows)
 
     async def settle(self, connection: asyncpg.Connection, asked: Settlement) -> None:
@@ -392,7 +395,8 @@ class Owner:
                 if self._following is None:
                     self._following = await leaves.ready_leaf(self._sealing, self._shard)
             for leaf in await leaves.full_leaves(self._sealing, self._shard):
-                await leaves.seal(self._sealing, leaf, generation=self.memory.upcoming_generation())
+                async with self._turns_to_seal:
+                    await leaves.seal(self._sealing, leaf, generation=self.memory.upcoming_generation())
                 crashpoint(SEALED)
                 await self._settle(leaf)
                 self._full.wake()

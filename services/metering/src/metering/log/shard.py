@@ -12,16 +12,16 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 import asyncpg
 
-from common.caller import EVERY_SELLER, service_caller
 from common.db import Database, DatabaseUnavailable
 from common.pace import Pace
 from common.telemetry import Telemetry
 from metering.domain.errors import IngestMoving, IngestOverloaded
-from metering.log import leaves
+from metering.log import ownership
 from metering.log.backfills import Settlement
 from metering.log.batch import Batch
 from metering.log.owner import Connections, Group, Owner, Stored, Waiting
@@ -34,28 +34,45 @@ SELLER_SHARE: Final = 2
 GROUP_EVENTS_MAX: Final = 20_000
 OWNER_SECONDS_MAX: Final = 5
 """How long a request waits for somebody to own the shard."""
-STANDBY_SECONDS: Final = 0.5
 FAILURE_SECONDS: Final = 0.2
+LINGER_SECONDS: Final = 0.3
+"""For so long a shard is still stored here that was given up: what is on its way to it was taken when it was ours."""
 IDLE_SECONDS: Final = 10
 RETRY_SECONDS: Final = 1
+SHARD: Final = "shard"
+"""Of a figure that each has for itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replica:
+    """What all shards of one process have in common."""
+
+    number: int
+    """By which the others know it."""
+    leaf_rows: int
+    address: Callable[[], str]
+    """Where the others reach it."""
+    telemetry: Telemetry
+    sealing: asyncio.Semaphore
+    """For each leaf that gets its indexes the database sorts in memory."""
 
 
 class Shard:
-    def __init__(
-        self, database: Database, number: int, *, leaf_rows: int, address: Callable[[], str], telemetry: Telemetry
-    ) -> None:
+    def __init__(self, database: Database, number: int, replica: Replica) -> None:
         self.number = number
         self._database = database
-        self._leaf_rows = leaf_rows
-        self._address = address
-        self._log = telemetry.log
-        self._stored = telemetry.meter.create_counter("saldo.usage_events.stored")
-        self._memory_bytes = telemetry.meter.create_gauge("saldo.usage_events.memory_bytes")
+        self._replica = replica
+        self._log = replica.telemetry.log
+        self._stored = replica.telemetry.meter.create_counter("saldo.usage_events.stored")
+        self._memory_bytes = replica.telemetry.meter.create_gauge("saldo.usage_events.memory_bytes")
         self._waiting: dict[str, deque[Waiting]] = {}
         self._waiting_events: dict[str, int] = {}
         self._settling = Settling()
         self._pace = Pace()
+        self._is_serving = False
+        self._is_stopped = False
         self.owned = asyncio.Event()
+        """Whether it is this replica that stores. For a moment it still does when that is over."""
 
     async def append(self, batch: Batch, asked: Sequence[tuple[str, bytes]] = ()) -> Stored:
         """Store what is new of a batch; returns when that is durable.
@@ -63,7 +80,7 @@ class Shard:
         Fails with IngestOverloaded when too much is waiting, with IngestMoving when it is not known whether it was
         stored, or nobody is there to store it: then the same batch is to be sent again.
         """
-        if not self.owned.is_set():
+        if not self._is_serving:
             await self._wait_for_owner()
         seller_id, size = batch.seller_id, len(batch)
         own = self._waiting_events.get(seller_id, 0)
@@ -81,52 +98,65 @@ class Shard:
 
     async def settle(self, settlement: Settlement) -> None:
         """Close or revert a backfill; returns when that is durable. Fails as `append` does."""
-        if not self.owned.is_set():
+        if not self._is_serving:
             await self._wait_for_owner()
         done = self._settling.ask(settlement)
         self._pace.wake()
         await done
 
-    async def owner_address(self) -> str:
-        async with self._database.transaction(service_caller(self._database.service, EVERY_SELLER)) as tx:
-            return await leaves.owner_address(tx.driver, self.number)
-
     async def _wait_for_owner(self) -> None:
         try:
             async with asyncio.timeout(OWNER_SECONDS_MAX):
-                await self.owned.wait()
+                while not self.owned.is_set():  # it may have been given up since somebody woke us
+                    await self.owned.wait()
         except TimeoutError:
             message = "another replica stores usage events, or is about to"
             raise IngestMoving(message, retry_seconds=RETRY_SECONDS) from None
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it can be given up without keeping anybody waiting for long."""
+        return self.owned.is_set() and self._settling.paused is None
+
+    def give_up(self) -> None:
+        """Leave it to another replica: what comes from now on is handed on, what is here already is stored."""
+        self.owned.clear()
+        asyncio.get_running_loop().call_later(LINGER_SECONDS, self._pace.stop)
+
     def stop(self) -> None:
-        """Store what is waiting, then return from `run`."""
+        """Store what is waiting, then return from `own`, for good."""
+        self._is_stopped = True
         self._pace.stop()
 
-    async def run(self) -> None:
-        while not self._pace.stopping:
-            try:
-                async with (
-                    self._database.session() as writing,
-                    self._database.session() as looking,
-                    self._database.session() as sealing,
-                    self._database.session() as tending,
-                ):
-                    await self._own(Connections(writing, looking, sealing, tending))
-            except (DatabaseUnavailable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-                self._log.warning("shard lost", shard=self.number, error=str(error))
-                await self._pace.rest(FAILURE_SECONDS)
-            finally:
-                self._give_up()
+    async def own(self) -> None:
+        """Be the owner until that is lost or given up. Returns at once if another replica is."""
+        if self._is_stopped:
+            return
+        self._pace = Pace()
+        try:
+            async with (
+                self._database.session() as writing,
+                self._database.session() as looking,
+                self._database.session() as sealing,
+                self._database.session() as tending,
+            ):
+                await self._own(Connections(writing, looking, sealing, tending))
+        except (DatabaseUnavailable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            self._log.warning("shard lost", shard=self.number, error=str(error))
+            await self._pace.rest(FAILURE_SECONDS)
+        finally:
+            self._end()
 
     async def _own(self, connections: Connections) -> None:
-        await leaves.be_missed(connections.writing)
-        while (epoch := await leaves.become_owner(connections.writing, self.number, address=self._address())) is None:
-            await self._pace.rest(STANDBY_SECONDS)
-            if self._pace.stopping:
-                return
-        owner = Owner(self.number, epoch, connections, leaf_rows=self._leaf_rows)
+        await ownership.be_missed(connections.writing)
+        epoch = await ownership.become_owner(
+            connections.writing, self.number, address=self._replica.address(), replica=self._replica.number
+        )
+        if epoch is None:
+            return
+        owner = Owner(self.number, epoch, connections, leaf_rows=self._replica.leaf_rows, sealing=self._replica.sealing)
         await owner.open()
+        self._is_serving = True
         self.owned.set()
         self._log.info("shard owned", shard=self.number, epoch=epoch, memory_mb=owner.memory.size_bytes >> 20)
         beside = [asyncio.create_task(each) for each in (owner.seal_full_leaves(), owner.tend_open_leaf())]
@@ -136,6 +166,7 @@ class Shard:
         try:
             await self._serve(owner, beside, under_way)
         finally:
+            self._is_serving = False
             self.owned.clear()
             for each in beside:
                 each.cancel()
@@ -145,7 +176,8 @@ class Shard:
     async def _serve(self, owner: Owner, beside: Sequence[asyncio.Task[None]], under_way: _UnderWay) -> None:
         async def settle(settlement: Settlement) -> None:
             async with self._database.session() as connection:
-                await leaves.be_missed(connection)
+                await ownership.be_missed(connection)
+                await ownership.write_to(connection, self.number)
                 await owner.settle(connection, settlement)
 
         while True:
@@ -176,7 +208,7 @@ class Shard:
             if not each.done.done():  # its sender may be gone
                 each.done.set_result(stored)
         self._stored.add(written.size)
-        self._memory_bytes.set(owner.memory.size_bytes)
+        self._memory_bytes.set(owner.memory.size_bytes, {SHARD: self.number})
 
     def _take(self, room: int) -> list[Waiting]:
         """Who comes next: of every seller in turn, as long as there is room."""
@@ -198,8 +230,9 @@ class Shard:
                     break
         return taken
 
-    def _give_up(self) -> None:
+    def _end(self) -> None:
         self.owned.clear()
+        self._memory_bytes.set(0, {SHARD: self.number})
         waiting = [each for queue in self._waiting.values() for each in queue]
         self._waiting.clear()
         self._waiting_events.clear()

@@ -14,7 +14,7 @@ from typing import Final
 
 import asyncpg
 
-from metering.log import leaves
+from metering.log import leaves, sums
 from metering.log.leaves import Leaf
 
 TEND_SECONDS: Final = 0.25
@@ -68,6 +68,6 @@ class Tending:
             await self._sum(leaf)
 
     async def _sum(self, leaf: Leaf) -> None:
-        left = await leaves.sum_open(self._connection, leaf.number, at_least=leaves.DENSE)
+        left = await sums.sum_open(self._connection, leaf.number, at_least=sums.DENSE)
         # What is prepared and not committed yet the next time has.
         self._summed, self._sum_at = leaf.row_count - left, max(SUMMED_EVENTS, 2 * left)

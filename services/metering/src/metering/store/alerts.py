@@ -34,8 +34,7 @@ async def mark_grown(tx: Tx, before: Look, rhythms: Sequence[Rhythm], *, ahead: 
     await tx.driver.execute(
         _MARK_GROWN,
         *_watched(tx, rhythms, ahead=ahead),
-        part.first_leaf,
-        part.end_leaf,
+        part.leaves,
         part.after_position,
         part.last_position,
         part.backfilled,
@@ -187,11 +186,11 @@ _MARK_GROWN: Final = _MARK.format(
     SELECT s.meter, s.customer, g.first_time, g.last_time
     FROM (
         SELECT e.stream, min(e.time) AS first_time, max(e.time) AS last_time FROM usage_log e
-        WHERE e.seller_id = $1 AND e.leaf >= $7 AND e.leaf < $8 AND e.position > $9 AND e.position <= $10
+        WHERE e.seller_id = $1 AND e.leaf = ANY ($7::integer[]) AND e.position > $8 AND e.position <= $9
         GROUP BY e.stream
         UNION ALL
         SELECT e.stream, min(e.time) AS first_time, max(e.time) AS last_time FROM usage_log e
-        WHERE e.leaf = ANY ($11::integer[]) AND {BACKFILLED_SINCE.format(after="$9", through="$10")}
+        WHERE e.leaf = ANY ($10::integer[]) AND {BACKFILLED_SINCE.format(after="$8", through="$9")}
         GROUP BY e.stream
     ) g JOIN usage_streams s ON s.stream = g.stream
     """,

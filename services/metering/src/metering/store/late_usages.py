@@ -55,9 +55,7 @@ class Overtaken:
 async def look(tx: Tx, before: Look) -> Look:
     """Note for which frozen usages something came too late, in the next leaves of the log; how far that was."""
     part = await stretch(tx, before)
-    await tx.driver.execute(
-        _LATE, tx.seller_id, part.first_leaf, part.end_leaf, part.after_position, part.last_position
-    )
+    await tx.driver.execute(_LATE, tx.seller_id, part.leaves, part.after_position, part.last_position)
     if part.backfilled:
         await tx.driver.execute(_BACKFILLED, tx.seller_id, part.backfilled, part.after_position, part.last_position)
     return part.reached
@@ -135,7 +133,7 @@ ORDER BY f.id
 ON CONFLICT (seller_id, freeze_id) DO UPDATE SET position = excluded.position
 """
 _LATE: Final = _OVERTAKEN.format(
-    rows="e.leaf >= $2 AND e.leaf < $3 AND e.position > $4 AND e.position <= $5", position="e.position"
+    rows="e.leaf = ANY ($2::integer[]) AND e.position > $3 AND e.position <= $4", position="e.position"
 )
 # What a backfill has brought is late when it is closed, and once more when it is reverted.
 _BACKFILLED: Final = _OVERTAKEN.format(

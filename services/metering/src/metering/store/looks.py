@@ -34,8 +34,7 @@ class Look:
 class Stretch:
     """What of the log is to be looked through next."""
 
-    first_leaf: int
-    end_leaf: int
+    leaves: Sequence[int]
     after_position: int
     last_position: int
     backfilled: Sequence[int]
@@ -102,19 +101,20 @@ class Looks:
 async def stretch(tx: Tx, before: Look) -> Stretch:
     """The next leaves of the log, so many as one look reads."""
     # First the leaf, then the position: what is stored in between has the higher position, and is not before the leaf.
-    opened = await tx.driver.fetchval(_OPEN_LEAF)
+    # Last the leaves: all up to that position is in one of them.
+    opened = await tx.driver.fetchval(_OPEN_LEAF, tx.seller_id)
     last = await tx.driver.fetchval("SELECT last FROM positions WHERE seller_id = $1", tx.seller_id)
-    is_partial = before.leaf + LEAVES_PER_LOOK < opened
-    end = before.leaf + LEAVES_PER_LOOK if is_partial else _LEAF_MAX
+    leaves = [row["leaf"] for row in await tx.driver.fetch(_LEAVES, tx.seller_id, before.leaf)]
+    following = [leaf for leaf in leaves if leaf < opened][LEAVES_PER_LOOK:]
+    is_partial = bool(following)
     # In the last part: the position that those before begin at is its own.
     rows = [] if is_partial else await tx.driver.fetch(_BACKFILLED, tx.seller_id, before.position, last)
     return Stretch(
-        first_leaf=before.leaf,
-        end_leaf=end,
+        leaves=leaves[:LEAVES_PER_LOOK] if is_partial else leaves,
         after_position=before.position,
         last_position=last,
         backfilled=[row["leaf"] for row in rows],
-        reached=Look(leaf=end, position=before.position) if is_partial else Look(leaf=opened, position=last),
+        reached=Look(leaf=following[0] if is_partial else opened, position=before.position if is_partial else last),
     )
 
 
@@ -130,8 +130,14 @@ BACKFILLED_SINCE: Final = """e.backfill IN (
     AND coalesce(b.revert_position, b.last_position) > {after} AND b.first_position <= {through}
 )"""
 """The SQL that is true of a row `e` of the log if it came with a backfill of which something became in between."""
-_LEAF_MAX: Final = 2**31 - 1
-_OPEN_LEAF: Final = "SELECT coalesce(min(leaf), 0) FROM usage_leaves WHERE state IN ('OPEN', 'READY')"
+_OF_SHARD: Final = "l.shard = coalesce((SELECT p.shard FROM positions p WHERE p.seller_id = $1), l.shard)"
+"""The SQL that is true of a leaf `l` in which events of the seller may be: of any, as long as it has no shard."""
+_OPEN_LEAF: Final = (
+    f"SELECT coalesce(min(l.leaf), 0) FROM usage_leaves l WHERE l.state IN ('OPEN', 'READY') AND {_OF_SHARD}"
+)
+_LEAVES: Final = (
+    f"SELECT l.leaf FROM usage_leaves l WHERE l.leaf >= $2 AND l.state <> 'READY' AND {_OF_SHARD} ORDER BY l.leaf"
+)
 _BACKFILLED: Final = """
 SELECT DISTINCT leaf FROM usage_backfills
 WHERE seller_id = $1 AND leaf IS NOT NULL AND coalesce(revert_position, last_position) > $2 AND first_position <= $3

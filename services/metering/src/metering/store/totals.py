@@ -163,10 +163,12 @@ _COLUMN: Final = {
     Aggregation.MIN: "value_min",
     Aggregation.MAX: "value_max",
 }
+# In no other can there be anything of a seller's.
+_OF_SHARD: Final = "l.shard = (SELECT p.shard FROM positions p WHERE p.seller_id = $1)"
 _EVER_CORRECTED: Final = "EXISTS (SELECT FROM usage_corrections c WHERE c.seller_id = $1)"
 # What says that another statement saw the same leaves, and the same backfills of the seller.
 _SEEN: Final = {
-    "unsummed": "ARRAY(SELECT l.leaf FROM usage_leaves l WHERE NOT l.is_summed ORDER BY l.leaf)",
+    "unsummed": f"ARRAY(SELECT l.leaf FROM usage_leaves l WHERE NOT l.is_summed AND {_OF_SHARD} ORDER BY l.leaf)",
     "marked": "ARRAY(SELECT s.leaf FROM usage_summed s WHERE s.seller_id = $1 ORDER BY s.leaf)",
     "backfills": """
         (SELECT ARRAY[count(b.leaf), count(b.revert_position)] FROM usage_backfills b WHERE b.seller_id = $1)
@@ -183,7 +185,7 @@ CASE WHEN {_EVER_CORRECTED} THEN coalesce(
 _PLACES: Final = rf"""
 WITH unsummed AS (
     SELECT l.leaf, to_regclass('leaves.usage_' || l.leaf || '_stream') IS NOT NULL AS is_indexed
-    FROM usage_leaves l WHERE NOT l.is_summed
+    FROM usage_leaves l WHERE NOT l.is_summed AND {_OF_SHARD}
 ), asked AS MATERIALIZED (
     SELECT ARRAY(
         SELECT (SELECT n.stream FROM usage_streams n
@@ -196,14 +198,14 @@ SELECT a.streams, {", ".join(f"{sql} AS {name}" for name, sql in _SEEN.items())}
 ARRAY(SELECT l.leaf FROM unsummed l WHERE NOT l.is_indexed) AS bare,
 ARRAY(SELECT l.leaf FROM unsummed l WHERE l.is_indexed) AS indexed,
 ARRAY(
-    SELECT l.leaf FROM usage_leaves l WHERE l.is_summed AND EXISTS (
+    SELECT l.leaf FROM usage_leaves l WHERE l.is_summed AND {_OF_SHARD} AND EXISTS (
         SELECT FROM unnest($4::timestamptz[], $5::timestamptz[]) AS e (start_time, end_time)
         WHERE e.start_time <= l.end_time AND e.end_time > l.start_time
     )
 ) AS edges,
 {_CORRECTED.format(streams="a.streams")} AS corrected,
 CASE WHEN {_EVER_CORRECTED} THEN ARRAY(
-    SELECT l.leaf FROM usage_leaves l WHERE l.is_summed AND EXISTS (
+    SELECT l.leaf FROM usage_leaves l WHERE l.is_summed AND {_OF_SHARD} AND EXISTS (
         SELECT FROM usage_corrections c
         WHERE c.stream = ANY (a.streams) AND c.day >= ($6::timestamptz AT TIME ZONE 'UTC')::date
           AND c.day < ($7::timestamptz AT TIME ZONE 'UTC')::date
