@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import grpc.aio
 import yaml
-from google.protobuf import json_format
 
 from common.document import Faults, Malformed, Value, parse
 from saldo.catalog.v1 import catalog_service_pb2 as catalog_pb
 from saldo.metering.v1 import meter_pb2
 from saldo.metering.v1 import metering_service_pb2 as metering_pb
 from tools.client import Client, pages
-from tools.meters import AGGREGATION, BUCKET, Meter, create_meter, read_meters
+from tools.meter_updates import MeterUpdate, fields_of, update
+from tools.meters import Meter, create_meter, read_meters
 from tools.refusals import APPLY_SECONDS, faults_of
 
 EMPTY: Final = "{}\n"
@@ -63,15 +64,19 @@ def read_document(text: str, name: str) -> Document:
 
 async def apply(client: Client, document: Document, *, validate_only: bool, prune: bool = False) -> list[Difference]:
     """What was changed, or would be. Fails with Malformed, before anything is changed, if the document is wrong."""
-    missing = await _missing_meters(client, document)
+    missing, updates = await _meters_of(client, document)
+    await update(client, updates, validate_only=True)
     found = await _apply(client, document, validate_only=True, prune=prune)
     if not validate_only:
         for meter in missing:
             await client.metering.CreateMeter(create_meter(meter))
+        await update(client, updates, validate_only=False)
         # What was there to see may have changed since.
         found = await _apply(client, document, validate_only=False, prune=prune)
-    return [Difference(headline=f"+ meter {meter.code}", style="green") for meter in missing] + [
-        _difference(change) for change in found
+    return [
+        *(Difference(headline=f"+ meter {meter.code}", style="green") for meter in missing),
+        *(_updated(each) for each in updates),
+        *(_difference(change) for change in found),
     ]
 
 
@@ -96,30 +101,22 @@ async def _apply(
         raise
 
 
-async def _missing_meters(client: Client, document: Document) -> list[Meter]:
-    """One that is there must count as the document says: from when on it counts otherwise a document cannot say."""
+async def _meters_of(client: Client, document: Document) -> tuple[list[Meter], list[MeterUpdate]]:
+    """Those of the document that there are not, and those that there are and that count or are called otherwise."""
     known = {meter.code: meter for meter in await _meters(client)}
     faults = Faults()
-    missing: list[Meter] = []
-    for meter, value in document.meters:
-        if meter.code not in known:
-            missing.append(meter)
-            continue
-        there = known[meter.code]
-        for what, wanted, stored in (
-            ("aggregation", meter.aggregation, AGGREGATION.Name(there.aggregation)),
-            ("unique_dimension", meter.unique_dimension, there.unique_dimension),
-            ("percentile", meter.percentile, there.percentile.value),
-            ("carries_over", meter.carries_over, there.carries_over),
-            ("bucket", meter.bucket, _bucket(there)),
-            ("time_zone", meter.time_zone, there.time_zone),
-            ("value_expression", meter.value_expression, there.value_expression),
-            ("accepts_days", meter.accepts_days, there.accepts_days),
-            ("filter", meter.filter, json_format.MessageToDict(there.filter)),
-        ):
-            if wanted != stored:
-                with faults.kept():
-                    raise (value.get(what) or value).fault(f"{what} cannot change: it is {stored or 'absent'}")
+    missing = [meter for meter, _ in document.meters if meter.code not in known]
+    updates = [
+        MeterUpdate(wanted=meter, there=known[meter.code], value=value)
+        for meter, value in document.meters
+        if meter.code in known
+    ]
+    updates = [each for each in updates if each.differences]
+    for each in updates:
+        if "carries_over" in each.differences:
+            with faults.kept():
+                stands = each.value.get("carries_over") or each.value
+                raise stands.fault(f"carries_over cannot change: it is {each.there.carries_over or 'absent'}")
     carrying = {code for code, meter in known.items() if meter.carries_over}
     carrying |= {meter.code for meter in missing if meter.carries_over}
     for code in document.of_transactions:
@@ -129,7 +126,7 @@ async def _missing_meters(client: Client, document: Document) -> list[Meter]:
                     "must not carry over: a percentage of its transactions would be due in every period anew"
                 )
     faults.check()
-    return missing
+    return missing, updates
 
 
 def _of_transactions(document: Value) -> Iterator[Value]:
@@ -156,27 +153,23 @@ async def _meters(client: Client) -> list[meter_pb2.Meter]:
 
 def _written(meter: meter_pb2.Meter) -> str:
     """In one line of YAML, without what goes unsaid."""
-    keys = {
-        "code": meter.code,
-        "display_name": meter.display_name,
-        "aggregation": AGGREGATION.Name(meter.aggregation),
-        "unit_label": meter.unit_label,
-        "unique_dimension": meter.unique_dimension,
-        "percentile": meter.percentile.value,
-        "carries_over": meter.carries_over,
-        "bucket": _bucket(meter),
-        "time_zone": meter.time_zone,
-        "value_expression": meter.value_expression,
-        "accepts_days": meter.accepts_days,
-        "filter": json_format.MessageToDict(meter.filter),
-    }
-    said = {key: value for key, value in keys.items() if value}
+    said = {key: value for key, value in fields_of(meter).items() if value}
     line: str = yaml.safe_dump(said, default_flow_style=True, sort_keys=False, allow_unicode=True, width=LINE_WIDTH_MAX)
     return line.strip()
 
 
-def _bucket(meter: meter_pb2.Meter) -> str:
-    return BUCKET.Name(meter.bucket) if meter.bucket else ""
+def _updated(update: MeterUpdate) -> Difference:
+    version = ", next version" if update.makes_version else ""
+    lines = (
+        _line(catalog_pb.FieldChange(path=name, before=_shown(before), after=_shown(after)))
+        for name, (before, after) in update.differences.items()
+    )
+    return Difference(headline=f"~ meter {update.wanted.code}{version}", style="yellow", lines=tuple(lines))
+
+
+def _shown(value: object) -> str:
+    """On one line; nothing for what goes unsaid."""
+    return json.dumps(value, ensure_ascii=False) if value else ""
 
 
 def _difference(change: catalog_pb.CatalogChange) -> Difference:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from common.document import Malformed
 from common.ids import SellerId, mint
 from common.testing import SANDBOX_START, Suite
 from saldo.metering.v1.meter_pb2 import DimensionMatch, EventExclusion, EventFilter, Meter
-from saldo.metering.v1.metering_service_pb2 import CreateMeterRequest, GetMeterRequest
+from saldo.metering.v1.metering_service_pb2 import CreateMeterRequest, GetMeterRequest, UpdateMeterRequest
 from tools.catalogs import apply, export, read_document
 from tools.cli import app
 from tools.client import Client
@@ -81,17 +82,60 @@ async def test_an_export_makes_the_same_catalog_elsewhere(suite: Suite, client: 
         assert await export(elsewhere) == exported
 
 
-async def test_a_meter_that_counts_otherwise_is_refused_with_its_place(client: Client) -> None:
-    """What was counted as a sum is no maximum, and the prices of the document mean the maximum."""
-    request = CreateMeterRequest(code="devices", display_name="Devices", aggregation=Meter.SUM)
+async def test_a_meter_that_counts_otherwise_gets_a_next_version(client: Client) -> None:
+    """With effect from now on, and once: what was billed was counted by the version of then."""
+    request = CreateMeterRequest(code="devices", display_name="Devices", aggregation=Meter.SUM, unit_label="device")
     await client.metering.CreateMeter(request)
-    with pytest.raises(Malformed) as refusal:
-        await told(client, DOCUMENT)
-    assert [str(fault) for fault in refusal.value.faults] == [
-        "catalog.yaml:3:64: aggregation cannot change: it is SUM",
-        "catalog.yaml:3:96: unique_dimension cannot change: it is absent",
+    wanted = [
+        "+ meter calls",
+        "~ meter devices, next version",
+        'display_name: "Devices" -> "Devices: all"',
+        'aggregation: "SUM" -> "UNIQUE_COUNT"',
+        '+ unique_dimension: "device"',
+        "+ product calls",
+        "+ plan home",
+        "> plan home is published",
     ]
-    assert await export(client) == "meters:\n  - {code: devices, display_name: Devices, aggregation: SUM}\n"
+    assert await told(client, DOCUMENT, validate_only=True) == wanted
+    meter = await client.metering.GetMeter(GetMeterRequest(code="devices"))
+    assert (meter.aggregation, meter.revision, meter.last_version) == (Meter.SUM, 1, 1)
+    assert await told(client, DOCUMENT) == wanted
+    meter = await client.metering.GetMeter(GetMeterRequest(code="devices"))
+    assert (meter.aggregation, meter.unique_dimension, meter.version) == (Meter.UNIQUE_COUNT, "device", 2)
+    # What the document does not say of how it is called stays.
+    assert meter.unit_label == "device"
+    assert await told(client, DOCUMENT) == []
+    renamed = DOCUMENT.replace("Devices: all", "All devices")
+    assert await told(client, renamed) == ["~ meter devices", 'display_name: "Devices: all" -> "All devices"']
+    assert (await client.metering.GetMeter(GetMeterRequest(code="devices"))).last_version == 2
+
+
+async def test_a_meter_that_cannot_be_changed_is_refused_with_its_place(client: Client) -> None:
+    """Before anything is changed: neither another meter of the document, nor the catalog."""
+    for code in ("calls", "devices"):
+        await client.metering.CreateMeter(CreateMeterRequest(code=code, display_name=code, aggregation=Meter.COUNT))
+    calls = await client.metering.GetMeter(GetMeterRequest(code="calls"))
+    later = UpdateMeterRequest(id=calls.id, accepts_days=9)
+    later.effective_time.FromDatetime(SANDBOX_START + timedelta(days=9))
+    await client.metering.UpdateMeter(later)
+    before = await export(client)
+    for text, faults in (
+        (DOCUMENT, ["catalog.yaml:2:5: cannot be changed: version 2 of meter calls takes effect at 2026-01-10"]),
+        (
+            DOCUMENT.replace("SUM}", "COUNT}").replace("UNIQUE_COUNT, unique_dimension: device", "SUM_OF_MAX"),
+            ["catalog.yaml:3:5: cannot be changed"],
+        ),
+        (
+            DOCUMENT.replace("SUM}", "COUNT, carries_over: true}"),
+            ["catalog.yaml:2:74: carries_over cannot change: it is absent"],
+        ),
+    ):
+        for validate_only in (True, False):
+            with pytest.raises(Malformed) as refusal:
+                await told(client, text, validate_only=validate_only)
+            found = [str(fault) for fault in refusal.value.faults]
+            assert [a.startswith(b) for a, b in zip(found, faults, strict=True)] == [True], found
+    assert await export(client) == before
 
 
 async def test_a_meter_says_all_by_which_it_counts(client: Client) -> None:
@@ -106,15 +150,17 @@ async def test_a_meter_says_all_by_which_it_counts(client: Client) -> None:
     )
     await told(client, document)
     assert await export(client) == document
-    with pytest.raises(Malformed, match="bucket cannot change: it is DAY"):
-        await told(client, document.replace("DAY", "HOUR"))
+    hours = document.replace("DAY", "HOUR")
+    assert await told(client, hours) == ["~ meter peaks, next version", 'bucket: "DAY" -> "HOUR"']
+    assert await export(client) == hours
     traffic = await client.metering.GetMeter(GetMeterRequest(code="traffic"))
     assert traffic.filter == EventFilter(
         match=[DimensionMatch(dimension="region", values=["eu", "no"])],
         exclude=[EventExclusion(match=[DimensionMatch(dimension="kind", values=["test"])])],
     )
-    with pytest.raises(Malformed, match=r"catalog\.yaml:5:\d+: filter cannot change"):
-        await told(client, document.replace("eu,", "us,"))
+    unfiltered = hours.replace(hours[hours.index(", filter") : hours.rindex("}\n")], "")
+    assert (await told(client, unfiltered))[0] == "~ meter traffic, next version"
+    assert await export(client) == unfiltered
     with pytest.raises(Malformed, match="values is missing"):
         await told(client, document.replace(", values: [test]", ""))
 

@@ -56,6 +56,7 @@ CORRECTED = "every correction takes away what there was"
 VERSIONS = "one version of a usage event counts at a time"
 BACKFILLED = "a backfill counts as a whole, or not at all"
 WITHIN_QUOTA = "nobody acquires more quota than there is"
+UNMATCHED_TOLD = "what nobody counts was told of"
 COMMITTED_ONCE = "what is committed of a quota is used once"
 PAID = "paid and remaining make the total"
 PAYMENTS = "payments agree with invoices"
@@ -369,6 +370,17 @@ CORRUPTIONS = {
         "metering",
         (one("quota_reservations", "committed_quantity = committed_quantity - 1", "state = 'COMMITTED'"),),
         (COMMITTED_ONCE,),
+    ),
+    "nobody was told of usage that nobody counts": Corruption(
+        "metering", ("DELETE FROM unmatched_names",), (UNMATCHED_TOLD,)
+    ),
+    "a customer was said to be missing who is there": Corruption(
+        "metering",
+        (
+            "INSERT INTO unmatched_names (seller_id, reason, name, id, found_time, revision)"
+            " SELECT seller_id, 'UNKNOWN_METER', code, 'unm_x', now(), 1 FROM meters LIMIT 1",
+        ),
+        (UNMATCHED_TOLD, ANNOUNCED),
     ),
     "what was released was used": Corruption(
         "metering",

@@ -65,6 +65,9 @@ EXPECTED: Final[Mapping[str, tuple[Announced, ...]]] = {
             table="usage_thresholds", events=("UsageThresholdCreated", "UsageThresholdArchived"), times=every_revision
         ),
         Announced(
+            table="unmatched_names", events=("UnmatchedNameDetected", "UnmatchedNameMatched"), times=every_revision
+        ),
+        Announced(
             table="quota_reservations",
             events=("QuotaReservationExpired",),
             times=lambda row: int(row["state"] == "EXPIRED"),

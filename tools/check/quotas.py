@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from fractions import Fraction
 from typing import Final
 
@@ -13,16 +14,22 @@ from tools.check.report import Invariant, Tally
 from tools.check.versions import Versions
 
 SOURCE: Final = "saldo.quota"
+KEPT: Final = timedelta(days=35)
+"""For so long after it ended a reservation is there."""
 
 
 def within_the_quota(records: Records, tally: Tally) -> None:
     """What was used and set aside when a reservation was acquired leaves room for it, counted from the log.
 
-    Set aside was what others had acquired before and had neither given back, nor come to an end with, nor lost to time.
+    Set aside was what others had acquired before and had neither given back nor lost to time; what was committed in the
+    end was set aside for as long as its usage event was not counted.
     """
     events: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
     ends = corrections.ends(records)
+    used: dict[tuple[str, str], int] = {}
     for row in corrections.events(records):
+        if row["source"] == SOURCE and row.get("version") is None:
+            used[row["seller_id"], row["event_id"]] = row["position"]
         events[row["seller_id"], row["meter"], row["customer"]].append(row)
     versions = Versions(records)
     together: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
@@ -38,14 +45,23 @@ def within_the_quota(records: Records, tally: Tally) -> None:
                 made = row["create_time"]
                 known = versions.believed(row["seller_id"], row["meter"], row["period_start"], first=made, last=made)
                 meters = [versions.of(row["seller_id"], row["meter"])[number] for number in known]
-                aside = sum((Fraction(each["quantity"]) for each in reservations if _is_aside(each, row)), Fraction(0))
-                used = min(_used(events, ends, meter, row) for meter in meters)
-                needed = used + aside + Fraction(row["quantity"])
+                aside = sum(
+                    (
+                        Fraction(each["quantity"])
+                        for each in reservations
+                        if _is_aside(each, row, used_at=used.get((each["seller_id"], each["id"])))
+                    ),
+                    Fraction(0),
+                )
+                counted = min(_used(events, ends, meter, row) for meter in meters)
+                needed = counted + aside + Fraction(row["quantity"])
                 tally.check(needed <= row["granted"], f"{row['id']} was acquired, {needed} of {row['granted']}")
 
 
 def committed_once(records: Records, tally: Tally) -> None:
-    """Each committed reservation has one usage event that says what it says; no other reservation has one."""
+    """Each committed reservation has one usage event that says what it says; no other reservation has one, and nobody
+    else sends any: who has none any more was committed before reservations are forgotten.
+    """
     found: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in corrections.events(records):
         # As it was stored then; what somebody corrected since is told by the corrections.
@@ -60,15 +76,20 @@ def committed_once(records: Records, tally: Tally) -> None:
             due = [(row["customer_id"], row["meter"], row["commit_time"], row["committed_quantity"])]
         told = [(event["customer"], event["meter"], event["time"], event["value"]) for event in events]
         tally.check(told == due, f"{row['id']} is {row['state']} and has {len(events)} usage events")
-    for _, event_id in found:
-        tally.check(False, f"{event_id} was used and never reserved")
+    for (seller_id, event_id), events in found.items():
+        forgotten = records.now("metering", seller_id) - KEPT
+        is_forgotten = all(event["time"] <= forgotten for event in events)
+        tally.check(is_forgotten and len(events) == 1, f"{event_id} was used and never reserved")
 
 
-def _is_aside(other: Row, row: Row) -> bool:
-    """Surely: one that was being committed when its time came is not counted on."""
-    acquired_before = other["number"] < row["number"]
+def _is_aside(other: Row, row: Row, *, used_at: int | None) -> bool:
+    """Surely. `used_at` is the position of its usage event, if it was committed: until it was counted it was aside."""
+    if other["number"] >= row["number"]:
+        return False
+    if used_at is not None:
+        return used_at > int(row["through_position"])
     ended_before = other["end_number"] is not None and other["end_number"] < row["number"]
-    return bool(acquired_before and not ended_before and other["expire_time"] > row["create_time"])
+    return bool(not ended_before and other["expire_time"] > row["create_time"])
 
 
 def _used(

@@ -22,6 +22,7 @@ from tools.check import (
     rest,
     shards,
     thresholds,
+    unmatched,
     usage,
 )
 from tools.check.records import Sources, read_records
@@ -38,6 +39,7 @@ INVARIANTS: Final[tuple[Invariant, ...]] = (
     *freezes.INVARIANTS,
     *thresholds.INVARIANTS,
     *quotas.INVARIANTS,
+    *unmatched.INVARIANTS,
     *collection.INVARIANTS,
     *announcements.INVARIANTS,
     *decisions.INVARIANTS,

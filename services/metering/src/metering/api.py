@@ -10,7 +10,7 @@ from common import ids, wire
 from common.db import Database, Tx
 from common.errors import InvalidArgument
 from common.rpc import transactional
-from metering import store, usecases, usecases_meters
+from metering import store, usecases_meters, usecases_usages
 from metering.convert.meters import (
     definition_from_proto,
     display_name,
@@ -128,20 +128,20 @@ class MeteringApi(MeteringServiceServicer):
     @transactional
     async def QueryUsage(self, request: pb.QueryUsageRequest, tx: Tx) -> usage_event_pb2.Usage:
         query = usage_query_from_proto(request.query, field="query")
-        [usage] = await usecases.query_usages(tx, [query], counting=self._counting, complete=False)
+        [usage] = await usecases_usages.query_usages(tx, [query], counting=self._counting, complete=False)
         return usage_to_proto(usage)
 
     @transactional
     async def BatchQueryUsage(self, request: pb.BatchQueryUsageRequest, tx: Tx) -> pb.BatchQueryUsageResponse:
         queries = usage_queries_from_proto(request)
-        usages = await usecases.query_usages(tx, queries, counting=self._counting, complete=False)
+        usages = await usecases_usages.query_usages(tx, queries, counting=self._counting, complete=False)
         return pb.BatchQueryUsageResponse(usages=[usage_to_proto(usage) for usage in usages])
 
     @transactional
     async def ListEvents(self, request: pb.ListEventsRequest, tx: Tx) -> pb.ListEventsResponse:
         query = usage_query_from_proto(request.query, field="query")
         page = wire.page(request, keys=3)
-        found = await usecases.list_events(
+        found = await usecases_usages.list_events(
             tx, query, after=event_place(page), limit=page.size + 1, counting=self._counting
         )
         return pb.ListEventsResponse(

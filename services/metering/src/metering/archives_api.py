@@ -12,7 +12,7 @@ from common.caller import EVERY_SELLER
 from common.db import Database, Tx
 from common.errors import InvalidArgument
 from common.rpc import open_to, transactional
-from metering import usecases
+from metering import usecases_archives
 from metering.convert.archives import leaf_to_proto, logged_event_to_proto, logged_events_from_proto
 from metering.domain.archive import check_before
 from metering.domain.errors import LeafNotFound
@@ -68,7 +68,7 @@ class ArchivesApi(ArchiveServiceServicer):
     @transactional
     async def ArchiveLeaf(self, request: pb.ArchiveLeafRequest, tx: Tx) -> pb.Leaf:
         _check_everybodys(tx)
-        leaf = await usecases.archive_leaf(
+        leaf = await usecases_archives.archive_leaf(
             tx,
             request.leaf,
             event_count=request.event_count,
@@ -83,14 +83,14 @@ class ArchivesApi(ArchiveServiceServicer):
     async def RestoreEvents(self, request: pb.RestoreEventsRequest, tx: Tx) -> pb.RestoreEventsResponse:
         _check_everybodys(tx)
         events = logged_events_from_proto(request)
-        count = await usecases.restore_events(tx, request.leaf, events, from_beginning=request.from_beginning)
+        count = await usecases_archives.restore_events(tx, request.leaf, events, from_beginning=request.from_beginning)
         return pb.RestoreEventsResponse(event_count=count)
 
     @open_to(PLATFORM)
     @transactional
     async def RestoreLeaf(self, request: pb.RestoreLeafRequest, tx: Tx) -> pb.Leaf:
         _check_everybodys(tx)
-        return leaf_to_proto(await usecases.restore_leaf(tx, request.leaf))
+        return leaf_to_proto(await usecases_archives.restore_leaf(tx, request.leaf))
 
 
 def _check_everybodys(tx: Tx) -> None:

@@ -20,7 +20,7 @@ from metering.convert.corrections import (
     position_after,
     reason_from_proto,
 )
-from metering.convert.ingest import Clock
+from metering.convert.sent import Clock
 from metering.corrections import Corrections
 from metering.forwarding import AMEND, VOID, Call, Forwarding
 from metering.log import Log

@@ -32,6 +32,9 @@ from metering.domain.errors import (
     EventInFuture,
     IngestMoving,
     IngestOverloaded,
+    QuotaReservationEnded,
+    QuotaReservationExpired,
+    QuotaReservationNotFound,
     TooManyAmendments,
     UsageArchived,
     UsageEventNotFound,
@@ -41,6 +44,7 @@ from metering.log import Log, Shard
 from saldo.metering.v1 import backfill_service_pb2 as backfills
 from saldo.metering.v1 import corrections_service_pb2 as corrections
 from saldo.metering.v1 import metering_service_pb2 as pb
+from saldo.metering.v1 import quota_pb2
 
 FORWARDED: Final = "saldo-forwarded"
 """The mark of a call that another replica has handed on: it goes no further."""
@@ -71,6 +75,7 @@ INGEST: Final = Method(name="saldo.metering.v1.MeteringService/IngestEvents", re
 VOID: Final = Method(name="saldo.metering.v1.CorrectionService/VoidEvent", response=corrections.EventHistory)
 AMEND: Final = Method(name="saldo.metering.v1.CorrectionService/AmendEvent", response=corrections.EventHistory)
 CLOSE_BACKFILL: Final = Method(name="saldo.metering.v1.BackfillService/CloseBackfill", response=backfills.Backfill)
+COMMIT_QUOTA: Final = Method(name="saldo.metering.v1.QuotaService/CommitQuota", response=quota_pb2.QuotaReservation)
 REVERT_BACKFILL: Final = Method(name="saldo.metering.v1.BackfillService/RevertBackfill", response=backfills.Backfill)
 
 
@@ -240,9 +245,10 @@ _REFUSALS: Final[Mapping[str, type[NotFound | FailedPrecondition | Aborted]]] = 
     for each in (
         *(UsageEventNotFound, UsageEventVoided, TooManyAmendments, RequestIdReused, ConcurrentUpdate),
         *(BackfillNotFound, BackfillNotOpen, BackfillFull, BackfillIncomplete, BackfillAmended, UsageArchived),
+        *(QuotaReservationNotFound, QuotaReservationExpired, QuotaReservationEnded),
     )
 }
-"""Of corrections and backfills."""
+"""Of corrections, backfills and commits of quota."""
 _CHANNEL_OPTIONS: Final = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     # An owner that is gone is given up at once: the next one is not far.

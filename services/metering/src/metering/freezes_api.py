@@ -8,7 +8,7 @@ from common import ids, wire
 from common.db import Database, Tx
 from common.errors import InvalidArgument
 from common.rpc import transactional
-from metering import store, usecases
+from metering import store, usecases_freezes
 from metering.convert.freezes import (
     frozen_usage_id,
     frozen_usage_to_proto,
@@ -34,7 +34,7 @@ class FreezesApi(FreezeServiceServicer):
 
     @transactional
     async def FreezeUsage(self, request: pb.FreezeUsageRequest, tx: Tx) -> frozen_usage_pb2.FrozenUsage:
-        frozen = await usecases.freeze_usage(
+        frozen = await usecases_freezes.freeze_usage(
             tx,
             usage_query_from_proto(request.query, field="query"),
             replaces=frozen_usage_id(request.replaces, field="replaces") if request.replaces else None,
@@ -63,14 +63,14 @@ class FreezesApi(FreezeServiceServicer):
 
     @transactional
     async def GetLateUsage(self, request: pb.GetLateUsageRequest, tx: Tx) -> frozen_usage_pb2.LateUsage:
-        late = await usecases.late_usage(tx, frozen_usage_id(request.id), counting=self._counting)
+        late = await usecases_freezes.late_usage(tx, frozen_usage_id(request.id), counting=self._counting)
         return late_usage_to_proto(late)
 
     @transactional
     async def ListLateUsages(self, request: pb.ListLateUsagesRequest, tx: Tx) -> pb.ListLateUsagesResponse:
         page = wire.page(request, maximum=LATE_USAGES_PER_PAGE_MAX)
         frozen = await store.list_overtaken(tx, after=page.after[0] if page.after else "", limit=page.size + 1)
-        late = await usecases.late_usages(tx, frozen[: page.size], counting=self._counting)
+        late = await usecases_freezes.late_usages(tx, frozen[: page.size], counting=self._counting)
         return pb.ListLateUsagesResponse(
             late_usages=[late_usage_to_proto(each) for each in late],
             next_page_token=wire.encode_page_token(frozen[page.size - 1].id) if len(frozen) > page.size else "",
@@ -80,10 +80,10 @@ class FreezesApi(FreezeServiceServicer):
     async def VerifyDigest(self, request: pb.VerifyDigestRequest, tx: Tx) -> pb.VerifyDigestResponse:
         if not request.frozen_usage_id:
             told = told_usage_from_proto(request)
-            found = await usecases.verify_digest(tx, told, digest=request.digest, counting=self._counting)
+            found = await usecases_freezes.verify_digest(tx, told, digest=request.digest, counting=self._counting)
             return verification_to_proto(found)
         if request.HasField("query") or request.digest:
             message = "must be empty where a query and a digest are given"
             raise InvalidArgument(message, field="frozen_usage_id")
         frozen_id = frozen_usage_id(request.frozen_usage_id, field="frozen_usage_id")
-        return verification_to_proto(await usecases.verify_frozen_usage(tx, frozen_id, counting=self._counting))
+        return verification_to_proto(await usecases_freezes.verify_frozen_usage(tx, frozen_id, counting=self._counting))

@@ -12,7 +12,8 @@ from metering import store
 from metering.convert.age import recent_enough
 from metering.convert.answers import answer
 from metering.convert.backfills import backfill_id
-from metering.convert.ingest import Clock, sent_from_proto
+from metering.convert.ingest import sent_from_proto
+from metering.convert.sent import Clock
 from metering.customers import Customers
 from metering.domain.backfill import Backfill
 from metering.forwarding import INGEST, Call, Forwarding
@@ -34,7 +35,12 @@ class Ingesting:
         """Store a batch; answered means durable."""
         if (answered := await self._forwarding.answer(request, call, INGEST)) is not None:
             return answered
-        caller = call.caller
+        return await self.store(request, call.caller)
+
+    async def store(
+        self, request: pb.IngestEventsRequest, caller: Caller, *, of_commits: bool = False
+    ) -> pb.IngestEventsResponse:
+        """The same here and nowhere else; `of_commits` if they are those of commits of quota."""
         seller_id = SellerId(caller.seller_id)
         backfill = await self._open_backfill(caller, request.backfill_id) if request.backfill_id else None
         now = await self._now(caller)
@@ -43,6 +49,7 @@ class Ingesting:
             seller_id=seller_id,
             clock=Clock(now=now, ahead_max=self._ahead_max),
             traceparent=telemetry.traceparent(),
+            of_commits=of_commits,
         )
         named = sent.meters
         meters = await self._meters.of(caller, named)

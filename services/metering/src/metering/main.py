@@ -54,7 +54,7 @@ def build(settings: Settings, *, bus: Bus | None = None) -> Service:
     service.on_close(forwarding.close)
     kept = timedelta(days=settings.archive_days_min)
     ingesting = Ingesting(service.database, log=log, forwarding=forwarding, ahead_max=ahead)
-    committing = Committing(service.database, ingesting=ingesting)
+    committing = Committing(service.database, ingesting=ingesting, forwarding=forwarding)
     correcting = CorrectionsApi(service.database, log=log, forwarding=forwarding, ahead_max=ahead)
     backfills = Backfills(service.database, log=log, forwarding=forwarding)
     backfilling = BackfillsApi(service.database, backfills=backfills, forwarding=forwarding)

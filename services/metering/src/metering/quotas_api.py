@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from common import wire
+from common.caller import current_caller
 from common.db import Database, Tx
 from common.rpc import transactional
-from metering import store, usecases
+from metering import store, usecases_quotas
 from metering.committing import Committing
 from metering.convert.quotas import (
     access_to_proto,
@@ -20,6 +21,7 @@ from metering.convert.quotas import (
     time_to_live,
 )
 from metering.forwarding import Call
+from metering.turns import TurnsByKey
 from saldo.metering.v1 import quota_pb2
 from saldo.metering.v1 import quota_service_pb2 as pb
 from saldo.metering.v1.quota_service_pb2_grpc import QuotaServiceServicer
@@ -29,17 +31,22 @@ class QuotasApi(QuotaServiceServicer):
     def __init__(self, database: Database, *, committing: Committing) -> None:
         self.database = database
         self._committing = committing
+        self._turns = TurnsByKey("acquisitions of quota of the customer")
 
     @transactional
     async def CheckEntitlement(self, request: pb.CheckEntitlementRequest, tx: Tx) -> pb.CheckEntitlementResponse:
-        access = await usecases.check_entitlement(
+        access = await usecases_quotas.check_entitlement(
             tx, customer_id(request.customer_id), feature_code(request.feature), quantity_if_any(request)
         )
         return access_to_proto(access)
 
+    async def AcquireQuota(self, request: pb.AcquireQuotaRequest, context: object) -> pb.AcquireQuotaResponse:
+        async with self._turns.one((current_caller.get().seller_id, request.customer_id)):
+            return await self._AcquireQuota(request, context)
+
     @transactional
-    async def AcquireQuota(self, request: pb.AcquireQuotaRequest, tx: Tx) -> pb.AcquireQuotaResponse:
-        reservation, access = await usecases.acquire_quota(
+    async def _AcquireQuota(self, request: pb.AcquireQuotaRequest, tx: Tx) -> pb.AcquireQuotaResponse:
+        reservation, access = await usecases_quotas.acquire_quota(
             tx,
             customer_id(request.customer_id),
             feature_code(request.feature),
@@ -49,13 +56,13 @@ class QuotasApi(QuotaServiceServicer):
         return acquired_to_proto(reservation, access)
 
     async def CommitQuota(self, request: pb.CommitQuotaRequest, context: object) -> quota_pb2.QuotaReservation:
-        await self._CommitQuota(request, context)
-        # How it stands now: a repeat is answered above as it stood then.
-        return reservation_to_proto(await self._committing.finish(reservation_id(request.id), Call.of(context)))
+        # A repeat is answered here as it stood then, and finished, or found to be finished, once more.
+        begun = await self._CommitQuota(request, context)
+        return await self._committing.finish(request, begun, Call.of(context))
 
     @transactional
     async def ReleaseQuota(self, request: pb.ReleaseQuotaRequest, tx: Tx) -> quota_pb2.QuotaReservation:
-        return reservation_to_proto(await usecases.release_quota(tx, reservation_id(request.id)))
+        return reservation_to_proto(await usecases_quotas.release_quota(tx, reservation_id(request.id)))
 
     @transactional
     async def GetQuotaReservation(self, request: pb.GetQuotaReservationRequest, tx: Tx) -> quota_pb2.QuotaReservation:
@@ -81,7 +88,7 @@ class QuotasApi(QuotaServiceServicer):
 
     @transactional
     async def _CommitQuota(self, request: pb.CommitQuotaRequest, tx: Tx) -> quota_pb2.QuotaReservation:
-        begun = await usecases.begin_commit(
+        begun = await usecases_quotas.begin_commit(
             tx, reservation_id(request.id), quantity_if_any(request), dimensions(request)
         )
         return reservation_to_proto(begun)

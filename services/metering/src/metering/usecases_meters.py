@@ -9,6 +9,8 @@ from metering.convert.meters import meter_to_proto, version_to_proto
 from metering.domain.errors import AggregationHasNoThreshold
 from metering.domain.meter import Aggregation, Definition, Meter, MeterId, MeterVersion
 from metering.domain.meter_update import MeterUpdate, is_counted_anew
+from metering.domain.unmatched import Missing
+from metering.usecases_unmatched import match
 from saldo.metering.v1 import events_pb2 as events
 
 
@@ -32,7 +34,11 @@ async def create_meter(
         create_time=tx.now,
         versions=(first,),
     )
+    await store.hold_unmatched(tx)
     await store.add_meter(tx, meter)
+    await match(tx, Missing.METER, [code])
+    # What names it may name a customer that there is not.
+    await store.look_again(tx)
     await tx.emit(events.MeterCreated(meter=meter_to_proto(meter, meter.in_effect(tx.now))))
     return meter
 
@@ -43,8 +49,13 @@ async def update_meter(tx: Tx, meter_id: MeterId, update: MeterUpdate) -> Meter:
     meter = update.of(before, at=tx.now)
     if meter is before:
         return before
+    is_anew = is_counted_anew(before, meter)
+    if is_anew:
+        await _check_countable(tx, meter)
+    if update.validate_only:
+        return meter
     await store.save_meter(tx, meter, before=before)
-    if is_counted_anew(before, meter):
+    if is_anew:
         await _count_anew(tx, meter)
     made = meter.last is not before.last
     await tx.emit(
@@ -56,15 +67,19 @@ async def update_meter(tx: Tx, meter_id: MeterId, update: MeterUpdate) -> Meter:
     return meter
 
 
-async def _count_anew(tx: Tx, meter: Meter) -> None:
-    """Whatever the last version counts otherwise, and was counted already."""
+async def _check_countable(tx: Tx, meter: Meter) -> None:
+    """Whether the last version can take the place of what was in effect."""
     version = meter.last
     if version.definition.aggregation is Aggregation.MIN and await store.is_watched(tx, meter.code):
         raise AggregationHasNoThreshold(f"{meter.code} would take the smallest value", meter=meter.code)
-    if version.effective_time > tx.now:
-        return
     if version.effective_time < tx.now:
         await store.check_recountable(tx, meter.code, version.effective_time)
+
+
+async def _count_anew(tx: Tx, meter: Meter) -> None:
+    """Whatever the last version counts otherwise, and was counted already."""
+    if meter.last.effective_time > tx.now:
+        return
     # In the order of whoever sweeps.
     await store.THRESHOLD_LOOKS.lock(tx)
     await store.look_through_again(tx, meter.code)

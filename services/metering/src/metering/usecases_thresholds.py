@@ -27,7 +27,9 @@ from metering.domain.threshold import (
     UsageAlert,
     UsageThreshold,
 )
+from metering.domain.unmatched import Missing
 from metering.domain.usage import Usage, UsageQuery
+from metering.usecases_unmatched import match
 from saldo.metering.v1 import events_pb2 as events
 
 GROWTH_LOOK_WAIT: Final = timedelta(seconds=30)
@@ -89,7 +91,10 @@ async def hear_of_customer(
     tx: Tx, customer_id: str, names: Sequence[CustomerName], *, time_zone: str, revision: int, ahead: timedelta
 ) -> None:
     """What somebody is called. Usage that is his only now counts for thresholds from now on."""
+    await store.hold_unmatched(tx)
     changed = await store.keep_customer(tx, customer_id, names, time_zone=time_zone, revision=revision)
+    if changed:
+        await match(tx, Missing.CUSTOMER, [each.name for each in names])
     # A look that goes on later sees the names; of one that was before, the log's pairs are there now.
     if changed and await store.THRESHOLD_LOOKS.hold_begun(tx):
         await store.mark_customer(tx, customer_id, await store.active_rhythms(tx), ahead=ahead)
@@ -176,7 +181,9 @@ async def _counted(
         for alert, called in zip(marked, names, strict=True)
     ]
     found = {
-        alert.number: alert.counted(usage.quantity, through_position=usage.through_position)
+        alert.number: alert.counted(
+            usage.quantity, through_position=usage.through_position, meter_version=usage.meter_version
+        )
         for alert, usage in zip(marked, await _usages(tx, queries), strict=True)
     }
     return [found.get(alert.number, alert) for alert in alerts]

@@ -68,7 +68,9 @@ def entitlement(*grants: Grant, feature: Feature | None = CALLS, is_known: bool 
 
 
 def used(granted: int, used: int, *, reserved: int = 0) -> QuotaPeriod:
-    return QuotaPeriod(period=JANUARY, granted=Decimal(granted), used=Decimal(used), reserved=Decimal(reserved))
+    return QuotaPeriod(
+        period=JANUARY, granted=Decimal(granted), used=Decimal(used), reserved=Decimal(reserved), meter_version=1
+    )
 
 
 @given(intervals, st.sampled_from(ZONES), instants)

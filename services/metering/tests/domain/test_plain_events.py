@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.ids import SellerId
-from metering.convert.ingest import Clock, Sent, sent_from_proto
+from metering.convert.ingest import sent_from_proto
+from metering.convert.sent import Clock, Sent
 from saldo.metering.v1 import metering_service_pb2 as pb
 from saldo.metering.v1.usage_event_pb2 import FlatEvent, UsageEvent
 

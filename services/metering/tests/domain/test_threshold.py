@@ -77,13 +77,13 @@ def test_watched_are_the_period_before_and_all_to_come(at: datetime, zone: str, 
 def test_a_period_that_is_over_recovers_and_late_usage_goes_beyond(of: UsageThreshold) -> None:
     """Only what goes beyond the state at the end is news; and that recovers when the next period is over."""
     end, closes = START + DAY, START + 2 * DAY
-    warned = alert(of).counted(Decimal(10), through_position=1).settled(of, at=end - MICROSECOND)
+    warned = alert(of).counted(Decimal(10), through_position=1, meter_version=1).settled(of, at=end - MICROSECOND)
     assert (warned.state, warned.period_ended, warned.next_moment(of)) == (WARNING, False, end)
     over = warned.settled(of, at=end)
     assert (over.state, over.previous_state, over.ended_state, over.change_time) == (OK, WARNING, WARNING, end)
     assert over.next_moment(of) == closes
-    assert over.counted(Decimal(19), through_position=2).settled(of, at=end).state is OK
-    late = over.counted(Decimal(20), through_position=3).settled(of, at=closes - MICROSECOND)
+    assert over.counted(Decimal(19), through_position=2, meter_version=1).settled(of, at=end).state is OK
+    late = over.counted(Decimal(20), through_position=3, meter_version=1).settled(of, at=closes - MICROSECOND)
     assert (late.state, late.ended_state) == (REACHED, WARNING)
     assert late.settled(of, at=closes).state is OK
 
@@ -94,7 +94,8 @@ def test_whatever_rose_has_recovered_in_the_end(steps: list[tuple[int, int]]) ->
     found = alert(DAILY)
     for quantity, hours in [*sorted(steps, key=lambda step: step[1]), (30, 72)]:
         before = found
-        found = found.counted(Decimal(quantity), through_position=0).settled(DAILY, at=START + hours * HOUR)
+        counted = found.counted(Decimal(quantity), through_position=0, meter_version=1)
+        found = counted.settled(DAILY, at=START + hours * HOUR)
         assert found.previous_state is (before.state if found.state is not before.state else before.previous_state)
     assert found.state is OK
     assert found.change_time is None or found.previous_state is not OK

@@ -342,9 +342,11 @@ async def test_the_same_ids_at_once_are_stored_once(room: Room) -> None:
     assert await room.figures() == ("820", 40, 40)
 
 
-async def test_reverted_ids_are_given_back(room: Room) -> None:
+@pytest.mark.parametrize("many_keys", [1, leaves.MANY_KEYS])
+async def test_reverted_ids_are_given_back(room: Room, monkeypatch: pytest.MonkeyPatch, many_keys: int) -> None:
     """To the same file, repaired; also after a restart, when they are known from filters and indexes only. What was
-    corrected keeps its own for ever."""
+    corrected keeps its own for ever, whether its leaf is looked into as a whole or not."""
+    monkeypatch.setattr(leaves, "MANY_KEYS", many_keys)
     wrong = await room.backfilled(*many("a", 50), event("voided", "3"))
     await room.void("voided")
     await room.revert(wrong.id)
@@ -362,6 +364,20 @@ async def test_reverted_ids_are_given_back(room: Room) -> None:
     await room.void("a3")
     assert (await room.figures())[:2] == ("1271", 49)
     assert (await room.usage(through_position=wrong.last_position)).event_count == 51
+
+
+async def test_a_leaf_that_has_given_back_all_is_not_looked_into(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of a million that is loaded again would be looked for there. What shares a leaf keeps its own."""
+    monkeypatch.setattr(leaves, "MANY_KEYS", 1)
+    kept, wrong = await room.backfilled(*many("a", 5)), await room.backfilled(*many("b", 5))
+    await room.revert(wrong.id)
+    again = await room.open()
+    assert await room.send(*many("a", 5), *many("b", 5), into=again) == [DUPLICATE] * 5 + [ACCEPTED] * 5
+    await room.revert(again)
+    await room.revert(kept.id)
+    await room.restart(crashing=True)
+    monkeypatch.setattr(leaves, "_KNOWN", "SELECT key FROM usage_log WHERE leaf = ANY ($1) AND key = ANY ($2)")
+    assert await room.send(*many("a", 5), *many("b", 5)) == [ACCEPTED] * 10
 
 
 async def test_filters_of_backfills_are_kept(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:

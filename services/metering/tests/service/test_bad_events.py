@@ -28,7 +28,10 @@ from common.errors import InvalidArgument
 from common.ids import SellerId
 from common.rpc import error_info
 from common.testing import SANDBOX_START, Suite, refused
-from metering.convert.ingest import DIMENSION_SETS_MAX, EVENTS_MAX, STRINGS_MAX, Clock, Sent, sent_from_proto
+from metering.convert.columns import DIMENSION_SETS_MAX, STRINGS_MAX
+from metering.convert.ingest import sent_from_proto
+from metering.convert.sent import EVENTS_MAX, Clock, Sent
+from metering.domain.usage_event import QUOTA_SOURCE
 from saldo.metering.v1 import meter_pb2
 from saldo.metering.v1 import metering_service_pb2 as pb
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
@@ -161,6 +164,7 @@ BAD: Final = {
     "a wide space behind": ({"id": "a\u3000"}, "id"),
     "no source": ({"source": ""}, "source"),
     "a source of 64 KB": ({"source": "x" * 65_536}, "source"),
+    "the source of commits of quota": ({"source": QUOTA_SOURCE}, "source"),
     "no customer": ({"customer": ""}, "customer"),
     "a customer with an escape": ({"customer": "\x1b[31m"}, "customer"),
     "no meter": ({"meter": ""}, "meter"),
@@ -188,6 +192,8 @@ GOOD: Final = {
     "the greatest value": {"units": INT64_MAX},
     "the least value": {"units": -(2**63)},
     "a negative value": {"units": -1},
+    "a customer called like the reserved source": {"customer": QUOTA_SOURCE},
+    "a source that is nearly the reserved one": {"source": f"{QUOTA_SOURCE}s"},
     "16 dimensions": {"dimensions": tuple((f"d{n}", "x" * 128) for n in range(16))},
     "quotes in a dimension": {"dimensions": (("region", '"\\u0000'),)},
 }
@@ -212,7 +218,11 @@ async def test_a_bad_event_is_told_and_the_others_are_stored(
     found = {name: (outcome, field) for name, (outcome, _, field) in zip(BAD, told[::2], strict=True)}
     assert found == expected
     assert {outcome for outcome, *_ in told[1::2]} == {ACCEPTED}
-    assert {reason for outcome, reason, _ in told if outcome == REJECTED} == {"INVALID_ARGUMENT", "EVENT_IN_FUTURE"}
+    assert {reason for outcome, reason, _ in told if outcome == REJECTED} == {
+        "INVALID_ARGUMENT",
+        "EVENT_IN_FUTURE",
+        "SOURCE_RESERVED",
+    }
 
 
 VALUES: Final = {

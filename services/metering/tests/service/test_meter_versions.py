@@ -321,14 +321,15 @@ async def test_thresholds_stand_by_the_version_of_their_period(suite: Suite, met
     threshold: usage_threshold_pb2.UsageThreshold = await thresholds.CreateUsageThreshold(created)
     await ingest(metering, event("a", JANUARY.start, 60), event("b", JANUARY.start, 60, dimensions={}))
     await suite.quiet()
-    assert len(suite.announced(events.UsageThresholdReached)) == 1
+    [reached] = suite.announced(events.UsageThresholdReached)
+    assert reached.usage_alert.meter_version == 1
     await update(metering, kwh, filter=EU)
     await suite.quiet()
     assert not suite.announced(events.UsageThresholdRecovered)
     await update(metering, kwh, JANUARY.start, filter=EU, recount=True, supersede=True)
     await suite.quiet()
     [recovered] = suite.announced(events.UsageThresholdRecovered)
-    assert recovered.usage_alert.quantity.value == "60"
+    assert (recovered.usage_alert.quantity.value, recovered.usage_alert.meter_version) == ("60", 3)
     with refused("AGGREGATION_HAS_NO_THRESHOLD", grpc.StatusCode.FAILED_PRECONDITION):
         await update(metering, kwh, FEBRUARY.start, aggregation=Meter.MIN)
     await thresholds.ArchiveUsageThreshold(thresholds_pb.ArchiveUsageThresholdRequest(id=threshold.id))

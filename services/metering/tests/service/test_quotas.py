@@ -18,16 +18,21 @@ from common import ids, wire
 from common.period import Period
 from common.testing import SANDBOX_START, Suite, refused
 from metering import committing
-from metering.convert.quotas import SOURCE
+from metering.domain.reservation import KEPT
+from metering.domain.usage_event import QUOTA_SOURCE
 from saldo.catalog.v1 import events_pb2 as catalog
 from saldo.catalog.v1.product_pb2 import Feature
+from saldo.metering.v1 import backfill_service_pb2 as backfills_pb
+from saldo.metering.v1 import corrections_service_pb2 as corrections_pb
 from saldo.metering.v1 import events_pb2 as events
 from saldo.metering.v1 import meter_pb2, quota_pb2
 from saldo.metering.v1 import metering_service_pb2 as metering_pb
 from saldo.metering.v1 import quota_service_pb2 as pb
+from saldo.metering.v1.backfill_service_pb2_grpc import BackfillServiceStub
+from saldo.metering.v1.corrections_service_pb2_grpc import CorrectionServiceStub
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
 from saldo.metering.v1.quota_service_pb2_grpc import QuotaServiceStub
-from saldo.metering.v1.usage_event_pb2 import UsageEvent
+from saldo.metering.v1.usage_event_pb2 import EventResult, UsageEvent
 from saldo.subscriptions.v1 import events_pb2 as subscriptions
 from saldo.subscriptions.v1.customer_pb2 import BillingProfile, Customer, CustomerName
 from saldo.subscriptions.v1.entitlement_pb2 import (
@@ -312,7 +317,7 @@ async def test_a_commit_is_usage_like_any_other(suite: Suite, door: Door) -> Non
         {"region": "eu"},
     )
     [event] = await stored(suite)
-    assert (event["source"], event["event_id"], event["customer"]) == (SOURCE, reservation.id, ANN)
+    assert (event["source"], event["event_id"], event["customer"]) == (QUOTA_SOURCE, reservation.id, ANN)
     assert (event["time"], str(event["value"])) == (SANDBOX_START + timedelta(seconds=30), "2.5")
     assert figures(await door.check()) == ("10", "2.5", "0", "7.5")
 
@@ -594,3 +599,113 @@ async def test_a_commit_that_could_not_be_stored_is_refused_first(suite: Suite, 
             await door.commit(held, quantity, **dimensions)
         assert refusal.field == field
     assert (await door.get(held)).state == State.OPEN
+
+
+async def test_nobody_else_sends_what_a_commit_stores(suite: Suite, metering: Any, door: Door) -> None:
+    """Otherwise a reservation could be used up that was never committed; what is stored is corrected like all usage."""
+    await grant(suite, ANN, energy=[quota(10)])
+    held = (await door.acquire(4)).reservation
+    forged = UsageEvent(
+        id=held.id, source=QUOTA_SOURCE, customer=ANN, meter="kwh", time=held.create_time, value=decimal(1)
+    )
+    backfills = suite.stub(BackfillServiceStub, "metering")
+    opened = await backfills.OpenBackfill(backfills_pb.OpenBackfillRequest(reason="forged"))
+    for backfill_id in ("", opened.id):
+        for _ in range(2):
+            answer = await metering.IngestEvents(
+                metering_pb.IngestEventsRequest(events=[forged], backfill_id=backfill_id)
+            )
+            [told] = answer.results
+            assert (told.outcome, told.reason, told.field) == (EventResult.REJECTED, "SOURCE_RESERVED", "source")
+    corrections = suite.stub(CorrectionServiceStub, "metering")
+    amendment = corrections_pb.AmendEventRequest(event=forged, reason="less was used")
+    with refused("USAGE_EVENT_NOT_FOUND", grpc.StatusCode.NOT_FOUND):
+        await corrections.AmendEvent(amendment)
+    await door.commit(held.id)
+    # What is stored is still nobody's to send.
+    answer = await metering.IngestEvents(metering_pb.IngestEventsRequest(events=[forged]))
+    assert answer.results[0].reason == "SOURCE_RESERVED"
+    await corrections.AmendEvent(amendment)
+    assert figures(await door.check()) == ("10", "1", "0", "9")
+    assert (await door.get(held.id)).committed_quantity.value == "4"
+
+
+async def test_commits_wait_for_nobody_who_acquires(suite: Suite, door: Door) -> None:
+    """Only those who acquire for one customer and meter take turns; what is committed or released is free for them."""
+    await grant(suite, ANN, energy=[quota(10)])
+    held = [(await door.acquire(4)).reservation.id for _ in range(2)]
+    connection = await asyncpg.connect(suite.urls["metering"].replace("+asyncpg", ""))
+    try:
+        await connection.execute("SELECT set_config('saldo.seller', '*', false)")
+        async with connection.transaction():
+            await connection.execute("SELECT FROM quota_turns FOR UPDATE")
+            waiting = asyncio.create_task(door.acquire(6))
+            async with asyncio.timeout(10):
+                assert (await door.commit(held[0], 1)).state == State.COMMITTED
+                assert (await door.release(held[1])).state == State.RELEASED
+            assert not waiting.done()
+    finally:
+        await connection.close()
+    assert (await waiting).remaining.value == "3"
+
+
+async def test_what_others_were_given_is_not_committed_by_a_clock_that_is_behind(suite: Suite, door: Door) -> None:
+    """Of two replicas the one whose clock is ahead has found it expired: that is written down, and told, at once."""
+    await grant(suite, ANN, energy=[quota(5)])
+    lost = (await door.acquire(5, seconds=60)).reservation
+    connection = await asyncpg.connect(suite.urls["metering"].replace("+asyncpg", ""))
+    try:
+        await connection.execute("SELECT set_config('saldo.seller', '*', false)")
+        await connection.execute("UPDATE quota_turns SET time = time + interval '60 seconds'")
+        given = (await door.acquire(5)).reservation
+        # As if nobody knew of the clock that was ahead.
+        await connection.execute("UPDATE quota_turns SET time = time - interval '60 seconds'")
+    finally:
+        await connection.close()
+    assert (await door.get(lost.id)).state == State.EXPIRED
+    with refused("QUOTA_RESERVATION_EXPIRED"):
+        await door.commit(lost.id)
+    await door.commit(given.id)
+    assert await usage(suite) == "5"
+    await suite.quiet()
+    assert [each.reservation.id for each in suite.announced(events.QuotaReservationExpired)] == [lost.id]
+
+
+async def test_what_is_settled_is_forgotten_in_time(suite: Suite, door: Door) -> None:
+    """To the microsecond 35 days after it ended; what is under way is not, and the usage stays."""
+    await grant(suite, ANN, energy=[quota(10, ResetInterval.YEAR)])
+    expired, released, committed = [(await door.acquire(1, seconds=60)).reservation.id for _ in range(3)]
+    await door.release(released)
+    await door.commit(committed, request_id="c")
+    await suite.travel(SANDBOX_START + KEPT - MICROSECOND)
+    assert (await door.commit(committed, request_id="c")).state == State.COMMITTED
+    assert (await door.release(released)).state == State.RELEASED
+    held = (await door.acquire(1, seconds=600)).reservation.id
+    await suite.travel(SANDBOX_START + KEPT)
+    for each in (released, committed):
+        with refused("QUOTA_RESERVATION_NOT_FOUND", grpc.StatusCode.NOT_FOUND):
+            await door.get(each)
+    assert (await door.get(expired)).state == State.EXPIRED
+    await suite.travel(SANDBOX_START + timedelta(seconds=60) + KEPT)
+    with refused("QUOTA_RESERVATION_NOT_FOUND"):
+        await door.get(expired)
+    assert (await door.get(held)).state == State.OPEN
+    assert figures(await door.check()) == ("10", "1", "1", "8")
+
+
+async def test_answers_say_by_which_version_was_counted(
+    suite: Suite, metering: Any, kwh: meter_pb2.Meter, door: Door
+) -> None:
+    """A quota's period is counted by the version in effect when it begins, whatever has come since."""
+    await grant(suite, ANN, energy=[quota(10)])
+    await suite.travel(SANDBOX_START + timedelta(days=1))
+    await metering.UpdateMeter(metering_pb.UpdateMeterRequest(id=kwh.id, accepts_days=90))
+    january = await door.check()
+    assert (january.meter_version, [each.meter_version for each in january.periods]) == (1, [1])
+    assert (await door.acquire()).meter_version == 1
+    await suite.travel(FEBRUARY)
+    february = await door.check()
+    assert (february.meter_version, [each.meter_version for each in february.periods]) == (2, [2])
+    assert (await door.acquire()).meter_version == 2
+    await grant(suite, ANN, revision=2, energy=[EntitlementGrant(unlimited=True)])
+    assert ((await door.check()).meter_version, (await door.acquire()).meter_version) == (0, 0)

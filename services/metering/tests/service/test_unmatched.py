@@ -12,9 +12,12 @@ from opentelemetry.metrics import NoOpMeter
 import common.service
 from common import ids, wire
 from common.testing import SANDBOX_START, Suite, refused
-from metering import customers
+from metering import customers, usecases_unmatched
+from saldo.metering.v1 import backfill_service_pb2 as backfills_pb
+from saldo.metering.v1 import events_pb2 as events
 from saldo.metering.v1 import meter_pb2
 from saldo.metering.v1 import metering_service_pb2 as pb
+from saldo.metering.v1.backfill_service_pb2_grpc import BackfillServiceStub
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
 from saldo.metering.v1.usage_event_pb2 import EventResult, UsageEvent
 from saldo.subscriptions.v1 import events_pb2 as subscriptions
@@ -227,3 +230,80 @@ async def test_how_many_nobody_counts_is_a_figure(suite: Suite, monkeypatch: pyt
     await create(client, "gas")
     await hear(suite, BOB, "bob")
     await told(3)
+
+
+def announced(suite: Suite) -> list[tuple[str, str, str]]:
+    """In order: what was told, of which reason and meter."""
+    told = [("Found", each.unmatched_name) for each in suite.announced(events.UnmatchedNameDetected)]
+    told += [("Matched", each.unmatched_name) for each in suite.announced(events.UnmatchedNameMatched)]
+    told.sort(key=lambda each: (each[1].id, each[1].revision))
+    return [(what, name.reason, name.meter) for what, name in told]
+
+
+async def test_a_name_that_nobody_has_is_told_of_once(suite: Suite, metering: Any, kwh: meter_pb2.Meter) -> None:
+    """Whoever watches need not ask; and hears when it is settled, without being told who that is."""
+    await hear(suite, ANN, "ann")
+    for n in range(2):
+        await send(metering, event(f"a{n}", meter="gas"), event(f"b{n}", customer="Bob Smith"), event(f"c{n}"))
+        await suite.quiet()
+    assert sorted(announced(suite)) == [("Found", "UNKNOWN_CUSTOMER", ""), ("Found", "UNKNOWN_METER", "gas")]
+    found = suite.announced(events.UnmatchedNameDetected)
+    assert not any(b"Bob" in each.SerializeToString() for each in found)
+    page = await metering.ListUnmatchedUsage(pb.ListUnmatchedUsageRequest())
+    assert {each.unmatched_name_id: each.reason for each in page.unmatched_usages} == {
+        each.unmatched_name.id: each.unmatched_name.reason for each in found
+    }
+    await create(metering, "gas")
+    await suite.quiet()
+    [gas] = suite.announced(events.UnmatchedNameMatched)
+    assert (gas.unmatched_name.meter, gas.unmatched_name.revision) == ("gas", 2)
+    assert gas.unmatched_name.matched_time == wire.timestamp(SANDBOX_START)
+    await hear(suite, BOB, "Bob Smith")
+    assert announced(suite).count(("Matched", "UNKNOWN_CUSTOMER", "")) == 1
+    # Somebody who is no longer called so, and whose usage would be nobody's again.
+    await hear(suite, BOB, "bob", revision=2)
+    [_, _, again] = suite.announced(events.UnmatchedNameDetected)
+    assert again.unmatched_name.revision == 3
+    assert not again.unmatched_name.HasField("matched_time")
+    assert len({each.unmatched_name.id for each in suite.announced(events.UnmatchedNameDetected)}) == 2
+
+
+async def test_who_is_unknown_shows_when_the_first_customer_is_heard_of(
+    suite: Suite, metering: Any, kwh: meter_pb2.Meter
+) -> None:
+    """Nothing was sent since; and on a meter that is made later somebody may be unknown too."""
+    await send(metering, event("1"), event("2", customer="bob"), event("3", customer="carl", meter="gas"))
+    await suite.quiet()
+    assert announced(suite) == [("Found", "UNKNOWN_METER", "gas")]
+    await hear(suite, ANN, "ann")
+    assert sorted(announced(suite)) == [("Found", "UNKNOWN_CUSTOMER", ""), ("Found", "UNKNOWN_METER", "gas")]
+    await create(metering, "gas")
+    await suite.quiet()
+    assert len(suite.announced(events.UnmatchedNameDetected)) == 3
+
+
+async def test_an_open_backfill_is_not_told_of(suite: Suite, metering: Any, kwh: meter_pb2.Meter) -> None:
+    """It counts for nobody on purpose; when it is closed, what it names has to be there."""
+    backfills = suite.stub(BackfillServiceStub, "metering")
+    opened = await backfills.OpenBackfill(backfills_pb.OpenBackfillRequest(reason="last year"))
+    await metering.IngestEvents(pb.IngestEventsRequest(events=[event("1", meter="gas")], backfill_id=opened.id))
+    await send(metering, event("2"))
+    await suite.quiet()
+    assert announced(suite) == []
+    await backfills.CloseBackfill(backfills_pb.CloseBackfillRequest(id=opened.id))
+    await suite.quiet()
+    assert announced(suite) == [("Found", "UNKNOWN_METER", "gas")]
+
+
+async def test_so_many_names_are_told_of_and_no_more(
+    suite: Suite, metering: Any, kwh: meter_pb2.Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody who sends nonsense drowns nobody; some at a time, and others when some are settled."""
+    monkeypatch.setattr(usecases_unmatched, "FOUND_TOGETHER", 2)
+    monkeypatch.setattr(usecases_unmatched, "OPEN_MAX", 5)
+    await send(metering, *(event(f"{n}", meter=f"m{n}") for n in range(7)))
+    await suite.quiet()
+    assert announced(suite) == [("Found", "UNKNOWN_METER", f"m{n}") for n in range(5)]
+    await create(metering, "m0")
+    await suite.quiet()
+    assert announced(suite)[-1] == ("Found", "UNKNOWN_METER", "m5")

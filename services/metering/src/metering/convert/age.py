@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from common.period import EARLIEST
-from metering.convert.ingest import Faulty, Sent
+from metering.convert.sent import Faulty, Sent
 from metering.domain.meter import earliest_accepted
 from metering.domain.usage_event import too_old
 

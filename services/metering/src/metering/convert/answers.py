@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from common.errors import InvalidArgument
-from metering.convert.ingest import Sent
+from metering.convert.sent import Sent
 from metering.domain.errors import UnknownCustomer, UnknownMeter
 from metering.domain.usage_event import KEY_LENGTH_MAX
 from metering.log import Stored

@@ -15,7 +15,8 @@ from common import wire
 from common.errors import InvalidArgument
 from common.ids import SellerId
 from common.period import EARLIEST
-from metering.convert.ingest import Clock, sent_from_proto
+from metering.convert.ingest import sent_from_proto
+from metering.convert.sent import Clock
 from metering.convert.usages import event_to_proto
 from metering.domain.correction import Correction, EventHistory, EventVersion
 from metering.domain.dimension import NO_DIMENSIONS
@@ -43,9 +44,12 @@ def reason_from_proto(request: pb.VoidEventRequest | pb.AmendEventRequest) -> st
 
 
 def event_from_proto(event: usage_event_pb2.UsageEvent, *, seller_id: SellerId, clock: Clock) -> UsageEvent:
-    """Fails with what would be wrong with it if it were ingested."""
+    """Fails with what would be wrong with it if it were ingested.
+
+    It may be one of a commit of quota: only what was stored is amended, so none can come to be.
+    """
     request = metering_service_pb2.IngestEventsRequest(events=[event])
-    sent = sent_from_proto(request, seller_id=seller_id, clock=clock, traceparent="")
+    sent = sent_from_proto(request, seller_id=seller_id, clock=clock, traceparent="", of_commits=True)
     for faulty in sent.faulty:
         fault = faulty.fault
         raise type(fault)(fault.message, field=f"event.{fault.field}")

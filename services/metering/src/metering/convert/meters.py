@@ -92,6 +92,7 @@ def update_from_proto(request: pb.UpdateMeterRequest) -> MeterUpdate:
         recount=request.recount,
         supersede=request.supersede,
         expected_revision=request.expected_revision,
+        validate_only=request.validate_only,
     )
 
 

@@ -20,7 +20,7 @@ from common.period import EARLIEST, LATEST
 from metering.convert.dimensions import dimension_set, flat_dimensions, row_dimensions
 from metering.domain.dimension import DIMENSIONS_MAX
 from metering.domain.meter import check_code
-from metering.domain.usage_event import KEY_LENGTH_MAX
+from metering.domain.usage_event import KEY_LENGTH_MAX, QUOTA_SOURCE
 from metering.log.batch import Ints
 from saldo.metering.v1.usage_event_pb2 import FlatEvent, UsageEvent
 
@@ -68,7 +68,7 @@ def flat_columns(sent: Sequence[FlatEvent], *, latest: int) -> Columns | None:
     return _columns(
         *(ids, sources, customers, meters),
         times=np.array(times, dtype=np.int64),
-        numbers=(own_units, own_decimals),
+        values=(own_units, own_decimals),
         dimensions=_told(events, lambda each: tuple(each.dimensions), flat_dimensions, longest=2 * DIMENSIONS_MAX),
         latest=latest,
     )
@@ -87,7 +87,7 @@ def row_columns(sent: Sequence[UsageEvent], *, latest: int) -> Columns | None:
     return _columns(
         *(ids, sources, customers, meters),
         times=whole * 1_000_000 + part // 1_000,
-        numbers=numbers,
+        values=numbers,
         dimensions=_told(events, _items, row_dimensions, longest=DIMENSIONS_MAX),
         latest=latest,
     )
@@ -100,7 +100,7 @@ def _columns(
     meters: Sequence[str],
     *,
     times: Ints,
-    numbers: tuple[Ints, Ints],
+    values: tuple[Ints, Ints],
     dimensions: tuple[list[str], Ints] | None,
     latest: int,
 ) -> Columns | None:
@@ -109,7 +109,10 @@ def _columns(
     strings = list(dict.fromkeys(chain(sources, customers, meters)))
     if not (are_plain_keys(ids) and are_plain_keys(strings) and _are_codes(set(meters))):
         return None
-    place_of = {each: n for n, each in enumerate(strings)}.__getitem__
+    numbers = {each: n for n, each in enumerate(strings)}
+    if QUOTA_SOURCE in numbers:
+        return None
+    place_of = numbers.__getitem__
     return Columns(
         ids=[each.encode() for each in ids],
         strings=strings,
@@ -117,11 +120,16 @@ def _columns(
         customers=np.array(list(map(place_of, customers)), dtype=np.int64),
         meters=np.array(list(map(place_of, meters)), dtype=np.int64),
         times=times,
-        units=numbers[0],
-        decimals=numbers[1],
+        units=values[0],
+        decimals=values[1],
         dimension_sets=dimensions[0],
         dimensions=dimensions[1],
     )
+
+
+def is_plain_key(text: str) -> bool:
+    """Surely right; what is not may be right all the same."""
+    return 0 < len(text) <= KEY_LENGTH_MAX and text.isprintable() and text == text.strip()
 
 
 def are_plain_keys(texts: Sequence[str]) -> bool:
@@ -204,3 +212,11 @@ def _told(
 def _items(event: UsageEvent) -> tuple[tuple[str, str], ...]:
     sent = event.dimensions
     return tuple([(name, sent[name]) for name in sent])
+
+
+def check_time(micros: int) -> int:
+    if not micros:
+        raise InvalidArgument("is required", field="time")
+    if not 0 < micros < TIMES_END:
+        raise InvalidArgument(f"must lie in the years {EARLIEST.year} to {LATEST.year - 1}", field="time")
+    return micros

@@ -25,15 +25,13 @@ from metering.domain.entitlement import (
     Unlimited,
 )
 from metering.domain.reservation import TIME_TO_LIVE_MAX, Reservation, ReservationId
-from metering.domain.usage_event import check_value
+from metering.domain.usage_event import QUOTA_SOURCE, check_value
 from saldo.catalog.v1 import product_pb2
 from saldo.metering.v1 import metering_service_pb2, quota_pb2, usage_event_pb2
 from saldo.metering.v1 import quota_service_pb2 as pb
 from saldo.subscriptions.v1 import entitlement_pb2
 
 RESERVATION_PREFIX: Final = "qres"
-SOURCE: Final = "saldo.quota"
-"""Of the usage events of commits."""
 FEATURE_LENGTH_MAX: Final = 64
 
 _SECOND: Final = timedelta(seconds=1)
@@ -95,6 +93,7 @@ def access_to_proto(access: Access) -> pb.CheckEntitlementResponse:
         response.used.CopyFrom(wire.decimal(best.used))
         response.remaining.CopyFrom(wire.decimal(best.remaining))
         response.reset_time.CopyFrom(wire.timestamp(best.period.end))
+        response.meter_version = best.meter_version
     return response
 
 
@@ -105,6 +104,7 @@ def acquired_to_proto(reservation: Reservation, access: Access) -> pb.AcquireQuo
         unlimited=access.is_unlimited,
         remaining=wire.decimal(best.remaining) if best else None,
         reset_time=wire.timestamp(best.period.end) if best else None,
+        meter_version=best.meter_version if best else 0,
     )
 
 
@@ -126,17 +126,15 @@ def reservation_to_proto(reservation: Reservation) -> quota_pb2.QuotaReservation
     )
 
 
-def usage_of(reservation: Reservation) -> metering_service_pb2.IngestEventsRequest:
+def usage_of(reservation: quota_pb2.QuotaReservation) -> metering_service_pb2.IngestEventsRequest:
     """What a commit stores: the same however often it is tried."""
-    assert reservation.commit_time is not None
-    assert reservation.committed_quantity is not None
     event = usage_event_pb2.UsageEvent(
         id=reservation.id,
-        source=SOURCE,
+        source=QUOTA_SOURCE,
         customer=reservation.customer_id,
         meter=reservation.meter,
-        time=wire.timestamp(reservation.commit_time),
-        value=wire.decimal(reservation.committed_quantity),
+        time=reservation.commit_time,
+        value=reservation.committed_quantity,
         dimensions=reservation.dimensions,
     )
     return metering_service_pb2.IngestEventsRequest(events=[event])
@@ -171,4 +169,5 @@ def _period_to_proto(each: QuotaPeriod) -> quota_pb2.QuotaPeriod:
         granted=wire.decimal(each.granted),
         used=wire.decimal(each.used),
         remaining=wire.decimal(each.remaining),
+        meter_version=each.meter_version,
     )

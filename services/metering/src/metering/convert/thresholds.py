@@ -56,6 +56,7 @@ def alert_to_proto(alert: UsageAlert) -> usage_threshold_pb2.UsageAlert:
         through_position=alert.through_position,
         change_time=wire.timestamp(alert.change_time) if alert.change_time else None,
         period_ended=alert.period_ended,
+        meter_version=alert.meter_version,
     )
 
 

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from common import wire
 from common.errors import reason_of
 from metering.domain.errors import UnknownCustomer, UnknownMeter
 from metering.domain.naming import CustomerName
-from metering.domain.unmatched import UnmatchedUsage
+from metering.domain.unmatched import Missing, UnmatchedName, UnmatchedUsage
 from saldo.metering.v1 import metering_service_pb2 as pb
+from saldo.metering.v1 import unmatched_name_pb2
 from saldo.subscriptions.v1.customer_pb2 import Customer
+
+PREFIX: Final = "unm"
+
+
+def unmatched_name_to_proto(name: UnmatchedName) -> unmatched_name_pb2.UnmatchedName:
+    """Without what a customer is called: that may say who somebody is, and events are kept and passed on."""
+    return unmatched_name_pb2.UnmatchedName(
+        id=name.id,
+        reason=name.missing.value,
+        meter=name.name if name.missing is Missing.METER else "",
+        found_time=wire.timestamp(name.found_time),
+        matched_time=wire.timestamp(name.matched_time) if name.matched_time else None,
+        revision=name.revision,
+    )
 
 
 def unmatched_usage_to_proto(usage: UnmatchedUsage) -> pb.UnmatchedUsage:
@@ -23,6 +39,7 @@ def unmatched_usage_to_proto(usage: UnmatchedUsage) -> pb.UnmatchedUsage:
         last_time=wire.timestamp(usage.last_time),
         first_position=usage.first_position,
         last_position=usage.last_position,
+        unmatched_name_id=usage.name_id,
     )
 
 

@@ -143,6 +143,8 @@ class QuotaPeriod:
     granted: Decimal
     used: Decimal
     reserved: Decimal
+    meter_version: int
+    """By which was counted what is used."""
 
     @property
     def left(self) -> Decimal:

@@ -48,6 +48,10 @@ class UnknownCustomer(InvalidArgument):
     """As far as metering has heard, no customer is called as a usage event says. It is kept, and counts once one is."""
 
 
+class SourceReserved(InvalidArgument):
+    """Usage events of this source are those of commits of quota, which nobody else sends."""
+
+
 class EventInFuture(InvalidArgument):
     """A usage event says that it happens later than any difference between clocks explains."""
 

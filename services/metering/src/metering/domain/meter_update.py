@@ -93,6 +93,7 @@ class MeterUpdate:
     supersede: bool = False
     expected_revision: int = 0
     """0 for whichever it is."""
+    validate_only: bool = False
 
     def of(self, meter: Meter, *, at: datetime) -> Meter:
         """The meter with another version if anything is to be counted otherwise; the same if nothing changes."""

@@ -29,6 +29,10 @@ COMMIT_PATIENCE: Final = timedelta(seconds=30)
 """How long whoever began to commit may take, before that is finished without them."""
 
 
+KEPT: Final = timedelta(days=35)
+"""After it ended: longer than answers to a `request_id`, whose repeat may ask how it stands."""
+
+
 class State(Enum):
     OPEN = "OPEN"
     COMMITTING = "COMMITTING"
@@ -41,14 +45,29 @@ UNDER_WAY: Final = frozenset({State.OPEN, State.COMMITTING})
 """The states in which something is set aside."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserved:
+    """What is set aside for a customer of a meter."""
+
+    quantity: Decimal
+    number: int
+    """Of the reservations that set it aside."""
+    expired: tuple[str, ...]
+    """Those that do no more, and of which nobody has written that down."""
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Whoever has it decides about a customer and a meter; nobody else does before the commit."""
+    """Whoever has it acquires for a customer and a meter; nobody else does before the commit."""
 
     number: int
     """How many acquired until then, by whom it is taken included."""
     time: datetime
     """That of the seller, and never before that of an earlier turn: clocks of replicas differ."""
+
+    def seen(self, at: datetime) -> Turn:
+        """As it is for whoever takes none themselves."""
+        return replace(self, time=max(self.time, at))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -147,6 +147,8 @@ class UsageAlert:
     """How it stood when its period ended; None until it has."""
     quantity: Decimal = Decimal(0)
     through_position: int = 0
+    meter_version: int = 0
+    """By which it was counted; 0 if that was never noted."""
     change_time: datetime | None = None
     mark: int = 1
     """How often it was noted that there may be something new."""
@@ -160,8 +162,14 @@ class UsageAlert:
     def period_ended(self) -> bool:
         return self.ended_state is not None
 
-    def counted(self, quantity: Decimal, *, through_position: int) -> UsageAlert:
-        return replace(self, quantity=quantity, through_position=through_position, settled_mark=self.mark)
+    def counted(self, quantity: Decimal, *, through_position: int, meter_version: int) -> UsageAlert:
+        return replace(
+            self,
+            quantity=quantity,
+            through_position=through_position,
+            meter_version=meter_version,
+            settled_mark=self.mark,
+        )
 
     def settled(self, threshold: UsageThreshold, *, at: datetime) -> UsageAlert:
         """As it follows from its quantity and the time."""

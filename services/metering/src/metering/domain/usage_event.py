@@ -9,11 +9,13 @@ from decimal import Decimal
 from typing import Final, NamedTuple
 
 from common.errors import InvalidArgument
-from metering.domain.errors import EventInFuture, EventTooOld
+from metering.domain.errors import EventInFuture, EventTooOld, SourceReserved
 
 KEY_LENGTH_MAX: Final = 128
 VALUE_DIGITS_MAX: Final = 26
 """Before the decimal point; 12 decimals more make the 38 digits that every database can hold."""
+QUOTA_SOURCE: Final = "saldo.quota"
+"""Of the usage events of commits of quota, and of no others."""
 
 
 class Identity(NamedTuple):
@@ -48,6 +50,11 @@ def check_value(value: Decimal) -> Decimal:
     if not -_VALUE_END < value < _VALUE_END:
         raise InvalidArgument(f"must have at most {VALUE_DIGITS_MAX} digits before the decimals", field="value")
     return value
+
+
+def check_source(source: str) -> None:
+    if source == QUOTA_SOURCE:
+        raise SourceReserved("is reserved for commits of quota", field="source")
 
 
 def in_future(latest: datetime) -> EventInFuture:

@@ -23,6 +23,8 @@ from metering.log.rows import HEADER, TRAILER
 from metering.log.sums import DENSE, SORT_MEMORY, sum_days
 
 SEGMENTS_PER_READ: Final = 200
+MANY_KEYS: Final = 100
+"""When so many are looked for, first is asked which leaves have given all of theirs back."""
 READER_MS: Final = 20
 """How long readers of a leaf may make its writer wait."""
 
@@ -312,6 +314,11 @@ async def keep_filter(connection: asyncpg.Connection, shard: int, generation: Ge
 async def known(connection: asyncpg.Connection, keys: KeyArray, *, leaves: Sequence[int]) -> Mask:
     """Which of the keys stand in the indexes of these leaves, or in what is kept of them. Of one snapshot, taken when
     the log can be read: a leaf that is being archived is in one of the two."""
+    if len(keys) >= MANY_KEYS:
+        free = {row["leaf"] for row in await connection.fetch(_GIVEN_BACK, leaves)}
+        leaves = [leaf for leaf in leaves if leaf not in free]
+    if not leaves:
+        return np.zeros(len(keys), dtype=np.bool_)
     asked = [each.tobytes() for each in keys]
     rows = await connection.fetch(_KNOWN, leaves, [UUID(bytes=each) for each in asked])
     found = {row["key"].bytes for row in rows}
@@ -380,6 +387,14 @@ async def _keys_of(connection: asyncpg.Connection, shard: int, leaves: Sequence[
 
 
 # What was reverted gives its keys back, unless it was corrected.
+# Once that is so it stays so: what is reverted is neither closed nor corrected any more.
+_GIVEN_BACK: Final = """
+SELECT b.leaf FROM usage_backfills b WHERE b.leaf = ANY ($1::integer[])
+GROUP BY b.leaf HAVING bool_and(b.revert_position IS NOT NULL AND NOT EXISTS (
+    SELECT FROM usage_corrections c
+    WHERE c.seller_id = b.seller_id AND c.corrects BETWEEN b.first_position AND b.last_position
+))
+"""
 _KNOWN: Final = """
 SELECT e.key FROM usage_log e WHERE e.leaf = ANY ($1::integer[]) AND e.key = ANY ($2::uuid[])
   AND (

@@ -79,6 +79,7 @@ async def save_alerts(tx: Tx, settled: Sequence[tuple[UsageAlert, UsageThreshold
         [alert.change_time for alert in alerts],
         [alert.settled_mark for alert in alerts],
         [alert.next_moment(threshold) for alert, threshold in settled],
+        [alert.meter_version for alert in alerts],
     )
 
 
@@ -130,6 +131,7 @@ def _alert(row: asyncpg.Record) -> UsageAlert:
         ended_state=AlertState[ended_state] if ended_state else None,
         quantity=row["quantity"],
         through_position=row["through_position"],
+        meter_version=row["meter_version"],
         change_time=row["change_time"],
         mark=row["mark"],
         settled_mark=row["settled_mark"],
@@ -223,10 +225,11 @@ _SAVE: Final = """
 UPDATE usage_alerts a
 SET state = n.state, previous_state = n.previous_state, ended_state = n.ended_state, quantity = n.quantity,
     through_position = n.through_position, change_time = n.change_time, settled_mark = n.settled_mark,
-    due_time = n.due_time
+    due_time = n.due_time, meter_version = n.meter_version
 FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::numeric[], $6::bigint[], $7::timestamptz[],
-            $8::bigint[], $9::timestamptz[])
-    AS n (number, state, previous_state, ended_state, quantity, through_position, change_time, settled_mark, due_time)
+            $8::bigint[], $9::timestamptz[], $10::integer[])
+    AS n (number, state, previous_state, ended_state, quantity, through_position, change_time, settled_mark, due_time,
+          meter_version)
 WHERE a.number = n.number
 """
 _LIST: Final = """

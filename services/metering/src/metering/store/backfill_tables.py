@@ -44,6 +44,8 @@ Index(
     postgresql_where=usage_backfills.c.revert_position.is_not(None),
 )
 
+Index("usage_backfills_leaf", usage_backfills.c.leaf, postgresql_where=usage_backfills.c.leaf.is_not(None))
+
 usage_backfill_days = Table(
     "usage_backfill_days",
     metadata,

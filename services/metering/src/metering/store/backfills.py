@@ -97,5 +97,5 @@ def _backfill(row: Row[Any]) -> Backfill:  # Any: a row of `usage_backfills`
     )
 
 
-_OPENING_CLASS: Final = 7_203_160
+_OPENING_CLASS: Final = 7_203_164
 """Of the advisory locks by which a seller's backfills are counted one after the other."""

@@ -8,12 +8,15 @@ from typing import Final
 
 from common.db import Tx
 from metering.domain.naming import CustomerName
+from metering.store.unmatched_names import look_again
 
 
 async def keep_customer(
     tx: Tx, customer_id: str, names: Sequence[CustomerName], *, time_zone: str, revision: int
 ) -> bool:
     """These names and no others, whether that changed anything; nothing when something newer was heard before."""
+    if await tx.driver.fetchval(_FIRST, tx.seller_id):
+        await look_again(tx)
     is_news = await tx.driver.fetchval(_HEARD, tx.seller_id, customer_id, revision, time_zone)
     if is_news is None:
         return False
@@ -29,6 +32,7 @@ async def keep_customer(
         await tx.driver.execute(_KNOWN, tx.seller_id, added)
     if removed := [row["name"] for row in changed if not row["is_new"]]:
         await tx.driver.execute(_UNKNOWN, tx.seller_id, removed)
+        await look_again(tx)
     return bool(changed)
 
 
@@ -71,10 +75,8 @@ async def names_counted(tx: Tx, asked: Sequence[tuple[str, datetime]]) -> list[l
     return [row["names"] for row in rows]
 
 
+_FIRST: Final = "INSERT INTO sellers_with_customers (seller_id) VALUES ($1) ON CONFLICT DO NOTHING RETURNING true"
 _HEARD: Final = """
-WITH seller AS (
-    INSERT INTO sellers_with_customers (seller_id) VALUES ($1) ON CONFLICT DO NOTHING
-)
 INSERT INTO customers AS c (seller_id, id, revision, time_zone) VALUES ($1, $2, $3, $4)
 ON CONFLICT (seller_id, id) DO UPDATE SET revision = excluded.revision, time_zone = excluded.time_zone
 WHERE c.revision < excluded.revision

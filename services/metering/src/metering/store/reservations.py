@@ -7,14 +7,24 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from sqlalchemy import Row, func, literal_column, null, or_, select, update
+from sqlalchemy import Row, and_, delete, literal_column, null, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from common.db import Tx
 from common.period import Period
 from metering.domain.errors import QuotaReservationNotFound
-from metering.domain.reservation import COMMIT_PATIENCE, UNDER_WAY, Found, Reservation, ReservationId, State, Turn
-from metering.store.tables import Instant, quota_reservations, quota_turns
+from metering.domain.reservation import (
+    COMMIT_PATIENCE,
+    KEPT,
+    UNDER_WAY,
+    Found,
+    Reservation,
+    ReservationId,
+    Reserved,
+    State,
+    Turn,
+)
+from metering.store.tables import FORGET_TIME, Instant, quota_reservations, quota_turns
 
 EXPIRING: Final = select(
     quota_reservations.c.seller_id,
@@ -30,28 +40,46 @@ BROKEN_OFF: Final = select(
     literal_column(_DONE_BY, Instant).label("due_time"),
 ).where(quota_reservations.c.state == State.COMMITTING.name)
 
-
-async def take_turn(tx: Tx, customer_id: str, meter: str, *, acquiring: bool = False) -> Turn:
-    """Wait until nobody else decides about the customer and the meter. What is asked after this sees what they did."""
-    new = insert(quota_turns).values(
-        seller_id=tx.seller_id, customer_id=customer_id, meter=meter, number=int(acquiring), time=tx.now
-    )
-    locked = new.on_conflict_do_update(
-        index_elements=["seller_id", "customer_id", "meter"],
-        set_={
-            "number": quota_turns.c.number + int(acquiring),
-            "time": func.greatest(quota_turns.c.time, new.excluded.time),
-        },
-    ).returning(quota_turns.c.number, quota_turns.c.time)
-    row = (await tx.execute(locked)).one()
-    return Turn(row.number, row.time)
+FORGOTTEN: Final = select(
+    quota_reservations.c.seller_id,
+    quota_reservations.c.id,
+    literal_column(FORGET_TIME, Instant).label("due_time"),
+).where(quota_reservations.c.end_time.is_not(None))
 
 
-async def reserved(tx: Tx, customer_ids: Collection[str], meter: str, *, at: datetime) -> tuple[Decimal, int]:
-    """How much is set aside, and by how many reservations."""
+async def take_turn(tx: Tx, customer_id: str, meter: str) -> Turn:
+    """Wait until nobody else acquires for the customer and the meter. What is asked after this sees what they did."""
+    row = await tx.driver.fetchrow(_TAKE_TURN, tx.seller_id, customer_id, meter, tx.now)
+    assert row is not None, "what is inserted or updated is returned"
+    return Turn(row["number"], row["time"])
+
+
+async def reserved(tx: Tx, customer_ids: Collection[str], meter: str, *, at: datetime) -> Reserved:
+    """What is set aside."""
     row = await tx.driver.fetchrow(_RESERVED, tx.seller_id, list(customer_ids), meter, at)
     assert row is not None, "what is aggregated has a row"
-    return Decimal(row["quantity"]), row["number"]
+    return Reserved(quantity=Decimal(row["quantity"]), number=row["number"], expired=tuple(row["expired"]))
+
+
+async def lock_reservation(tx: Tx, reservation_id: ReservationId) -> tuple[Reservation, Turn]:
+    """And the last turn that was taken: whoever has one now may end it only by waiting for us, or did so before."""
+    query = (
+        select(quota_reservations, quota_turns.c.number.label("turn_number"), quota_turns.c.time.label("turn_time"))
+        .join(
+            quota_turns,
+            and_(
+                quota_turns.c.seller_id == quota_reservations.c.seller_id,
+                quota_turns.c.customer_id == quota_reservations.c.customer_id,
+                quota_turns.c.meter == quota_reservations.c.meter,
+            ),
+        )
+        .where(quota_reservations.c.seller_id == tx.seller_id, quota_reservations.c.id == reservation_id)
+        .with_for_update(of=quota_reservations)
+    )
+    row = (await tx.execute(query)).one_or_none()
+    if row is None:
+        raise _not_found(reservation_id)
+    return _reservation(row), Turn(row.turn_number, row.turn_time)
 
 
 async def add_reservation(tx: Tx, reservation: Reservation) -> None:
@@ -85,13 +113,13 @@ async def save_reservation(tx: Tx, reservation: Reservation) -> None:
     )
 
 
-async def reservation(tx: Tx, reservation_id: ReservationId, *, lock: bool = False) -> Reservation:
+async def reservation(tx: Tx, reservation_id: ReservationId) -> Reservation:
     query = select(quota_reservations).where(
         quota_reservations.c.seller_id == tx.seller_id, quota_reservations.c.id == reservation_id
     )
-    row = (await tx.execute(query.with_for_update() if lock else query)).one_or_none()
+    row = (await tx.execute(query)).one_or_none()
     if row is None:
-        raise QuotaReservationNotFound(f"there is no reservation {reservation_id}", quota_reservation=reservation_id)
+        raise _not_found(reservation_id)
     return _reservation(row)
 
 
@@ -104,6 +132,17 @@ async def lock_reservations(tx: Tx, reservation_ids: Collection[str]) -> list[Re
         .with_for_update()
     )
     return [_reservation(row) for row in await tx.execute(query)]
+
+
+async def forget_reservations(tx: Tx, reservation_ids: Collection[str]) -> None:
+    """Those that ended so long ago that nobody asks any more."""
+    await tx.execute(
+        delete(quota_reservations).where(
+            quota_reservations.c.seller_id == tx.seller_id,
+            quota_reservations.c.id.in_(reservation_ids),
+            quota_reservations.c.end_time <= tx.now - KEPT,
+        )
+    )
 
 
 async def list_reservations(tx: Tx, *, customer_id: str, under_way: bool, after: str, limit: int) -> list[Reservation]:
@@ -123,11 +162,23 @@ async def list_reservations(tx: Tx, *, customer_id: str, under_way: bool, after:
     return [_reservation(row) for row in await tx.execute(query)]
 
 
-_RESERVED: Final = """
-SELECT coalesce(sum(quantity), 0) AS quantity, count(*) AS number FROM quota_reservations
-WHERE seller_id = $1 AND customer_id = ANY ($2::text[]) AND meter = $3
-  AND (state = 'OPEN' OR state = 'COMMITTING') AND (state = 'COMMITTING' OR expire_time > $4)
+_TAKE_TURN: Final = """
+INSERT INTO quota_turns AS t (seller_id, customer_id, meter, number, time) VALUES ($1, $2, $3, 1, $4)
+ON CONFLICT (seller_id, customer_id, meter)
+DO UPDATE SET number = t.number + 1, time = greatest(t.time, excluded.time) RETURNING number, time
 """
+_RESERVED: Final = """
+SELECT coalesce(sum(quantity) FILTER (WHERE aside), 0) AS quantity, count(*) FILTER (WHERE aside) AS number,
+       coalesce(array_agg(id) FILTER (WHERE NOT aside), '{}') AS expired
+FROM (
+    SELECT id, quantity, state = 'COMMITTING' OR expire_time > $4 AS aside FROM quota_reservations
+    WHERE seller_id = $1 AND customer_id = ANY ($2::text[]) AND meter = $3 AND (state = 'OPEN' OR state = 'COMMITTING')
+) under_way
+"""
+
+
+def _not_found(reservation_id: ReservationId) -> QuotaReservationNotFound:
+    return QuotaReservationNotFound(f"there is no reservation {reservation_id}", quota_reservation=reservation_id)
 
 
 def _changing(reservation: Reservation) -> dict[str, object]:

@@ -445,6 +445,9 @@ quota_turns = Table(
     comment="who reserves use of a meter for a customer does so one after the other: by locking a row of these",
 )
 
+FORGET_TIME: Final = "((end_time AT TIME ZONE 'UTC'::text) + '35 days'::interval) AT TIME ZONE 'UTC'::text"
+"""When a settled reservation is forgotten. By way of UTC, since only what depends on no time zone can be indexed."""
+
 quota_reservations = Table(
     "quota_reservations",
     metadata,
@@ -469,6 +472,11 @@ quota_reservations = Table(
     Column("end_time", Instant),
     Column("end_number", BigInteger, comment="of the last turn in which it was set aside, unless it expired"),
     Index("quota_reservations_customer", "seller_id", "customer_id", "id"),
+    Index(
+        "quota_reservations_forgotten",
+        literal_column(f"({FORGET_TIME})"),
+        postgresql_where=literal_column("end_time IS NOT NULL"),
+    ),
     comment="use of meters that is or was set aside",
 )
 

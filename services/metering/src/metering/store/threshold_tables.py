@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from sqlalchemy import BigInteger, Column, Index, Integer, Numeric, Table, Text, UniqueConstraint
 from sqlalchemy import Identity as IdentityColumn
 from sqlalchemy.dialects.postgresql import JSONB
@@ -57,6 +59,8 @@ Index(
     postgresql_where=usage_thresholds.c.sweep_time.is_not(None),
 )
 
+_COUNTED_BY: Final = "the version of the meter by which it was counted; 0 if it was before that was noted"
+
 usage_alerts = Table(
     "usage_alerts",
     metadata,
@@ -81,6 +85,7 @@ usage_alerts = Table(
     ),
     Column("settled_mark", BigInteger, nullable=False, server_default="0", comment="the mark when it was last counted"),
     Column("due_time", Instant, nullable=False),
+    Column("meter_version", Integer, nullable=False, server_default="0", comment=_COUNTED_BY),
     UniqueConstraint("number", name="usage_alerts_number"),
     # What the job looks for: by time for all sellers, by seller for one sandbox.
     Index("usage_alerts_due", "due_time"),

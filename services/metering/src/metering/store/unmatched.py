@@ -27,6 +27,7 @@ async def list_unmatched(
             meter=row["meter"],
             customer=row["customer"],
             meter_is_known=row["meter_is_known"],
+            name_id=row["name_id"] or "",
             event_count=row["event_count"],
             first_time=row["first_time"],
             last_time=row["last_time"],
@@ -82,7 +83,12 @@ page AS (
     SELECT * FROM unmatched ORDER BY meter, customer LIMIT $4
 )
 SELECT p.meter, p.customer, p.meter_is_known, coalesce(u.event_count, 0) AS event_count,
-       u.first_time, u.last_time, u.first_position, u.last_position
+       u.first_time, u.last_time, u.first_position, u.last_position, (
+           SELECT t.id FROM unmatched_names t
+           WHERE t.seller_id = $1 AND t.matched_time IS NULL
+             AND t.reason = CASE WHEN p.meter_is_known THEN 'UNKNOWN_CUSTOMER' ELSE 'UNKNOWN_METER' END
+             AND t.name = CASE WHEN p.meter_is_known THEN p.customer ELSE p.meter END
+       ) AS name_id
 FROM page p LEFT JOIN (
     SELECT e.stream, count(*) AS event_count, min(e.time) AS first_time, max(e.time) AS last_time,
            min(e.position) AS first_position, max(e.position) AS last_position

@@ -5,7 +5,7 @@ from __future__ import annotations
 from common.migrate import protect, run_script
 
 revision = "0019"
-down_revision = "0016"
+down_revision = "0018"
 
 
 def upgrade() -> None:
