@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import Final
 
 import pytest
@@ -57,6 +59,12 @@ SETTINGS: Final = {
     "copy.sent": {"SALDO_USAGE_STORE": "clickhouse", "SALDO_CLICKHOUSE_WAIT_SECONDS": "20"},
 }
 """With which it is reached, if not by itself."""
+DEATHS: Final = {service: [point for point, services in PLACES.items() if service in services] for service in SERVICES}
+ROUNDS: Final = tuple(
+    {service: point for service, point in zip(DEATHS, points, strict=True) if point is not None}
+    for points in zip_longest(*DEATHS.values())
+)
+"""One death of each service, as long as there are points left for it: they die in one story, each at its own point."""
 
 
 def test_every_crash_point_has_its_place() -> None:
@@ -66,21 +74,21 @@ def test_every_crash_point_has_its_place() -> None:
     assert {*PLACES, *BACKFILLING} == set(CRASHPOINTS)
 
 
-@pytest.mark.parametrize(
-    ("service", "point"), [(service, point) for point, services in PLACES.items() for service in services]
-)
+@pytest.mark.parametrize("points", ROUNDS, ids=lambda points: ",".join(points.values()))
 async def test_dying_there_changes_no_figure(
-    processes: Suite, sandbox: Sandbox, service: str, point: str, request: pytest.FixtureRequest
+    processes: Suite, sandbox: Sandbox, points: Mapping[str, str], request: pytest.FixtureRequest
 ) -> None:
-    """The process really dies, comes back, and nobody can tell from the books."""
-    settings = SETTINGS.get(point, {})
-    if point == "copy.sent":
-        settings = {"SALDO_CLICKHOUSE_URL": request.getfixturevalue("clickhouse_url"), **settings}
-    before = processes.roster.services[service].deaths
-    processes.restart(service, {"SALDO_CRASHPOINT": point, **settings})
+    """The processes really die, come back, and nobody can tell from the books."""
+    before = {service: processes.roster.services[service].deaths for service in points}
+    for service, point in points.items():
+        settings = SETTINGS.get(point, {})
+        if point == "copy.sent":
+            settings = {"SALDO_CLICKHOUSE_URL": request.getfixturevalue("clickhouse_url"), **settings}
+        processes.restart(service, {"SALDO_CRASHPOINT": point, **settings})
     figures = await tell(sandbox)
-    entry = processes.roster.services[service]
-    assert (entry.deaths - before, entry.last_exit) == (1, KILLED), "it did not die there"
+    entries = {service: processes.roster.services[service] for service in points}
+    ends = {service: (entry.deaths - before[service], entry.last_exit) for service, entry in entries.items()}
+    assert ends == dict.fromkeys(points, (1, KILLED)), "each dies once, at its point"
     assert figures == EXPECTED
 
 

@@ -14,12 +14,12 @@ from tools.suite import Suite
 pytestmark = pytest.mark.fault
 
 
-@pytest.mark.parametrize("service", SERVICES)
-async def test_a_service_is_killed_at_work(processes: Suite, sandbox: Sandbox, service: str) -> None:
-    """Not at a point of our choosing: while everything is in motion, several times."""
+@pytest.mark.parametrize("services", [SERVICES[:2], SERVICES[2:4], SERVICES[4:]], ids=" and ".join)
+async def test_a_service_is_killed_at_work(processes: Suite, sandbox: Sandbox, services: tuple[str, ...]) -> None:
+    """Not at a point of our choosing: while everything is in motion, several times, and two of them by turns."""
     story = asyncio.create_task(tell(sandbox))
-    for _ in range(3):
-        await asyncio.sleep(0.4)
+    for service in services * 3:
+        await asyncio.sleep(0.2)
         processes.kill(service)
     assert await story == EXPECTED
 

@@ -16,7 +16,7 @@ from typing import Final
 import psutil
 import pytest
 
-from common import testing
+from common import ports
 from tools import servers
 from tools.places import temporary_folder
 from tools.stack import CHECKOUT, SERVICES
@@ -315,5 +315,5 @@ def test_a_service_and_a_server_never_want_one_port() -> None:
 
 def test_ports_are_apart() -> None:
     """Of servers, of services, and of those that tests start in their own process."""
-    ranges = (servers.PORTS, servers.SERVICE_PORTS, testing.PORTS)
+    ranges = (servers.PORTS, servers.SERVICE_PORTS, ports.PORTS)
     assert sum(map(len, ranges)) == len({port for ports in ranges for port in ports})

@@ -7,20 +7,16 @@ neighbours without importing them.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import importlib
 import json
 import os
-import socket
-import tempfile
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -40,6 +36,7 @@ from common.auth import jwk, sign
 from common.bus import MemoryBus, StreamSpec
 from common.caller import Role, service_actor
 from common.due import Scheduled, due_for_batches, due_moments, due_rows, forget_settled
+from common.ensemble import Ensemble, Spares, live
 from common.ids import SellerId
 from common.relay import message_of, source_of
 from common.rpc import error_info
@@ -52,8 +49,6 @@ from saldo.operations.v1.operations_service_pb2_grpc import OperationsServiceStu
 SERVICES: Final = ("catalog", "subscriptions", "metering", "invoicing", "payments", "dunning")
 SANDBOX_START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 ISSUER: Final = "test"
-PORTS: Final = range(10_000, 15_000)
-PORTS_OF_A_PROCESS: Final = 250
 PASSWORD: Final = "test"  # of roles in a server that lives as long as the test run
 DECLARATIONS_MAX: Final = 256
 OUTBOX_POLLS: Final = 1_000
@@ -138,113 +133,111 @@ class Databases:
             await connection.close()
 
 
-class Ports:
-    """Ports for this process alone: a share of PORTS that is locked as long as the process lives.
-
-    Test processes run side by side, and a service that is started again wants the port it had: one that merely is free
-    now may be another's by then. Outgoing connections are never given one of these.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._lock, share = _locked_share(folder)
-        self._free = deque(PORTS[share * PORTS_OF_A_PROCESS : (share + 1) * PORTS_OF_A_PROCESS])
-
-    @classmethod
-    @cache
-    def of_this_process(cls) -> Ports:
-        return cls(Path(tempfile.gettempdir()))
-
-    def take(self) -> int:
-        for _ in range(len(self._free)):
-            port = self._free.popleft()  # the one that has been free for longest
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gRPC does: what lingers is no matter
-                try:
-                    probe.bind(("127.0.0.1", port))
-                except OSError:
-                    self._free.append(port)
-                    continue
-            return port
-        raise RuntimeError(f"no free port between {PORTS.start} and {PORTS.stop} for this process")
-
-    def give_back(self, port: int) -> None:
-        self._free.append(port)
-
-    def close(self) -> None:
-        self._lock.close()
-
-
-def _locked_share(folder: Path) -> tuple[IO[bytes], int]:
-    for share in range(len(PORTS) // PORTS_OF_A_PROCESS):
-        lock = (folder / f"saldo-test-ports-{os.getuid()}-{share}").open("ab")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            continue
-        return lock, share
-    raise RuntimeError(f"all shares of the ports between {PORTS.start} and {PORTS.stop} are taken by other processes")
-
-
 class Suite:
     """Services in this process, around one in-memory bus, with a sandbox to play in."""
 
-    def __init__(self, databases: Databases, keys: Keys, bus: MemoryBus, *, otlp_endpoint: str = "") -> None:
-        self.bus = bus
+    def __init__(
+        self, databases: Databases, keys: Keys, bus: MemoryBus, *, otlp_endpoint: str = "", spares: Spares | None = None
+    ) -> None:
+        """With `spares`, what another test has left as good as new is taken over instead of started anew."""
         self.keys = keys
         self.databases = databases
         self.seller = SellerId(ids.mint(ids.SANDBOX, SANDBOX_START))
-        self.running: dict[str, Service] = {}
-        self.urls: dict[str, str] = {}
+        self._spares = spares
+        self._is_spare = spares is not None
         self._otlp_endpoint = otlp_endpoint
-        self._addresses = {name: f"127.0.0.1:{Ports.of_this_process().take()}" for name in SERVICES}
-        self._lives: dict[str, asyncio.Task[None]] = {}
+        self._ensemble = Ensemble.on_free_ports(bus, SERVICES)
+        self._published_before: dict[str, int] = {}
         self._stack = AsyncExitStack()
+
+    @property
+    def bus(self) -> MemoryBus:
+        return self._touched().bus
+
+    @bus.setter
+    def bus(self, bus: MemoryBus) -> None:
+        self._touched().bus = bus
+
+    @property
+    def running(self) -> dict[str, Service]:
+        return self._touched().running
+
+    @property
+    def urls(self) -> dict[str, str]:
+        return self._touched().urls
+
+    @property
+    def reading_urls(self) -> dict[str, str]:
+        """The same for who only reads what belongs to this suite's sandbox."""
+        return dict(self._ensemble.urls)
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Where every service listens once it has been started."""
+        return dict(self._touched().addresses)
+
+    def _touched(self) -> Ensemble:
+        """Whoever reaches behind the contracts may have changed something there: no other test takes it over."""
+        self._is_spare = False
+        return self._ensemble
 
     async def start(self, *names: str, **overrides: object) -> None:
         """Start services by name, each with a database of its own, or again with the one it had."""
+        is_plain = self._is_spare and not self._ensemble.urls and not overrides
+        if is_plain and self._spares and (spare := self._spares.take(names)):
+            self._ensemble.give_back_ports()
+            self._ensemble = spare
+            self._published_before = spare.bus.published_counts()
+            return
+        ensemble = self._touched()
         for name in names:
-            if name not in self.urls:
-                self.urls[name] = await self.databases.create(name, migrated=name)
-            if name == "payments" and "simulated_gateway" not in self.urls:
-                self.urls["simulated_gateway"] = await self.databases.create("simulated_gateway")
+            if name not in ensemble.urls:
+                ensemble.urls[name] = await self.databases.create(name, migrated=name)
+            if name == "payments" and "simulated_gateway" not in ensemble.urls:
+                ensemble.urls["simulated_gateway"] = await self.databases.create("simulated_gateway")
             service = self._build(name, overrides)
             ready = asyncio.Event()
-            self._lives[name] = asyncio.create_task(_live(service, ready), name=name)
+            ensemble.lives[name] = asyncio.create_task(live(service, ready), name=name)
             waiting = asyncio.create_task(ready.wait())
-            await asyncio.wait({self._lives[name], waiting}, timeout=30, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({ensemble.lives[name], waiting}, timeout=30, return_when=asyncio.FIRST_COMPLETED)
             if not ready.is_set():
                 waiting.cancel()
-                await self._lives.pop(name)
+                await ensemble.lives.pop(name)
                 raise RuntimeError(f"{name} stopped before it was ready")
-            self.running[name] = service
+            ensemble.running[name] = service
+        self._is_spare = is_plain
 
     async def stop(self, *names: str) -> None:
-        for name in names:
-            self.running.pop(name).stop()
-            await self._lives.pop(name)
+        await self._touched().stop(*names)
 
     async def crash(self, name: str) -> None:
         """End a service in the middle of whatever it is doing; `start` brings it back."""
-        del self.running[name]
-        life = self._lives.pop(name)
+        ensemble = self._touched()
+        del ensemble.running[name]
+        life = ensemble.lives.pop(name)
         life.cancel()
         await asyncio.wait({life})
         if not life.cancelled() and (failure := life.exception()):
             raise failure
 
-    @property
-    def addresses(self) -> dict[str, str]:
-        """Where every service listens once it has been started."""
-        return dict(self._addresses)
-
     async def close(self) -> None:
+        is_kept = self._spares is not None and self._is_spare and await self._is_as_new()
         await self._stack.aclose()
-        await self.stop(*self.running)
-        for address in self._addresses.values():
-            Ports.of_this_process().give_back(int(address.rpartition(":")[2]))
-        for url in self.urls.values():
-            await self.databases.drop(url)
+        if is_kept and self._spares is not None:
+            await self._spares.keep(self._ensemble)
+            return
+        await self._ensemble.end(self.databases.drop)
+
+    async def _is_as_new(self) -> bool:
+        """Nothing is under way, and nothing has failed: whatever this sandbox has left, no other will see."""
+        if not self._ensemble.running or any(life.done() for life in self._ensemble.lives.values()):
+            return False
+        operators = self._operators()
+        for _ in range(2):  # what one sends while another is being asked shows the second time
+            for found in await asyncio.gather(*(each.GetServiceState(GetServiceStateRequest()) for each in operators)):
+                if found.outbox_count or found.consumer_backlog or found.dead_letter_count or found.due_count:
+                    return False
+        return True
 
     def stub(  # Any: grpc stubs are generated
         self, stub: type[Any], service: str, *, role: Role = Role.OWNER, seller: SellerId | None = None
@@ -255,10 +248,12 @@ class Suite:
 
     def raw_stub(self, stub: type[Any], service: str, *, token: str) -> Any:  # Any: as above
         """A client with any token, or with none."""
+        if not self._ensemble.urls:
+            self._touched()  # its address is told: it must not be another by the time it is called
         interceptors: list[grpc.aio.ClientInterceptor] = []
         if token:
             interceptors += [_WithToken(token), _StreamWithToken(token)]
-        channel = grpc.aio.insecure_channel(self._addresses[service], interceptors=interceptors)
+        channel = grpc.aio.insecure_channel(self._ensemble.addresses[service], interceptors=interceptors)
         self._stack.push_async_callback(channel.close)
         return stub(channel)
 
@@ -270,37 +265,42 @@ class Suite:
         """Wait until everything that follows from what was done has happened, and been announced."""
         await quiet(self._clocks())
         # The sandbox's clock knows the sandbox only; a test may have done something for another seller.
-        states = [self.stub(OperationsServiceStub, name, role=Role.PLATFORM) for name in self.running]
+        operators = self._operators()
         for _ in range(OUTBOX_POLLS):
-            found = await asyncio.gather(*(state.GetServiceState(GetServiceStateRequest()) for state in states))
+            found = await asyncio.gather(*(each.GetServiceState(GetServiceStateRequest()) for each in operators))
             if not any(each.outbox_count for each in found):
                 return
             await asyncio.sleep(OUTBOX_POLL_SECONDS)
         raise TimeoutError("events of some other seller are not being published")
 
     def announced(self, kind: type[MessageT]) -> list[MessageT]:
-        """The events of a class that have been published, oldest first; call `quiet` before."""
-        messages = self.bus.published(outbox.stream_of(kind))
+        """The events of a class that have been published since the start, oldest first; call `quiet` before."""
+        stream = outbox.stream_of(kind)
+        messages = self._ensemble.bus.published(stream)[self._published_before.get(stream, 0) :]
         return [kind.FromString(each.data) for each in messages if each.subject == outbox.subject_of(kind)]
 
     async def announce(self, event: Message, *, source: str, at: datetime = SANDBOX_START) -> None:
         """Publish an event as the relay of a service that is not running here would have; each call anew."""
+        bus = self._ensemble.bus if self._ensemble.urls else self._touched().bus
         emitted = outbox.emitted(event, seller_id=self.seller, at=at)
         stream = outbox.stream_of(type(event))
-        await self.bus.ensure_stream(StreamSpec(name=stream, subjects=(f"{event.DESCRIPTOR.file.package}.>",)))
-        sequence = 1 + sum(each.headers["ce-subject"] == emitted.aggregate_id for each in self.bus.published(stream))
+        await bus.ensure_stream(StreamSpec(name=stream, subjects=(f"{event.DESCRIPTOR.file.package}.>",)))
+        sequence = 1 + sum(each.headers["ce-subject"] == emitted.aggregate_id for each in bus.published(stream))
         row = {**asdict(emitted), "sequence": sequence}
-        await self.bus.publish(stream, [message_of(row, source=source_of(source))])
+        await bus.publish(stream, [message_of(row, source=source_of(source))])
+
+    def _operators(self) -> list[Any]:  # Any: stubs
+        return [self.stub(OperationsServiceStub, name, role=Role.PLATFORM) for name in self._ensemble.running]
 
     def _clocks(self) -> dict[str, Any]:  # Any: stubs
-        return {name: self.stub(OperationsServiceStub, name) for name in self.running}
+        return {name: self.stub(OperationsServiceStub, name) for name in self._ensemble.running}
 
     def _build(self, name: str, overrides: dict[str, object]) -> Service:
         main = importlib.import_module(f"{name}.main")
         settings_class = importlib.import_module(f"{name}.settings").Settings
         told: dict[str, object] = {
-            "database_url": self.urls[name],
-            "listen": self._addresses[name],
+            "database_url": self._ensemble.urls[name],
+            "listen": self._ensemble.addresses[name],
             "auth_jwks": self.keys.jwks,
             "auth_key": self.keys.private(name),
             "otlp_endpoint": self._otlp_endpoint,
@@ -311,17 +311,11 @@ class Suite:
             told["master_keys"] = self.keys.master_keys
         for other in SERVICES:
             if f"{other}_address" in settings_class.model_fields:
-                told[f"{other}_address"] = self._addresses[other]
+                told[f"{other}_address"] = self._ensemble.addresses[other]
         if "simulated_gateway_url" in settings_class.model_fields:
-            told["simulated_gateway_url"] = self.urls["simulated_gateway"]
-        service: Service = main.build(settings_class(**(told | overrides)), bus=self.bus)
+            told["simulated_gateway_url"] = self._ensemble.urls["simulated_gateway"]
+        service: Service = main.build(settings_class(**(told | overrides)), bus=self._ensemble.bus)
         return service
-
-
-async def _live(service: Service, ready: asyncio.Event) -> None:
-    async with service.running():
-        ready.set()
-        await service.stopped()
 
 
 async def answered(
@@ -443,10 +437,25 @@ def databases() -> Iterator[Databases]:
         yield Databases(os.environ["SALDO_POSTGRES_URL"])
 
 
+@pytest_asyncio.fixture(scope="module")
+async def spares(databases: Databases) -> AsyncIterator[Spares]:
+    """What the tests of one module take over from one another."""
+    found = Spares(databases.drop)
+    yield found
+    await found.close()
+
+
 @pytest_asyncio.fixture
-async def suite(databases: Databases, keys: Keys) -> AsyncIterator[Suite]:
-    """Start what the test needs: `await suite.start("catalog", "subscriptions")`."""
-    found = Suite(databases, keys, MemoryBus())
+async def suite(
+    databases: Databases, keys: Keys, spares: Spares, request: pytest.FixtureRequest
+) -> AsyncIterator[Suite]:
+    """Start what the test needs: `await suite.start("catalog", "subscriptions")`.
+
+    It may be running already. Not so for a test that patches something, which may be looked at when a service starts,
+    or that is marked as one that looks at more than its own sandbox.
+    """
+    is_alone = "monkeypatch" in request.fixturenames or request.node.get_closest_marker("own_services")
+    found = Suite(databases, keys, MemoryBus(), spares=None if is_alone else spares)
     try:
         yield found
     finally:

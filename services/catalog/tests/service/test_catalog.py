@@ -63,6 +63,7 @@ async def test_a_plan_is_written_published_and_announced(
     assert [event.plan for event in suite.announced(events_pb2.PlanPublished)] == [published]
 
 
+@pytest.mark.own_services
 async def test_what_is_published_never_changes(suite: Suite, catalog: Any, seats: product_pb2.Product) -> None:
     """Subscribers rely on the prices they agreed to, whatever code runs: the table itself refuses."""
     draft = await catalog.CreatePlan(pb.CreatePlanRequest(code="team", display_name="Team", prices=[seat_price(seats)]))
@@ -260,6 +261,7 @@ async def test_roles_and_tokens(suite: Suite, catalog: Any) -> None:
         await catalog.CreateSeller(pb.CreateSellerRequest())
 
 
+@pytest.mark.own_services
 async def test_migrations_and_tables_agree(suite: Suite, catalog: Any) -> None:
     """What store.py says is what a migrated database has."""
     assert await differences(suite.urls["catalog"], metadata) == []

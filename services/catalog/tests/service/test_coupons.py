@@ -378,6 +378,7 @@ async def test_a_release_gives_the_limits_back_once(suite: Suite, coupons: Coupo
         await coupons.api.ReleaseRedemption(pb.ReleaseRedemptionRequest(id=ids.mint("redm", JAN_1)))
 
 
+@pytest.mark.own_services
 async def test_a_code_is_understood_in_any_case_and_told_to_nobody(suite: Suite, coupons: Coupons) -> None:
     """Stored and answered in upper case; events are read by many, and who reads a code could redeem it."""
     coupon = await coupons.create()

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
+import pytest
 import pytest_asyncio
 from google.protobuf.message import Message
 from google.type import decimal_pb2
@@ -162,6 +163,7 @@ async def test_another_seller_lists_and_exports_nothing(stock: Stock) -> None:
     assert not any(word in document for word in ("seats", "team", "spring", "standard", "sso"))
 
 
+@pytest.mark.own_services
 async def test_the_tables_themselves_keep_sellers_apart(stock: Stock) -> None:
     """A query that forgets its condition shows and changes nothing of another seller; one without a seller nothing."""
     tables = ["products", "tax_codes", "features", "plans", "prices", "coupons", "coupon_codes", "redemptions"]

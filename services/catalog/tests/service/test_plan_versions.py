@@ -290,6 +290,7 @@ async def test_what_is_refused_leaves_a_draft_as_it_was(shop: Any) -> None:
         await shop.api.UpdatePlan(pb.UpdatePlanRequest(id=draft.id, display_name="Other"))
 
 
+@pytest.mark.own_services
 async def test_the_tables_themselves_keep_prices_and_drafts(suite: Suite, shop: Any) -> None:
     """Whatever code runs: no price is ever changed or deleted, and no plan has two drafts."""
     draft = await shop.draft()
@@ -336,6 +337,7 @@ async def test_a_bad_entitlement_is_refused_with_its_field(shop: Any) -> None:
     assert plan.entitlements[0].WhichOneof("grant") == "unlimited"
 
 
+@pytest.mark.own_services
 async def test_a_job_that_comes_too_late_does_nothing(suite: Suite, shop: Any) -> None:
     """Between its finding the row and its turn, the next version may have been withdrawn."""
     first = await shop.published()
@@ -350,6 +352,7 @@ async def test_a_job_that_comes_too_late_does_nothing(suite: Suite, shop: Any) -
     assert await shop.states() == ["ACTIVE", "ACTIVE"]
 
 
+@pytest.mark.own_services
 async def test_an_older_release_may_still_publish(suite: Suite, shop: Any) -> None:
     """While replicas are replaced one by one, the old ones say nothing of when a plan takes effect: at once."""
     draft = await shop.draft()
@@ -368,6 +371,7 @@ async def test_an_older_release_may_still_publish(suite: Suite, shop: Any) -> No
     assert await shop.states() == ["ARCHIVED", "ACTIVE"]
 
 
+@pytest.mark.own_services
 async def test_a_version_whose_time_is_over_is_not_sold_until_the_job_comes(suite: Suite, shop: Any) -> None:
     """The job may be late. When the version after it is closed meanwhile, that must not bring the old one back."""
     first = await shop.published()
@@ -390,6 +394,7 @@ async def test_a_version_whose_time_is_over_is_not_sold_until_the_job_comes(suit
         await database.close()
 
 
+@pytest.mark.own_services
 async def test_prices_are_written_while_their_product_is_changed(suite: Suite, shop: Any) -> None:
     """What only refers to a product does not wait for it: with a catalog applied at the same time that would be a
     deadlock, the one holding the product and wanting the plan, the other the plan and wanting the product.
@@ -409,6 +414,7 @@ async def test_prices_are_written_while_their_product_is_changed(suite: Suite, s
     assert changed.revision == draft.revision + 1
 
 
+@pytest.mark.own_services
 async def test_an_older_release_may_still_write(suite: Suite, shop: Any) -> None:
     """While replicas are replaced one by one, the old ones write rows without what came later: first versions, of base
     plans, at prices of the list; and a code that is taken is taken for them, too.

@@ -61,7 +61,7 @@ def paid(owed: invoice_pb2.Invoice) -> invoice_pb2.Invoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """A seller with one customer, who has two subscriptions and a payment method; and what may be done to it."""
+    """A seller with one customer, who has subscriptions and a payment method; and what may be done to it."""
 
     suite: Suite
     dunning: Any  # grpc stubs are generated
@@ -122,14 +122,17 @@ async def dunning(suite: Suite) -> AsyncIterator[Any]:  # Any: grpc stubs are ge
 
 @pytest_asyncio.fixture
 async def world(suite: Suite) -> AsyncIterator[World]:
-    """Everybody but invoicing, which is told from the tests."""
+    """Everybody but invoicing, which is told from the tests. The customer has two subscriptions."""
     await suite.start("catalog", "subscriptions", "payments", "dunning")
-    yield await _settle(suite, token="sim:ok", net_terms_days=0)
+    yield await _settle(suite, token="sim:ok", net_terms_days=0, subscription_count=2)
 
 
 @pytest_asyncio.fixture
 async def whole_world(suite: Suite) -> AsyncIterator[World]:
-    """All six. The first two attempts to collect are declined."""
+    """All six. The first two attempts to collect are declined.
+
+    The customer has one subscription: of two, the first may be on an invoice of its own before the second is there.
+    """
     await suite.start("catalog", "subscriptions", "metering", "invoicing", "payments", "dunning")
     platform = suite.stub(CatalogServiceStub, "catalog", role=Role.PLATFORM)
     seller = await platform.CreateSeller(
@@ -142,10 +145,10 @@ async def whole_world(suite: Suite) -> AsyncIterator[World]:
         )
     )
     suite.seller = ids.check_seller(seller.id)
-    yield await _settle(suite, token="sim:decline,decline,ok", net_terms_days=7)
+    yield await _settle(suite, token="sim:decline,decline,ok", net_terms_days=7, subscription_count=1)
 
 
-async def _settle(suite: Suite, *, token: str, net_terms_days: int) -> World:
+async def _settle(suite: Suite, *, token: str, net_terms_days: int, subscription_count: int) -> World:
     subscriber = suite.stub(SubscriptionsServiceStub, "subscriptions")
     payer = suite.stub(PaymentsServiceStub, "payments")
     plan_id = await _published_plan(suite.stub(CatalogServiceStub, "catalog"))
@@ -164,7 +167,7 @@ async def _settle(suite: Suite, *, token: str, net_terms_days: int) -> World:
         await subscriber.CreateSubscription(
             subscriptions.CreateSubscriptionRequest(customer_id=customer.id, plan_id=plan_id)
         )
-        for _ in range(2)
+        for _ in range(subscription_count)
     ]
     return World(
         suite=suite,

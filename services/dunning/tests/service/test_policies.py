@@ -29,6 +29,7 @@ def firm(**changes: Any) -> pb.CreateDunningPolicyRequest:  # Any: fields of the
     return pb.CreateDunningPolicyRequest(**(fields | changes))
 
 
+@pytest.mark.own_services
 async def test_migrating_from_nothing_leaves_no_difference(suite: Suite, dunning: Any) -> None:
     """What the code believes about the tables is what the tables are."""
     assert await differences(suite.urls["dunning"], metadata) == []

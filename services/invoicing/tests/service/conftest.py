@@ -228,7 +228,7 @@ def utc(*parts: int) -> datetime:
 
 @pytest_asyncio.fixture
 async def business(suite: Suite) -> AsyncIterator[Business]:
-    await suite.start(*NEIGHBOURS)
+    await suite.start(*NEIGHBOURS, "invoicing")
     platform: Any = suite.stub(CatalogServiceStub, "catalog", role=Role.PLATFORM)  # Any: as above
     seller = await platform.CreateSeller(
         catalog.CreateSellerRequest(
@@ -242,7 +242,6 @@ async def business(suite: Suite) -> AsyncIterator[Business]:
         )
     )
     suite.seller = SellerId(seller.id)
-    await suite.start("invoicing")
     yield Business(suite)
     await _rate_anew(suite)
 
@@ -250,7 +249,9 @@ async def business(suite: Suite) -> AsyncIterator[Business]:
 async def _rate_anew(suite: Suite) -> None:
     """Whatever a test was about: no line that it wrote costs anything else by the independent rater."""
     records = await read_records(
-        Sources(databases={name: suite.urls[name] for name in (*NEIGHBOURS, "invoicing")}, seller_id=suite.seller)
+        Sources(
+            databases={name: suite.reading_urls[name] for name in (*NEIGHBOURS, "invoicing")}, seller_id=suite.seller
+        )
     )
     for invariant in (amounts_rated_anew, steps_explain_amounts, lines_sum_to_totals):
         tally = Tally()

@@ -246,6 +246,7 @@ async def test_a_correction_that_no_longer_fits_leaves_its_draft(suite: Suite, b
     assert not await dead_letters(suite)
 
 
+@pytest.mark.own_services
 async def test_a_bill_run_whose_time_has_come_begins_its_own_trace(suite: Suite, business: Business) -> None:
     """Otherwise the trace of the first call would have every bill of the years to come in it."""
     seats = await business.plan(await business.price("Seats", **per_unit("10")))
@@ -304,6 +305,7 @@ async def test_every_currency_has_its_own_invoice(suite: Suite, business: Busine
     assert sorted(invoice.total.currency_code for invoice in of_february) == ["EUR", "GBP"]
 
 
+@pytest.mark.own_services
 async def test_customers_that_no_event_told_of_are_found(suite: Suite, business: Business) -> None:
     """A lost event only costs time: the weekly look over the seller bills what was missed."""
     seats = await business.plan(await business.price("Seats", **per_unit("10")))

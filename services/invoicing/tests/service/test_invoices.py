@@ -105,6 +105,7 @@ async def test_numbers_have_no_gap_whoever_finalizes_when(suite: Suite, business
     assert len(suite.announced(events_pb2.InvoiceFinalized)) == 12
 
 
+@pytest.mark.own_services
 async def test_what_joins_a_draft_while_it_is_finalized_stays_on_it(suite: Suite, business: Business) -> None:
     """Between asking and writing a bill run may add a line, even one of the same meter and period at another price."""
     [draft] = await drafted(business)
@@ -121,6 +122,7 @@ async def test_what_joins_a_draft_while_it_is_finalized_stays_on_it(suite: Suite
     assert invoice.state == invoice_pb2.Invoice.OPEN
 
 
+@pytest.mark.own_services
 async def test_a_customer_is_billed_once_by_several_replicas(suite: Suite, business: Business) -> None:
     """Both find the customer due and ask; whoever comes second finds everything billed."""
     [draft] = await drafted(business)
@@ -369,12 +371,14 @@ async def test_a_neighbour_that_is_away_is_waited_for(suite: Suite, business: Bu
 # The tables themselves
 
 
+@pytest.mark.own_services
 async def test_migrating_leaves_no_difference(suite: Suite) -> None:
     """The tables in the code are the tables that the migrations make."""
     await suite.start("invoicing")
     assert await differences(suite.urls["invoicing"], metadata) == []
 
 
+@pytest.mark.own_services
 async def test_a_missing_column_would_be_a_difference(suite: Suite) -> None:
     """The comparison sees something."""
     await suite.start("invoicing")
@@ -383,6 +387,7 @@ async def test_a_missing_column_would_be_a_difference(suite: Suite) -> None:
     assert await differences(suite.urls["invoicing"], metadata) != []
 
 
+@pytest.mark.own_services
 async def test_the_tables_refuse_what_must_never_be(suite: Suite, business: Business) -> None:
     """Whatever code runs: a period billed twice, a number given twice, a line changed after it was sent."""
     invoice = await billed_for_seats(business)

@@ -235,6 +235,7 @@ async def test_a_usage_is_explained_in_sentences(price_list: PriceList, rating: 
         assert figure in text
 
 
+@pytest.mark.own_services
 async def test_a_line_of_an_invoice_is_explained_as_it_was_rated(
     suite: Suite, price_list: PriceList, rating: Any
 ) -> None:
@@ -281,6 +282,7 @@ async def test_a_line_of_an_invoice_is_explained_as_it_was_rated(
         await explained(new("inv"), first.id)
 
 
+@pytest.mark.own_services
 async def test_a_part_of_a_period_is_explained_with_its_days(suite: Suite, price_list: PriceList, rating: Any) -> None:
     """And a unit is called what it was called then."""
     price_list.product.unit_label = "places"
@@ -302,6 +304,7 @@ async def test_a_part_of_a_period_is_explained_with_its_days(suite: Suite, price
     ]
 
 
+@pytest.mark.own_services
 async def test_what_is_to_be_explained_has_to_be_named(suite: Suite, price_list: PriceList, rating: Any) -> None:
     """And another seller's lines are not told."""
     for request, field in (

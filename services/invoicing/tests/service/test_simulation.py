@@ -31,6 +31,8 @@ from .past_bills import bill, line, month, new
 from .price_list import PriceList, decimal
 from .to_rate import per_unit
 
+pytestmark = pytest.mark.own_services
+
 Code = grpc.StatusCode
 NOVEMBER, DECEMBER = month(2025, 11), month(2025, 12)
 JANUARY: Final = month(2026, 1)

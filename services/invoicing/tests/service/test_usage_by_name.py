@@ -27,6 +27,8 @@ from tools.check.report import examine
 
 from .conftest import Business, decimal, pence, per_unit, told, utc
 
+pytestmark = pytest.mark.own_services
+
 COUNTED = ("every billed quantity is counted anew", "every usage event is in one period of an item")
 
 

@@ -34,6 +34,8 @@ from saldo.metering.v1.freeze_service_pb2_grpc import FreezeServiceStub
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
 from saldo.metering.v1.usage_event_pb2 import EventResult, UsageEvent
 
+pytestmark = pytest.mark.own_services
+
 LEAF_ROWS: Final = 200
 DAY: Final = timedelta(days=1)
 OLD: Final = datetime(2023, 3, 1, 22, tzinfo=UTC)

@@ -32,6 +32,8 @@ from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
 from saldo.metering.v1.usage_event_pb2 import EventColumns, EventResult, FlatEvent, Usage, UsageEvent
 from saldo.metering.v1.usage_threshold_service_pb2_grpc import UsageThresholdServiceStub
 
+pytestmark = pytest.mark.own_services
+
 ANNA: Final = ids.mint("cus", SANDBOX_START)
 DECEMBER: Final = Period(datetime(2025, 12, 1, tzinfo=UTC), SANDBOX_START)
 NOON: Final = DECEMBER.start + timedelta(hours=12)

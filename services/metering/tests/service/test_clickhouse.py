@@ -34,6 +34,8 @@ from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
 from saldo.metering.v1.usage_event_pb2 import FlatEvent, UsageEvent
 from services.metering.tests.service.test_shards import seller_in
 
+pytestmark = pytest.mark.own_services
+
 ANNA: Final = ids.mint("cus", SANDBOX_START)
 DAY: Final = timedelta(days=1)
 START: Final = SANDBOX_START - 40 * DAY

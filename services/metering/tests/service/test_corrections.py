@@ -249,6 +249,7 @@ async def test_only_who_corrects_is_affected(suite: Suite, metering: Any, fixing
 # Repeats, refusals and rights
 
 
+@pytest.mark.own_services
 async def test_a_repeated_correction_is_made_once(suite: Suite, metering: Any, fixing: Any) -> None:
     """With and without a request_id; also when another amendment came between, or the answer got lost."""
     await ingest(metering, event("a", "1"), event("b", "1"))
@@ -297,6 +298,7 @@ async def test_who_is_beaten_looks_again(metering: Any, fixing: Any, monkeypatch
     assert await figures(metering) == ("0", 0)
 
 
+@pytest.mark.own_services
 async def test_of_a_correction_that_is_beaten_nothing_is_stored(
     suite: Suite, metering: Any, fixing: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -439,6 +441,7 @@ async def test_usage_that_nobody_counts_is_corrected_too(metering: Any, fixing: 
 # Leaves, sums, and what happens in between
 
 
+@pytest.mark.own_services
 async def test_sums_of_days_do_not_hide_a_correction(suite: Suite) -> None:
     """Whether the leaf of the event was summed before it was corrected or after; and for a service that starts anew."""
     await suite.start("metering", leaf_rows=40)
@@ -500,6 +503,7 @@ async def create(metering: Any, code: str, aggregation: meter_pb2.Meter.Aggregat
     await metering.CreateMeter(metering_pb.CreateMeterRequest(code=code, display_name=code, aggregation=aggregation))
 
 
+@pytest.mark.own_services
 async def test_a_correction_whose_answer_is_lost_is_stored_once(
     suite: Suite, metering: Any, fixing: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,8 @@ from saldo.metering.v1.corrections_service_pb2_grpc import CorrectionServiceStub
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
 from saldo.metering.v1.usage_event_pb2 import UsageEvent
 
+pytestmark = pytest.mark.own_services
+
 METERS: Final = {
     "sum": meter_pb2.Meter.SUM,
     "count": meter_pb2.Meter.COUNT,

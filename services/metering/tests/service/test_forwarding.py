@@ -41,6 +41,8 @@ from saldo.metering.v1.usage_event_pb2 import EventResult, FlatEvent
 from saldo.subscriptions.v1.entitlement_pb2 import CustomerEntitlements
 from saldo.subscriptions.v1.events_pb2 import CustomerEntitlementsChanged
 
+pytestmark = pytest.mark.own_services
+
 ANN: Final = "cus_01h455vb4pex5vsknk084sn02q"
 TRACE: Final = "0af7651916cd43dd8448eb211c80319c"
 NOBODY: Final = "127.0.0.1:9"

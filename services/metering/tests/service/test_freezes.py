@@ -212,6 +212,7 @@ async def test_nobody_sees_what_others_froze(suite: Suite, freezes: Any) -> None
     assert not (await stranger.ListFrozenUsages(pb.ListFrozenUsagesRequest())).frozen_usages
 
 
+@pytest.mark.own_services
 async def test_a_digest_is_verified_against_the_events(suite: Suite, metering: Any, freezes: Any) -> None:
     """Also after more has come in; and when somebody has changed what is stored, both figures are told."""
     await ingest(metering, event("a", "1"), event("b", "2"))
@@ -232,6 +233,7 @@ async def test_a_digest_is_verified_against_the_events(suite: Suite, metering: A
     assert (await freezes.VerifyDigest(by_query)).verdict == DIFFERENT
 
 
+@pytest.mark.own_services
 async def test_an_event_that_was_taken_away_makes_a_difference(suite: Suite, metering: Any, freezes: Any) -> None:
     """Though it counted for nothing."""
     await ingest(metering, event("a", "1"), event("nothing", "0"))
@@ -265,6 +267,7 @@ async def test_nothing_late_is_an_empty_list(freezes: Any) -> None:
     assert not (await freezes.ListLateUsages(pb.ListLateUsagesRequest())).late_usages
 
 
+@pytest.mark.own_services
 async def test_a_frozen_usage_cannot_be_changed(suite: Suite, freezes: Any) -> None:
     """Not even by this service: the database refuses."""
     await freeze(freezes)
@@ -379,6 +382,7 @@ async def test_no_late_event_is_missed_while_usage_is_frozen(suite: Suite, meter
         assert frozen.event_count + last.get(frozen.id, 0) == sent
 
 
+@pytest.mark.own_services
 async def test_a_freeze_waits_for_a_look_under_way(suite: Suite, freezes: Any) -> None:
     """What the look goes past meanwhile, not seeing the freeze, would be late for it in silence."""
     await freeze(freezes)
@@ -395,6 +399,7 @@ async def test_a_freeze_waits_for_a_look_under_way(suite: Suite, freezes: Any) -
     assert (await under_way).event_count == 0
 
 
+@pytest.mark.own_services
 async def test_a_live_sellers_log_is_looked_through_now_and_then(suite: Suite, metering: Any) -> None:
     """At a quarter of a million usage events a second, to look after every ingest would be to do nothing else."""
     seller = SellerId(ids.mint(ids.SELLER, SANDBOX_START))
@@ -418,6 +423,7 @@ async def test_a_live_sellers_log_is_looked_through_now_and_then(suite: Suite, m
     assert figures([await freezes.GetLateUsage(pb.GetLateUsageRequest(id=frozen.id))]) == [(frozen.id, 2, "3", "3")]
 
 
+@pytest.mark.own_services
 async def test_a_long_log_is_looked_through_in_parts(suite: Suite) -> None:
     """A look is bounded, and what it leaves is for the next: over more leaves than one look reads."""
     await suite.start("metering", leaf_rows=1)

@@ -28,6 +28,8 @@ from saldo.metering.v1 import metering_service_pb2 as pb
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
 from saldo.metering.v1.usage_event_pb2 import DimensionSet, EventColumns, EventResult, FlatEvent, UsageEvent
 
+pytestmark = pytest.mark.own_services
+
 ACCEPTED, DUPLICATE = EventResult.ACCEPTED, EventResult.DUPLICATE
 REJECTED, UNMATCHED = EventResult.REJECTED, EventResult.UNMATCHED
 LEAF_ROWS: Final = 1_000

@@ -379,6 +379,7 @@ async def test_a_bad_update_is_refused_with_its_field(metering: Any, kwh: Meter)
     assert await metering.GetMeter(pb.GetMeterRequest(id=kwh.id)) == kwh
 
 
+@pytest.mark.own_services
 async def test_a_version_never_changes(suite: Suite, metering: Any, kwh: Meter) -> None:
     """Not by whatever has access to the database either: bills are proven by it."""
     await update(metering, kwh, filter=EU)

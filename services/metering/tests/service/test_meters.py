@@ -21,6 +21,7 @@ CALLS = pb.CreateMeterRequest(
 )
 
 
+@pytest.mark.own_services
 async def test_migrating_from_nothing_leaves_no_difference(suite: Suite, metering: Any) -> None:
     """What the code believes about the tables is what the tables are."""
     assert await differences(suite.urls["metering"], metadata) == []

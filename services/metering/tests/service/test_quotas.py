@@ -305,6 +305,7 @@ async def test_commits_and_others_between_give_nothing_away(suite: Suite, door: 
     assert figures(await door.check()) == ("12", str(done), "0", str(12 - done))
 
 
+@pytest.mark.own_services
 async def test_a_commit_is_usage_like_any_other(suite: Suite, door: Door) -> None:
     """One usage event, of the reservation's id, at the time of the commit; what was not used is free again."""
     await grant(suite, ANN, energy=[quota(10)])
@@ -502,6 +503,7 @@ async def test_no_more_are_under_way_than_can_be_summed(
     await door.acquire()
 
 
+@pytest.mark.own_services
 @pytest.mark.parametrize("point", ["before", "after"])
 async def test_a_commit_that_was_broken_off_is_finished(
     suite: Suite, door: Door, monkeypatch: pytest.MonkeyPatch, point: str

@@ -33,6 +33,8 @@ from saldo.metering.v1.usage_threshold_service_pb2_grpc import UsageThresholdSer
 from saldo.subscriptions.v1 import events_pb2 as subscriptions
 from saldo.subscriptions.v1.customer_pb2 import Customer, CustomerName
 
+pytestmark = pytest.mark.own_services
+
 ANNA: Final = "cus_01h455vb4pex5vsknk084sn02q"
 BERT: Final = "cus_01h455vb4pex5vsknk084sn02r"
 JANUARY: Final = Period(SANDBOX_START, datetime(2026, 2, 1, tzinfo=UTC))

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
+import pytest
 
 from common import ids, wire
 from common.period import Period
@@ -17,6 +18,8 @@ from saldo.metering.v1 import meter_pb2
 from saldo.metering.v1 import metering_service_pb2 as pb
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
 from saldo.metering.v1.usage_event_pb2 import FlatEvent
+
+pytestmark = pytest.mark.own_services
 
 LEAF_ROWS: Final = 400
 METERS: Final = {

@@ -88,6 +88,7 @@ def digest(found: Sequence[asyncpg.Record]) -> str:
     return hashlib.sha256("\n".join("\x1f".join(line) for line in lines).encode()).hexdigest()
 
 
+@pytest.mark.own_services
 async def test_usage_is_the_exact_sum_with_its_proof(suite: Suite, metering: Any, kwh: meter_pb2.Meter) -> None:
     """The main job. Neither the order of keys beyond ASCII nor trailing zeros may make a difference to the digest."""
     answer = await metering.IngestEvents(
@@ -150,6 +151,7 @@ async def test_a_period_is_half_open(metering: Any, kwh: meter_pb2.Meter) -> Non
     assert (await usage(metering, query(january))).quantity.value == "1000"
 
 
+@pytest.mark.own_services
 async def test_a_customer_is_counted_under_both_names(suite: Suite, metering: Any, kwh: meter_pb2.Meter) -> None:
     """Senders know either our id or the seller's own; nobody else's usage comes in."""
     await metering.IngestEvents(
@@ -162,6 +164,7 @@ async def test_a_customer_is_counted_under_both_names(suite: Suite, metering: An
     assert (await usage(metering, query(external_id=ANNA))).quantity.value == "1"
 
 
+@pytest.mark.own_services
 async def test_every_name_of_a_customer_counts_and_no_other(suite: Suite, metering: Any, kwh: meter_pb2.Meter) -> None:
     """Each event once, though a name is told twice; in one batch each query has as many names as it has."""
     old = ids.mint("cus", SANDBOX_START)
@@ -256,6 +259,7 @@ async def test_a_batch_has_a_size(metering: Any, kwh: meter_pb2.Meter, size: int
     assert (await usage(metering)).event_count == 0
 
 
+@pytest.mark.own_services
 async def test_the_largest_batch_is_stored_at_once(suite: Suite, metering: Any, kwh: meter_pb2.Meter) -> None:
     """10,000 usage events, in a few statements; the proof is that of an independent recount."""
     answer = await metering.IngestEvents(batch(*(event(f"e{n:05}", "0.001") for n in range(10_000))))
@@ -471,6 +475,7 @@ async def test_usage_may_be_read_by_viewers_only_with_a_token(
             await call(request)
 
 
+@pytest.mark.own_services
 async def test_a_sender_that_repeats_until_answered_is_counted_once(
     suite: Suite, metering: Any, kwh: meter_pb2.Meter
 ) -> None:

@@ -95,12 +95,16 @@ class Collecting:
         return [event.payment for event in self.suite.announced(events_pb2.PaymentCancelled)]
 
     async def captures(self) -> list[asyncpg.Record]:
-        """What the gateway itself has on record, in its own database."""
-        connection = await asyncpg.connect(self.suite.urls["simulated_gateway"].replace("+asyncpg", ""))
+        """What the gateway itself has on record of the seller, in its own database."""
+        connection = await asyncpg.connect(self.suite.reading_urls["simulated_gateway"].replace("+asyncpg", ""))
         try:
             if not await connection.fetchval("SELECT to_regclass('captures')"):
                 return []
-            return list(await connection.fetch("SELECT * FROM captures ORDER BY create_time"))
+            return list(
+                await connection.fetch(
+                    "SELECT * FROM captures WHERE seller_id = $1 ORDER BY create_time", self.suite.seller
+                )
+            )
         finally:
             await connection.close()
 

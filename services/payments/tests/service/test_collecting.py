@@ -120,6 +120,7 @@ async def test_many_retries_at_once_make_one_attempt(collecting: Collecting) -> 
     assert len(await collecting.captured()) == 1
 
 
+@pytest.mark.own_services
 async def test_retries_at_a_standing_clock_are_not_taken_for_a_loop(collecting: Collecting) -> None:
     """A sandbox's time stands still between two tries; neither may fail as a job that never ends."""
     await collecting.attach("sim:decline")
@@ -135,6 +136,7 @@ async def test_retries_at_a_standing_clock_are_not_taken_for_a_loop(collecting: 
         await connection.close()
 
 
+@pytest.mark.own_services
 async def test_the_database_itself_refuses_a_second_open_attempt(collecting: Collecting) -> None:
     """Whatever code runs: the rule that matters most does not rest on code."""
     await collecting.attach("sim:lost")
@@ -192,6 +194,7 @@ async def test_our_own_success_comes_back_as_a_paid_invoice(collecting: Collecti
     assert await collecting.payment(invoice.id) == before
 
 
+@pytest.mark.own_services
 @pytest.mark.parametrize(
     ("gateway", "token", "before", "after", "expected"),
     [
@@ -231,6 +234,7 @@ async def test_a_gateway_that_has_changed_leaves_a_failing_job_and_no_attempt(
         await connection.close()
 
 
+@pytest.mark.own_services
 async def test_one_trace_from_the_invoice_to_the_money(collecting: Collecting) -> None:
     """Also when the answer came later: who looks for where a payment came from finds one trace."""
     await collecting.attach("sim:lost")

@@ -231,6 +231,7 @@ async def test_roles_and_tokens(collecting: Collecting) -> None:
         await invoicing.RetryPayment(pb.RetryPaymentRequest(invoice_id=invoice_id))
 
 
+@pytest.mark.own_services
 async def test_migrations_and_tables_agree(collecting: Collecting) -> None:
     """What store.py says is what a migrated database has."""
     assert await differences(collecting.suite.urls["payments"], metadata) == []

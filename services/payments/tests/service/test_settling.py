@@ -130,6 +130,7 @@ async def test_a_process_that_dies_between_record_and_record(
     assert len(collecting.succeeded()) == 1
 
 
+@pytest.mark.own_services
 async def test_settling_while_the_call_is_still_under_way_doubles_nothing(suite: Suite) -> None:
     """The settling job may overtake the call it doubts: the gateway knows the key, and says that it is at work."""
     collecting = await Collecting(suite).start()
@@ -150,6 +151,7 @@ async def test_settling_while_the_call_is_still_under_way_doubles_nothing(suite:
     assert len(await collecting.captured()) == len(collecting.succeeded()) == 1
 
 
+@pytest.mark.own_services
 async def test_whoever_learns_the_outcome_later_changes_nothing(suite: Suite) -> None:
     """Several may ask the gateway at once, and each hears that it captured: told once, and nobody fails."""
     collecting = await Collecting(suite).start()
@@ -198,6 +200,7 @@ async def test_an_unknown_attempt_of_an_invoice_paid_otherwise_is_not_sent_again
     assert not await collecting.captured()
 
 
+@pytest.mark.own_services
 async def test_money_that_comes_in_for_a_failed_attempt_is_not_passed_over(collecting: Collecting) -> None:
     """It cannot be; should it happen all the same, it is told with both ids, and nothing on record changes."""
     await collecting.attach("sim:decline")

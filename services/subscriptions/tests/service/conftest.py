@@ -155,9 +155,9 @@ class Shop:
         return list(answer.changes)
 
     async def stored(self) -> dict[str, list[str]]:
-        """Every row of every table about subscriptions, and of what is to be announced."""
+        """Every row about subscriptions and of what is to be announced: for comparing before with after."""
         if self._connection is None:
-            self._connection = await asyncpg.connect(self.suite.urls["subscriptions"].replace("+asyncpg", ""))
+            self._connection = await asyncpg.connect(self.suite.reading_urls["subscriptions"].replace("+asyncpg", ""))
             await self._connection.execute("SELECT set_config('saldo.seller', '*', false)")
         rows = await self._connection.fetch(STORED)
         return {table: [row["content"] for row in rows if row["name"] == table] for table in TABLES}

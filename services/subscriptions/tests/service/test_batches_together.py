@@ -25,6 +25,8 @@ from subscriptions.domain.terms import PlanId, SubscriptionId
 from subscriptions.store import entitlements as stored
 from subscriptions.usecases import advance, entitlements, plan_migrations, subscriptions
 
+pytestmark = pytest.mark.own_services
+
 # `shop` is the fixture of conftest.py, whose class cannot be imported here: Any.
 Action = subscription_pb2.SubscriptionAction
 JAN_1: Final = datetime(2026, 1, 1, tzinfo=UTC)

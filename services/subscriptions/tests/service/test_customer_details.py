@@ -105,6 +105,7 @@ async def test_custom_fields_are_replaced_as_a_whole(shop: Any) -> None:
     assert dict((await set_fields(shop, ada, {})).custom_fields) == {}
 
 
+@pytest.mark.own_services
 async def test_none_of_it_is_in_what_is_announced(suite: Suite, shop: Any) -> None:
     """That something changed is told; what is asked for by whoever may know."""
     ada = (await shop.customer()).id

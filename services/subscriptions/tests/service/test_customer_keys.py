@@ -164,6 +164,7 @@ async def test_who_is_not_there_gets_no_alias(shop: Any) -> None:
                 await call(shop, customer_pb2.Customer(id=wrong), "x")
 
 
+@pytest.mark.own_services
 async def test_an_older_release_may_still_create_customers(suite: Suite, shop: Any) -> None:
     """While replicas are replaced one by one, the old ones know no table of keys: their ids count too."""
     ada, eve = await shop.customer(external_id="ada-1"), await shop.customer()

@@ -133,6 +133,7 @@ async def test_names_that_came_and_went_at_one_moment_have_counted_for_nothing(s
     assert names(await get(shop, newest.id)) == names(last)
 
 
+@pytest.mark.own_services
 async def test_the_keys_and_the_customers_agree(suite: Suite, shop: Any) -> None:
     """What makes keys unique and what customers show are written together, and say the same."""
     made = [await shop.customer(external_id=f"e{n}") for n in range(4)]

@@ -33,6 +33,7 @@ async def test_a_customer_is_created_announced_and_found(suite: Suite, shop: Any
     assert [event.customer.id for event in suite.announced(events_pb2.CustomerCreated)] == [ada.id]
 
 
+@pytest.mark.own_services
 async def test_what_is_announced_carries_no_personal_data(suite: Suite, shop: Any) -> None:
     """Events are kept by others for as long as they like; whoever may know asks GetCustomer."""
     ada = await shop.customer()

@@ -387,6 +387,7 @@ async def test_two_at_once_are_both_in_what_is_told_last(grants: Grants) -> None
     assert of_projects == [*"12345678", *"7654321", ""]
 
 
+@pytest.mark.own_services
 @pytest.mark.parametrize(
     "forgotten", ["UPDATE plan_entitlements SET entitlements = NULL", "DELETE FROM plan_entitlements"]
 )

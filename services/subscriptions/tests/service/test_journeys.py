@@ -7,6 +7,7 @@ from typing import Any
 
 import asyncpg
 import grpc
+import pytest
 from sqlalchemy import event as sqlalchemy_event
 
 from common import ids, wire
@@ -250,6 +251,7 @@ async def test_dunning_leaves_alone_what_is_not_served_or_not_known(suite: Suite
     assert (await state_of(shop, cancelled)).state == STATE.CANCELLED
 
 
+@pytest.mark.own_services
 async def test_many_customers_are_asked_about_at_once(suite: Suite, shop: Any) -> None:
     """In the order asked, each once, with as many queries for a hundred as for one."""
     plan = await shop.plan(shop.price("seats"), shop.metered("calls"))
@@ -318,6 +320,7 @@ async def test_the_same_question_has_the_same_answer(suite: Suite, shop: Any) ->
     assert list((await shop.due(ada, through=day(6))).periods) == before
 
 
+@pytest.mark.own_services
 async def test_a_moment_that_was_written_down_too_early_is_looked_at_once(suite: Suite, shop: Any) -> None:
     """As an older release may have done: nothing is announced for it, and the right moment takes its place."""
     subscription = await shop.subscribe(await shop.customer(), await shop.plan(shop.price("seats")))

@@ -19,6 +19,8 @@ from tools.check.decisions import INVARIANTS
 from tools.check.records import Sources, read_records
 from tools.check.report import examine
 
+pytestmark = pytest.mark.own_services
+
 # `shop` is the fixture of conftest.py, whose class cannot be imported here: Any.
 Action = subscription_pb2.SubscriptionAction
 Cancel = pb.CancelSubscriptionRequest

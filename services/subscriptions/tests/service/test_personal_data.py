@@ -28,6 +28,8 @@ from saldo.subscriptions.v1.personal_data_service_pb2_grpc import PersonalDataSe
 from saldo.subscriptions.v1.subscriptions_service_pb2_grpc import SubscriptionsServiceStub
 from saldo.subscriptions.v1.tax_id_service_pb2_grpc import TaxIdServiceStub
 
+pytestmark = pytest.mark.own_services
+
 # `shop` is the fixture of conftest.py, whose class cannot be imported here: Any.
 CONTACT = customer_pb2.Contact(
     display_name="Zwetlana Qvist",

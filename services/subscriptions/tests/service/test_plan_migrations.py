@@ -39,6 +39,8 @@ from subscriptions.store import plan_migrations as store
 from subscriptions.usecases import plan_migrations as usecases
 from subscriptions.usecases import subscriptions
 
+pytestmark = pytest.mark.own_services
+
 Action = subscription_pb2.SubscriptionAction
 Change = subscription_pb2.SubscriptionChange
 JAN_1 = datetime(2026, 1, 1, tzinfo=UTC)

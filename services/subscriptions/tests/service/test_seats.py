@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 import grpc
+import pytest
 import pytest_asyncio
 from google.type import decimal_pb2
 
@@ -222,6 +223,7 @@ async def test_a_repeated_request_is_answered_the_same(room: Room) -> None:
     assert await room.usage() == (3, 0, 1, 2)
 
 
+@pytest.mark.own_services
 async def test_nothing_stored_tells_the_token_or_the_mail_address(room: Room) -> None:
     """Neither while the invitation is open nor afterwards, in any table; and no event does."""
     await room.open("3")

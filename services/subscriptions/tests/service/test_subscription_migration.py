@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import asyncpg
+import pytest
 
 from common import ids, wire
 from common.migrate import migrate
@@ -14,6 +15,8 @@ from common.testing import Suite
 from saldo.subscriptions.v1 import customer_pb2, events_pb2, subscription_pb2
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as pb
 from services.subscriptions.tests.service import conftest
+
+pytestmark = pytest.mark.own_services
 
 STATE = subscription_pb2.Subscription.State
 SEATS: Final = ("MONTH", "IN_ADVANCE", "", 2)

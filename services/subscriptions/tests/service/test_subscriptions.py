@@ -366,11 +366,13 @@ async def test_garbage_is_refused_by_field(shop: Any, method: str, request_: obj
     assert refusal.field == field
 
 
+@pytest.mark.own_services
 async def test_migrations_and_tables_agree(suite: Suite, shop: Any) -> None:
     """What the store says is what a migrated database has."""
     assert await differences(suite.urls["subscriptions"], metadata) == []
 
 
+@pytest.mark.own_services
 async def test_the_tables_themselves_refuse_what_must_never_be(suite: Suite, shop: Any) -> None:
     """Whatever code runs: two terms of an item at a time, a gap in the log, a change taken back after its effect, an
     ended subscription without an end, another's rows.

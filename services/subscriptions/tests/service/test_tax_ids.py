@@ -78,6 +78,7 @@ async def test_a_number_is_verified_right_after_it_was_added(suite: Suite, door:
     assert [each.check_time.ToDatetime(UTC) for each in await door.all()] == [START, START]
 
 
+@pytest.mark.own_services
 async def test_events_name_the_tax_id_and_never_the_number(suite: Suite, door: Door) -> None:
     """The tax id of a natural person is personal data; what it says about taxes is not."""
     added = await door.add(VALID)
@@ -376,6 +377,7 @@ async def test_a_repeated_verification_answers_the_same(suite: Suite, door: Door
     assert await door.api.VerifyTaxId(request) == first
 
 
+@pytest.mark.own_services
 async def test_what_is_removed_while_its_authority_thinks_is_gone(suite: Suite, authority: Authority) -> None:
     """The answer comes to nothing, and nobody is told of it."""
     authority.answer = None

@@ -237,6 +237,7 @@ def told_since(suite: Suite) -> list[str]:
     return [kind.DESCRIPTOR.name.removeprefix("Subscription") for kind in kinds for _ in suite.announced(kind)]
 
 
+@pytest.mark.own_services
 @pytest.mark.parametrize("policy", [Subscription.PAUSE, Subscription.CANCEL])
 @pytest.mark.parametrize("has_card", [True, False])
 async def test_what_was_cancelled_before_the_trial_was_decided_stays_cancelled(
@@ -252,6 +253,7 @@ async def test_what_was_cancelled_before_the_trial_was_decided_stays_cancelled(
     assert len((await shop.due(ada, through=day(12))).periods) == 0
 
 
+@pytest.mark.own_services
 @pytest.mark.parametrize("policy", [Subscription.PAUSE, Subscription.CANCEL])
 async def test_what_was_paused_before_the_trial_was_decided_is_billed_up_to_the_pause(
     suite: Suite, shop: Any, policy: Any
@@ -267,6 +269,7 @@ async def test_what_was_paused_before_the_trial_was_decided_is_billed_up_to_the_
     ]
 
 
+@pytest.mark.own_services
 @pytest.mark.parametrize("policy", [Subscription.PAUSE, Subscription.CANCEL])
 @pytest.mark.parametrize(("scope", "pauses"), [(Pause.BOTH, 1), (Pause.SERVICE, 2)])
 async def test_what_is_paused_without_a_card_is_billed_from_its_resumption_on(
@@ -287,6 +290,7 @@ async def test_what_is_paused_without_a_card_is_billed_from_its_resumption_on(
     ]
 
 
+@pytest.mark.own_services
 @pytest.mark.parametrize(
     ("policy", "has_card", "state", "told"),
     [

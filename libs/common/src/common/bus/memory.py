@@ -103,6 +103,10 @@ class MemoryBus:
         """Everything the stream has stored, in order."""
         return list(self._streams[stream].stored) if stream in self._streams else []
 
+    def published_counts(self) -> dict[str, int]:
+        """How many messages each stream has stored."""
+        return {name: len(stream.stored) for name, stream in self._streams.items()}
+
 
 class MemorySubscription:
     def __init__(self, durable: _Durable) -> None:

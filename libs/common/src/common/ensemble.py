@@ -1,0 +1,83 @@
+"""Knows services that tests run around one bus: how they end, and which of them the next test may take over.
+
+To start a service and to copy its database costs more than most tests do. One that a test has left at rest is as good
+as a new one for a test that looks at its own sandbox only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+from common.bus import MemoryBus
+from common.ports import Ports
+from common.service import Service
+
+SPARES_MAX: Final = 2
+"""What runs takes part in everything: it polls, and it keeps connections."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Ensemble:
+    """Services in this process; where they listen, and where they keep their data."""
+
+    bus: MemoryBus
+    addresses: dict[str, str]
+    running: dict[str, Service] = field(default_factory=dict)
+    urls: dict[str, str] = field(default_factory=dict)
+    lives: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+
+    @classmethod
+    def on_free_ports(cls, bus: MemoryBus, names: Sequence[str]) -> Self:
+        ports = Ports.of_this_process()
+        return cls(bus=bus, addresses={name: f"127.0.0.1:{ports.take()}" for name in names})
+
+    def give_back_ports(self) -> None:
+        for address in self.addresses.values():
+            Ports.of_this_process().give_back(int(address.rpartition(":")[2]))
+
+    async def stop(self, *names: str) -> None:
+        for name in names:
+            self.running.pop(name).stop()
+            await self.lives.pop(name)
+
+    async def end(self, drop: Callable[[str], Awaitable[None]]) -> None:
+        await self.stop(*self.running)
+        self.give_back_ports()
+        for url in self.urls.values():
+            await drop(url)
+
+
+class Spares:
+    """Ensembles without an owner, by what was started in them."""
+
+    def __init__(self, drop: Callable[[str], Awaitable[None]]) -> None:
+        self._drop = drop
+        self._idle: OrderedDict[tuple[str, ...], Ensemble] = OrderedDict()
+
+    def take(self, names: Sequence[str]) -> Ensemble | None:
+        return self._idle.pop(tuple(names), None)
+
+    async def keep(self, ensemble: Ensemble) -> None:
+        """For whoever wants the same; only the latest few are kept."""
+        replaced = self._idle.pop(tuple(ensemble.running), None)
+        self._idle[tuple(ensemble.running)] = ensemble
+        surplus = [replaced] if replaced is not None else []
+        while len(self._idle) > SPARES_MAX:
+            surplus.append(self._idle.popitem(last=False)[1])
+        for each in surplus:
+            await each.end(self._drop)
+
+    async def close(self) -> None:
+        while self._idle:
+            await self._idle.popitem()[1].end(self._drop)
+
+
+async def live(service: Service, ready: asyncio.Event) -> None:
+    """Until it is told to stop; says when it is there."""
+    async with service.running():
+        ready.set()
+        await service.stopped()
