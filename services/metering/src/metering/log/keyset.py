@@ -120,7 +120,8 @@ class KeySet:
 
 def _zeros(size: int, kind: type[np.generic]) -> npt.NDArray[Any]:  # Any: of that kind
     """From the system, which fills a page when it is first used: what numpy reuses it fills at once, for 70 ms."""
-    return np.frombuffer(mmap.mmap(-1, size * np.dtype(kind).itemsize), dtype=kind)
+    pages = mmap.mmap(-1, size * np.dtype(kind).itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(pages, dtype=kind)
 
 
 def _words(keys: KeyArray) -> tuple[Words, Words]:

@@ -265,13 +265,16 @@ async def is_indexed(connection: asyncpg.Connection, leaf: int) -> bool:
 
 
 async def index_open(connection: asyncpg.Connection, leaf: int) -> None:
-    """Give the leaf that is being written the indexes by which it is read: by time, and what is not summed by position.
-    The writer waits, for as long as that takes: not CONCURRENTLY, which waits for every reader of the database, and
-    leaves half an index when it dies.
+    """Give the leaf that is being written the index by which it is read. The writer waits, for as long as that takes:
+    not CONCURRENTLY, which waits for every reader of the database, and leaves half an index when it dies.
     """
     await connection.execute(f"CREATE INDEX IF NOT EXISTS usage_{leaf}_stream ON leaves.usage_{leaf} (stream, time)")
-    await connection.execute(f"CREATE INDEX IF NOT EXISTS usage_{leaf}_late ON leaves.usage_{leaf} (stream, position)")
     await connection.execute(f"ANALYZE leaves.usage_{leaf} (stream, time, position)")
+
+
+async def index_rest(connection: asyncpg.Connection, leaf: int) -> None:
+    """As `index_open`: by position, for what is not summed."""
+    await connection.execute(f"CREATE INDEX IF NOT EXISTS usage_{leaf}_late ON leaves.usage_{leaf} (stream, position)")
 
 
 async def bare_open(connection: asyncpg.Connection, leaf: int) -> bool:

@@ -26,6 +26,10 @@ CALM_LOOKS: Final = 4
 """After so many looks in a row that found little, a leaf gets the index."""
 BARE_EVENTS: Final = 5_000
 """So many are read as fast as an index."""
+SUM_LOOKS: Final = 20
+"""After so many looks in a row that found little, what has come is summed: who pauses for a moment is not to wait for
+that.
+"""
 SUMMED_EVENTS: Final = 50_000
 """When so many have come they are summed, unless they are spread too thin: then when twice as many have."""
 
@@ -62,12 +66,16 @@ class Tending:
         elif self._calm_looks >= CALM_LOOKS and leaf.row_count >= BARE_EVENTS:
             await leaves.index_open(self._connection, leaf.number)
             self._is_indexed = True
+            if self._summed:
+                await leaves.index_rest(self._connection, leaf.number)
         elif came:
             await leaves.tell_pages(self._connection, leaf.number)
-        if self._calm_looks >= CALM_LOOKS and leaf.row_count - self._summed >= self._sum_at:
+        if self._calm_looks >= SUM_LOOKS and leaf.row_count - self._summed >= self._sum_at:
             await self._sum(leaf)
 
     async def _sum(self, leaf: Leaf) -> None:
         left = await sums.sum_open(self._connection, leaf.number, at_least=sums.DENSE)
         # What is prepared and not committed yet the next time has.
         self._summed, self._sum_at = leaf.row_count - left, max(SUMMED_EVENTS, 2 * left)
+        if self._summed:
+            await leaves.index_rest(self._connection, leaf.number)
