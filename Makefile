@@ -44,9 +44,12 @@ install: $(INSTALLED) protos  ## Set up .venv from the lock; quick when nothing 
 protos: $(INSTALLED)  ## Generate Python from the contracts
 	@$(PY) -m tools.protos generate
 lint: install  ## ruff, mypy, import rules, contracts
+	@$(MAKE) -j2 lint-types lint-rules
+lint-types:
+	$(PY) -m mypy
+lint-rules:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(PY) -m mypy
 	$(BIN)/lint-imports --no-cache
 	$(PY) -m tools.protos lint
 	$(PY) -m tools.protos breaking
