@@ -71,6 +71,7 @@ SHAPES: Final[dict[str, Shape]] = {
     "flat": Shape(form="flat"),
     "rows": Shape(form="rows", dimensions=2),
     "duplicates": Shape(duplicates=10),
+    "all-duplicates": Shape(duplicates=1_000, new_first=200),
     "few-customers": Shape(customers=5),
     "many-customers": Shape(customers=200_000),
     "long-ids": Shape(id_length=128),

@@ -37,6 +37,8 @@ class Shape:
     """How many names each event tells."""
     duplicates: int = 0
     """How many of a thousand are repeats of events that were sent some batches before."""
+    new_first: int = 20
+    """So many batches are there to be repeated."""
     is_ordered: bool = True
     """Whether they come in order of their time."""
 
@@ -107,7 +109,8 @@ class Sender:
         )
         repeated = size * shape.duplicates // 1_000
         old = self._recent[: len(self._recent) // 2]
-        repeats = chance.sample(range(size), repeated) if len(old) >= repeated else []
+        can_repeat = len(self._recent) >= shape.new_first * size
+        repeats = chance.sample(range(size), repeated) if can_repeat else []
         for n, event in zip(repeats, chance.sample(old, len(repeats)), strict=True):
             made.put(n, event)
         new = sorted(set(range(size)) - set(repeats))
@@ -116,7 +119,7 @@ class Sender:
         for n in new:
             self.journal.by_pair[made.customers[n], made.meters[n]] += made.units[n]
         if shape.duplicates:
-            self._recent = [*self._recent[-20 * size :], *(made.event(n) for n in new)]
+            self._recent = [*self._recent[len(new) - shape.new_first * size :], *(made.event(n) for n in new)]
         form = {"columns": self._columns, "flat": self._flat, "rows": self._rows}[shape.form]
         request = form(made)
         request.exceptions_only = True

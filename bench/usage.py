@@ -4,7 +4,8 @@ Usage events of 5,000 customers on three meters, spread over a month in order of
 Then quantities without proof are asked for: of one customer and meter for the month, one after the other; and of
 thousands of pairs in batches, by two callers. The ceiling of the first is the same question to a table that has the
 answers ready, over one connection; that of the second is the same, a thousand at a time. Every answer is compared with
-what one scan of all events says.
+what one scan of all events says. With `--ingest`, how fast others are stored when these are there, beside a database
+that is empty.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 import uvloop
 
 from bench.figures import Figure, median_ratio, percentile_ms
-from bench.ingest import EVENTS_UNDER_WAY, Scene, metering_scene, send
+from bench.ingest import EVENTS_UNDER_WAY, Scene, measure, metering_scene, send
 from bench.senders import DECIMAL_PLACES, METERS, MICROS, MONTH_SECONDS, SOURCE, customer_of
 from common import clock, ids, wire
 from common.period import Period
@@ -34,36 +35,50 @@ from saldo.metering.v1.usage_event_pb2 import EventColumns
 EVENTS: Final = 10_000_000
 BATCH: Final = 5_000
 CUSTOMERS: Final = 5_000
+FIRST_CUSTOMER: Final = 500_000
+"""`bench.ingest` has others."""
 PAIRS: Final = CUSTOMERS * len(METERS)
 ONE_BY_ONE: Final = 2_000
 PER_CALL: Final = 1_000
 ROUNDS: Final = 3
 CALLERS: Final = 2
+INGESTED: Final = 1_000_000
+OF_EMPTY_GOAL: Final = 0.8
 ONE_GOAL_MS: Final = 5
 PAIRS_GOAL: Final = 20_000
-SEALING_SECONDS: Final = 120
+REST_SECONDS: Final = 10
+RESTLESS_SECONDS_MAX: Final = 300
 
 Pair = tuple[int, int]
 
 
-async def main(events: int) -> None:
+async def main(events: int, *, ingest: bool) -> None:
+    empty: Figure | None = None
+    if ingest:
+        async with metering_scene() as (scene, stub):
+            empty = await measure(scene, stub, "columns", INGESTED)
+            print(empty.line(), flush=True)
     async with metering_scene() as (scene, stub):
         start = datetime.combine((clock.wall() - timedelta(days=32)).date(), datetime.min.time(), UTC)
         began = time.perf_counter()
         chance = np.random.default_rng(7)
         await send(scene, requests(events, start, chance), callers=EVENTS_UNDER_WAY // BATCH)
         seconds = time.perf_counter() - began
-        await _sealed(scene)
+        await _at_rest(scene)
         month = Period(start, start + timedelta(seconds=MONTH_SECONDS))
         truth = await scan(scene)
         more: dict[str, object] = {"events": events, "stored_per_second": round(events / seconds), "pairs": len(truth)}
         print((await one_by_one(scene, stub, month, truth, more)).line(), flush=True)
         print((await in_batches(scene, stub, month, truth, more)).line(), flush=True)
+        if empty is not None:
+            full = await measure(scene, stub, "columns", INGESTED)
+            full.more["of_empty"], full.more["goal_of_empty"] = round(full.value / empty.value, 2), OF_EMPTY_GOAL
+            print(full.line(), flush=True)
 
 
 def requests(events: int, start: datetime, chance: np.random.Generator) -> Iterator[bytes]:
     """In order of time over the month; the ids are numbers."""
-    strings = [SOURCE, *METERS, *(customer_of(n) for n in range(CUSTOMERS))]
+    strings = [SOURCE, *METERS, *(customer_of(FIRST_CUSTOMER + n) for n in range(CUSTOMERS))]
     first = int(start.timestamp()) * MICROS
     step = MONTH_SECONDS * MICROS // events
     for number in range(0, events, BATCH):
@@ -191,17 +206,30 @@ async def _ready(scene: Scene, truth: dict[Pair, Decimal]) -> Any:  # Any: an as
     return look
 
 
-async def _sealed(scene: Scene) -> None:
-    for _ in range(SEALING_SECONDS * 10):
-        if not await scene.connection.fetchval("SELECT count(*) FROM usage_leaves WHERE state = 'FULL'"):
+async def _at_rest(scene: Scene) -> None:
+    """Wait until the database has nothing left to do with what came: no indexes to make, nothing to sum or to sweep.
+    How soon is counted what has just come is what `bench.freshness` asks.
+    """
+    quiet = 0
+    for _ in range(RESTLESS_SECONDS_MAX):
+        quiet = 0 if await scene.connection.fetchval(_IS_RESTLESS) else quiet + 1
+        if quiet == REST_SECONDS:
             return
-        await asyncio.sleep(0.1)
-    raise RuntimeError("the leaves get no indexes")
+        await asyncio.sleep(1)
+    raise RuntimeError("the database does not come to rest")
 
 
+_IS_RESTLESS: Final = """
+SELECT EXISTS (SELECT FROM usage_leaves WHERE state = 'FULL') OR EXISTS (
+    SELECT FROM pg_stat_activity
+    WHERE state = 'active' AND pid <> pg_backend_pid() AND clock_timestamp() - query_start > interval '100 ms'
+)
+"""
 CUSTOMER: Final = ids.mint("cus", datetime(2026, 1, 1, tzinfo=UTC))
 
 if __name__ == "__main__":
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--events", type=int, default=EVENTS)
-    uvloop.run(main(asked.parse_args().events))
+    asked.add_argument("--ingest", action="store_true", help="also store others before and after")
+    told = asked.parse_args()
+    uvloop.run(main(told.events, ingest=told.ingest))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -312,61 +311,6 @@ async def test_queries_see_every_leaf(suite: Suite) -> None:
     assert (found.quantity.value, found.event_count, found.through_position) == ("7000", 3_500, 3_500)
     listed = await metering.ListEvents(pb.ListEventsRequest(query=query, page_size=1000))
     assert len(listed.events) == 1_000
-
-
-async def test_the_open_leaf_has_an_index_while_little_comes_in(suite: Suite) -> None:
-    """And goes on being written with it; what is sealed later has it already."""
-    await suite.start("metering", leaf_rows=8_000)
-    metering = suite.stub(MeteringServiceStub, "metering")
-    await metering.CreateMeter(pb.CreateMeterRequest(code="kwh", display_name="x", aggregation=meter_pb2.Meter.SUM))
-    for n in range(12):
-        await metering.IngestEvents(columns([f"{n}-{k:03}" for k in range(500)]))
-    connection = await asyncpg.connect(suite.urls["metering"].replace("+asyncpg", ""))
-    try:
-        names: list[str] = []
-        for _ in range(500):
-            names = [
-                row[0] for row in await connection.fetch("SELECT indexname FROM pg_indexes WHERE schemaname = 'leaves'")
-            ]
-            if "usage_1_stream" in names:
-                break
-            await asyncio.sleep(0.02)
-        assert "usage_1_stream" in names
-    finally:
-        await connection.close()
-    for n in range(12, 20):
-        assert (await metering.IngestEvents(columns([f"{n}-{k:03}" for k in range(500)]))).accepted_count == 500
-    await sealed(suite, 1)
-    assert len(await stored(suite)) == 10_000
-
-
-async def test_while_much_comes_in_a_stream_is_found_by_the_pages_of_its_batches(suite: Suite) -> None:
-    """Not by all pages of the leaf: the rows of a batch lie in order of their streams, and pages say what they have."""
-    await suite.start("metering", leaf_rows=50_000)
-    metering = suite.stub(MeteringServiceStub, "metering")
-    chance = random.Random(3)
-    for n in range(4):
-        request = columns([f"{n}-{k:04}" for k in range(1_000)])
-        names = [f"customer-{k}" for k in range(100)]
-        request.columns.strings[:] = ["source", "kwh", *names]
-        request.columns.meters[:] = [1]
-        request.columns.customers[:] = [2 + chance.randrange(len(names)) for _ in range(1_000)]
-        assert (await metering.IngestEvents(request)).unmatched_count == 1_000
-    connection = await asyncpg.connect(suite.urls["metering"].replace("+asyncpg", ""))
-    try:
-        assert await leaves.tell_pages(connection, 1)
-        [leaf] = await connection.fetch("SELECT pg_relation_size('leaves.usage_1') / 8192 AS pages")
-        await connection.execute("SET enable_seqscan = off; DROP INDEX IF EXISTS leaves.usage_1_stream")
-        [[plan]] = await connection.fetch(
-            "EXPLAIN (ANALYZE, FORMAT JSON) SELECT * FROM leaves.usage_1 WHERE stream ="
-            " (SELECT stream FROM leaves.usage_1 LIMIT 1)"
-        )
-        scan = json.loads(plan)[0]["Plan"]
-    finally:
-        await connection.close()
-    assert scan["Node Type"] == "Bitmap Heap Scan"
-    assert scan["Actual Rows"] > 0
-    assert 4 <= scan["Lossy Heap Blocks"] <= leaf["pages"] // 3
 
 
 # One owner at a time

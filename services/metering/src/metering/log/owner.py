@@ -295,6 +295,7 @@ class Owner:
         """Make durable what was prepared."""
         if not group.lasts and not group.loaded:
             return
+        await self._tending.make_way(self._writing)
         self._sequence += 1
         if not await leaves.begin(
             self._writing,

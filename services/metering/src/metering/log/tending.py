@@ -23,7 +23,11 @@ BUSY_EVENTS: Final = 12_500
 CALM_EVENTS: Final = 5_000
 """Fewer than this is little."""
 CALM_LOOKS: Final = 4
-"""After so many looks in a row that found little, a leaf gets the index."""
+"""After so many looks in a row that found little, a leaf gets an index,"""
+EVENTS_PER_LOOK: Final = 40_000
+"""and one more for so many events that are in it: who writes waits until it is made, and what comes in bursts does not
+get it for every pause.
+"""
 BARE_EVENTS: Final = 5_000
 """So many are read as fast as an index."""
 SUM_LOOKS: Final = 20
@@ -41,8 +45,24 @@ class Tending:
         self._seen = Leaf(0, 0)
         self._calm_looks = 0
         self._is_indexed = False
+        self._rest_is_indexed = False
+        self._has_tried = False
         self._summed = 0
         self._sum_at = SUMMED_EVENTS
+
+    async def make_way(self, writing: asyncpg.Connection) -> None:
+        """Take the indexes away if much comes in. By who writes, between two commits: anybody else would wait for a
+        moment in which nothing is written, while it is the indexes that make the writing last.
+        """
+        leaf = self._leaf()
+        if (
+            self._is_indexed
+            and not self._has_tried
+            and leaf.number == self._seen.number
+            and leaf.row_count - self._seen.row_count > BUSY_EVENTS
+        ):
+            self._has_tried = True  # when somebody is reading just now, again after the next look
+            self._is_indexed = self._rest_is_indexed = not await leaves.bare_open(writing, leaf.number)
 
     async def run(self) -> None:
         """For ever."""
@@ -53,22 +73,23 @@ class Tending:
 
     async def _look(self, leaf: Leaf) -> None:
         seen, self._seen = self._seen, leaf
+        self._has_tried = False
         if leaf.number != seen.number:
             self._is_indexed = await leaves.is_indexed(self._connection, leaf.number)
+            self._rest_is_indexed = False
             self._calm_looks = 0
             self._summed, self._sum_at = 0, SUMMED_EVENTS
             return
         came = leaf.row_count - seen.row_count
         self._calm_looks = self._calm_looks + 1 if came < CALM_EVENTS else 0
-        if self._is_indexed:
-            if came > BUSY_EVENTS:
-                self._is_indexed = not await leaves.bare_open(self._connection, leaf.number)
-        elif self._calm_looks >= CALM_LOOKS and leaf.row_count >= BARE_EVENTS:
+        is_calm = self._calm_looks >= CALM_LOOKS + leaf.row_count // EVENTS_PER_LOOK
+        if is_calm and not self._is_indexed and leaf.row_count >= BARE_EVENTS:
             await leaves.index_open(self._connection, leaf.number)
             self._is_indexed = True
-            if self._summed:
-                await leaves.index_rest(self._connection, leaf.number)
-        elif came:
+        elif is_calm and self._is_indexed and self._summed and not self._rest_is_indexed:
+            await leaves.index_rest(self._connection, leaf.number)
+            self._rest_is_indexed = True
+        elif came and not self._is_indexed:
             await leaves.tell_pages(self._connection, leaf.number)
         if self._calm_looks >= SUM_LOOKS and leaf.row_count - self._summed >= self._sum_at:
             await self._sum(leaf)
@@ -77,5 +98,3 @@ class Tending:
         left = await sums.sum_open(self._connection, leaf.number, at_least=sums.DENSE)
         # What is prepared and not committed yet the next time has.
         self._summed, self._sum_at = leaf.row_count - left, max(SUMMED_EVENTS, 2 * left)
-        if self._summed:
-            await leaves.index_rest(self._connection, leaf.number)

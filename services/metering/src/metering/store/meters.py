@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import ARRAY, Row, Text, any_, bindparam, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from common.db import Tx
@@ -80,8 +80,8 @@ async def meter_by_code(tx: Tx, code: str, *, hold: bool = False) -> Meter:
 
 async def meters_by_code(tx: Tx, codes: Collection[str], *, hold: bool = False) -> dict[str, Meter]:
     """Those that exist."""
-    query = select(meters).where(meters.c.seller_id == tx.seller_id, meters.c.code.in_(codes))
-    found = await _meters(tx, await tx.execute(query.with_for_update(read=True) if hold else query))
+    query = _BY_CODE.with_for_update(read=True) if hold else _BY_CODE
+    found = await _meters(tx, await tx.execute(query, {"seller_id": tx.seller_id, "codes": list(codes)}))
     return {meter.code: meter for meter in found}
 
 
@@ -96,6 +96,12 @@ async def list_meters(tx: Tx, *, after: str, limit: int) -> list[Meter]:
         select(meters).where(meters.c.seller_id == tx.seller_id, meters.c.id > after).order_by(meters.c.id).limit(limit)
     )
     return await _meters(tx, await tx.execute(query))
+
+
+# Made once: every question about usage asks this first.
+_BY_CODE: Final = select(meters).where(
+    meters.c.seller_id == bindparam("seller_id"), meters.c.code == any_(bindparam("codes", type_=ARRAY(Text)))
+)
 
 
 async def _meters(tx: Tx, rows: Iterable[Row[Any]]) -> list[Meter]:  # Any: rows of `meters`

@@ -1,0 +1,101 @@
+"""The leaf that is being written stays readable, and those who write do not wait for that."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+
+import asyncpg
+import pytest
+
+from common.testing import Suite
+from metering.log import leaves, tending
+from saldo.metering.v1 import meter_pb2
+from saldo.metering.v1 import metering_service_pb2 as pb
+from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
+from services.metering.tests.service.test_log import columns, sealed, stored
+
+pytestmark = pytest.mark.own_services
+
+
+async def test_the_open_leaf_has_an_index_while_little_comes_in(suite: Suite) -> None:
+    """And goes on being written with it; what is sealed later has it already."""
+    await suite.start("metering", leaf_rows=8_000)
+    metering = suite.stub(MeteringServiceStub, "metering")
+    await metering.CreateMeter(pb.CreateMeterRequest(code="kwh", display_name="x", aggregation=meter_pb2.Meter.SUM))
+    for n in range(12):
+        await metering.IngestEvents(columns([f"{n}-{k:03}" for k in range(500)]))
+    connection = await asyncpg.connect(suite.urls["metering"].replace("+asyncpg", ""))
+    try:
+        names: list[str] = []
+        for _ in range(500):
+            names = [
+                row[0] for row in await connection.fetch("SELECT indexname FROM pg_indexes WHERE schemaname = 'leaves'")
+            ]
+            if "usage_1_stream" in names:
+                break
+            await asyncio.sleep(0.02)
+        assert "usage_1_stream" in names
+    finally:
+        await connection.close()
+    for n in range(12, 20):
+        assert (await metering.IngestEvents(columns([f"{n}-{k:03}" for k in range(500)]))).accepted_count == 500
+    await sealed(suite, 1)
+    assert len(await stored(suite)) == 10_000
+
+
+async def test_who_writes_much_takes_the_index_away_before_writing_on(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else finds a moment in which nothing is written, and writing lasts the longer for the index."""
+    monkeypatch.setattr(tending, "BARE_EVENTS", 100)
+    monkeypatch.setattr(tending, "BUSY_EVENTS", 400)
+    await suite.start("metering", leaf_rows=50_000)
+    metering = suite.stub(MeteringServiceStub, "metering")
+    await metering.IngestEvents(columns([f"first-{k:03}" for k in range(200)]))
+    connection = await asyncpg.connect(suite.urls["metering"].replace("+asyncpg", ""))
+    try:
+        for _ in range(500):
+            if await leaves.is_indexed(connection, 1):
+                break
+            await asyncio.sleep(0.02)
+        assert await leaves.is_indexed(connection, 1)
+        batches = 0
+        while await leaves.is_indexed(connection, 1):
+            # Somebody may look at how much has come between two of them, and begin to count anew.
+            assert batches < 4
+            batches += 1
+            await metering.IngestEvents(columns([f"{batches}-{k:03}" for k in range(500)]))
+    finally:
+        await connection.close()
+    assert len(await stored(suite)) == 200 + 500 * batches
+
+
+async def test_while_much_comes_in_a_stream_is_found_by_the_pages_of_its_batches(suite: Suite) -> None:
+    """Not by all pages of the leaf: the rows of a batch lie in order of their streams, and pages say what they have."""
+    await suite.start("metering", leaf_rows=50_000)
+    metering = suite.stub(MeteringServiceStub, "metering")
+    chance = random.Random(3)
+    for n in range(4):
+        request = columns([f"{n}-{k:04}" for k in range(1_000)])
+        names = [f"customer-{k}" for k in range(100)]
+        request.columns.strings[:] = ["source", "kwh", *names]
+        request.columns.meters[:] = [1]
+        request.columns.customers[:] = [2 + chance.randrange(len(names)) for _ in range(1_000)]
+        assert (await metering.IngestEvents(request)).unmatched_count == 1_000
+    connection = await asyncpg.connect(suite.urls["metering"].replace("+asyncpg", ""))
+    try:
+        assert await leaves.tell_pages(connection, 1)
+        [leaf] = await connection.fetch("SELECT pg_relation_size('leaves.usage_1') / 8192 AS pages")
+        await connection.execute("SET enable_seqscan = off; DROP INDEX IF EXISTS leaves.usage_1_stream")
+        [[plan]] = await connection.fetch(
+            "EXPLAIN (ANALYZE, FORMAT JSON) SELECT * FROM leaves.usage_1 WHERE stream ="
+            " (SELECT stream FROM leaves.usage_1 LIMIT 1)"
+        )
+        scan = json.loads(plan)[0]["Plan"]
+    finally:
+        await connection.close()
+    assert scan["Node Type"] == "Bitmap Heap Scan"
+    assert scan["Actual Rows"] > 0
+    assert 4 <= scan["Lossy Heap Blocks"] <= leaf["pages"] // 3
