@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Final, TypedDict
+
+from google.type import interval_pb2
 
 from common import ids, wire
 from common.errors import InvalidArgument
-from common.period import EARLIEST, check_time_zone
+from common.period import EARLIEST, Period, check_time_zone
 from metering.convert.filters import filter_from_proto
 from metering.domain.dimension import check_group_by
 from metering.domain.meter import UTC, check_code
@@ -19,6 +22,8 @@ from saldo.metering.v1 import usage_event_pb2
 
 QUERIES_MAX: Final = 1_000
 NAMES_MAX: Final = 200
+PERIODS_MAX: Final = 1_000
+"""At hand."""
 
 
 def event_to_proto(event: UsageEvent) -> usage_event_pb2.UsageEvent:
@@ -90,7 +95,7 @@ def usage_to_proto(usage: Usage) -> usage_event_pb2.Usage:
     return usage_event_pb2.Usage(
         customer_id=usage.query.customer_id,
         meter=usage.query.meter,
-        period=wire.interval(usage.query.period),
+        period=_interval(usage.query.period),
         quantity=wire.decimal(usage.quantity),
         event_count=usage.event_count,
         digest=usage.digest,
@@ -101,6 +106,12 @@ def usage_to_proto(usage: Usage) -> usage_event_pb2.Usage:
         windows=[_window_to_proto(window) for window in usage.windows],
         meter_version=usage.meter_version,
     )
+
+
+@lru_cache(maxsize=PERIODS_MAX)
+def _interval(period: Period) -> interval_pb2.Interval:
+    """To be copied into an answer: thousands of answers are about the same period."""
+    return wire.interval(period)
 
 
 def _window_to_proto(window: UsageWindow) -> usage_event_pb2.UsageWindow:
