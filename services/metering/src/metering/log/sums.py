@@ -12,6 +12,7 @@ import asyncpg
 
 DENSE: Final = 4
 """A leaf is summed if a day of a stream has so many events in it on average."""
+DAYS_TOGETHER: Final = 8
 SORT_MEMORY: Final = "256MB"
 SUMMER_CLASS: Final = 7_203_163
 """Of the advisory locks by which leaves are summed."""
@@ -25,7 +26,7 @@ async def sum_days(connection: asyncpg.Connection, leaf: int, *, at_least: int) 
     is_begun = await connection.fetchval("SELECT EXISTS (SELECT FROM usage_summed WHERE leaf = $1)", leaf)
     day_count, event_count = await _sum_rest(connection, leaf, is_begun=is_begun)
     if is_begun or day_count * at_least <= event_count:
-        await connection.execute(_ADD_DAYS)
+        await _add_days(connection, is_dense=day_count * DENSE <= event_count)
         await connection.execute("UPDATE usage_leaves SET is_summed = true WHERE leaf = $1", leaf)
         await connection.execute("DELETE FROM usage_summed WHERE leaf = $1", leaf)
 
@@ -40,7 +41,7 @@ async def sum_open(connection: asyncpg.Connection, leaf: int, *, at_least: int) 
         day_count, event_count = await _sum_rest(connection, leaf, is_begun=True)
         if day_count * at_least > event_count:
             return event_count
-        await connection.execute(_ADD_DAYS)
+        await _add_days(connection, is_dense=True)
         await connection.execute(
             "INSERT INTO usage_summed (seller_id, leaf, position)"
             " SELECT seller_id, $1, max(position) FROM summed GROUP BY seller_id ORDER BY seller_id"
@@ -73,9 +74,26 @@ async def _sum_rest(connection: asyncpg.Connection, leaf: int, *, is_begun: bool
     return row[0], row[1]
 
 
+async def _add_days(connection: asyncpg.Connection, *, is_dense: bool) -> None:
+    if is_dense:
+        await connection.execute(_MAKE_ROOM)
+    await connection.execute(_ADD_DAYS)
+
+
 # A seller's positions come in the order of commits: whoever sees one sees all before it.
 _BEYOND: Final = """
 LEFT JOIN usage_summed s ON s.seller_id = e.seller_id AND s.leaf = {leaf} WHERE e.position > coalesce(s.position, 0)
+"""
+# Days that come one after the other would lie on a page each: who asks for a month would look at thirty. Those of a
+# stream in which much happens get their places together, empty at first.
+_MAKE_ROOM: Final = f"""
+INSERT INTO usage_days (seller_id, stream, day, event_count, value_sum)
+SELECT b.seller_id, b.stream, b.first_day + n, 0, 0
+FROM (
+    SELECT DISTINCT s.seller_id, s.stream, s.day - (s.day - date '1970-01-01') % {DAYS_TOGETHER} AS first_day
+    FROM summed s WHERE NOT EXISTS (SELECT FROM usage_days d WHERE (d.stream, d.day) = (s.stream, s.day))
+) b CROSS JOIN generate_series(0, {DAYS_TOGETHER} - 1) AS n ORDER BY b.stream, b.first_day + n
+ON CONFLICT DO NOTHING
 """
 # In one order: whoever else adds to the same days waits, and does not wait for us.
 _ADD_DAYS: Final = """

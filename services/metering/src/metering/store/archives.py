@@ -82,7 +82,7 @@ ORDER BY a.end_time DESC LIMIT 1
 """
 # An archived leaf is summed: on a day without a sum there is nothing archived either.
 _DAYS: Final = """EXISTS (
-          SELECT FROM {table} d WHERE d.stream = a.stream
+          SELECT FROM {table} d WHERE d.stream = a.stream AND d.event_count > 0
           AND d.day >= (greatest(a.start_time, q.start_time) AT TIME ZONE 'UTC')::date
           AND d.day <= (least(a.end_time, q.end_time - interval '1 microsecond') AT TIME ZONE 'UTC')::date)"""
 _ARCHIVED: Final = f"""

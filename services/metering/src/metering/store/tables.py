@@ -201,8 +201,9 @@ usage_days = Table(
     Column("day", Date, primary_key=True),
     Column("event_count", BigInteger, nullable=False),
     Column("value_sum", Numeric, nullable=False),
-    Column("value_min", Numeric, nullable=False),
-    Column("value_max", Numeric, nullable=False),
+    # NULL as long as nothing is counted in the day.
+    Column("value_min", Numeric),
+    Column("value_max", Numeric),
     comment="what the leaves that are summed come to, by days of UTC",
 )
 
