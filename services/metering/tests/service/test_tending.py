@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from common.testing import Suite
-from metering.log import leaves, tending
+from metering.log import leaves, owner, tending
 from saldo.metering.v1 import meter_pb2
 from saldo.metering.v1 import metering_service_pb2 as pb
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
@@ -99,3 +99,27 @@ async def test_while_much_comes_in_a_stream_is_found_by_the_pages_of_its_batches
     assert scan["Node Type"] == "Bitmap Heap Scan"
     assert scan["Actual Rows"] > 0
     assert 4 <= scan["Lossy Heap Blocks"] <= leaf["pages"] // 3
+
+
+async def test_full_leaves_wait_for_senders_who_wait_but_not_for_ever(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any wait is too long here, for a minute. Who reads must not pay for that without end."""
+    monkeypatch.setattr(owner, "SENDERS_SECONDS", 0)
+    monkeypatch.setattr(owner, "CALM_SECONDS", 60)
+    await suite.start("metering", leaf_rows=500)
+    metering = suite.stub(MeteringServiceStub, "metering")
+    for n in range(owner.PUT_OFF_MAX):
+        await metering.IngestEvents(columns([f"{n}-{k:03}" for k in range(500)]))
+    connection = await asyncpg.connect(suite.urls["metering"].replace("+asyncpg", ""))
+    try:
+        count = "SELECT count(*) FROM usage_leaves WHERE state = $1"
+        await asyncio.sleep(1.5 * owner.LOOK_SECONDS)
+        assert (await connection.fetchval(count, "FULL"), await connection.fetchval(count, "SEALED")) == (3, 0)
+        await metering.IngestEvents(columns([f"more-{k:03}" for k in range(500)]))
+        await sealed(suite, 1)
+        assert await connection.fetchval(count, "FULL") == 3
+        monkeypatch.setattr(owner, "SENDERS_SECONDS", 60)
+        await sealed(suite, owner.PUT_OFF_MAX + 1)
+    finally:
+        await connection.close()

@@ -36,7 +36,13 @@ from metering.log.rows import COLUMNS, CORRECTION_COLUMNS, correction_rows, rows
 from metering.log.tending import Tending
 
 UNSEALED_MAX: Final = 6
-"""How many full leaves may wait for their indexes before ingest waits for them."""
+"""How many leaves may be without their indexes before ingest waits for them."""
+PUT_OFF_MAX: Final = 3
+"""How many full leaves wait for senders, if those"""
+SENDERS_SECONDS: Final = 0.05
+"""wait longer than this,"""
+CALM_SECONDS: Final = 1
+"""and the last did so less than this ago."""
 LOOK_SECONDS: Final = 1
 STEP_PLACES: Final = 50_000
 """Of a set of keys: so much of it is looked at in a millisecond or two."""
@@ -82,6 +88,8 @@ class Waiting:
     asked: Sequence[tuple[str, bytes]]
     """Sources and ids of events that cannot be stored, of which it is to be said whether they had been before."""
     done: asyncio.Future[Stored]
+    since: float
+    """By the loop's clock."""
 
 
 @dataclass(slots=True)
@@ -152,6 +160,8 @@ class Owner:
         self._loading: dict[int, Loading] = {}
         self._undone: dict[str, list[tuple[int, int]]] = {}
         self._unfrozen: list[int] = []
+        self._answered_at = 0.0
+        self._answered_after = 0.0
         self.memory = Memory(leaf_rows)
 
     async def open(self) -> None:
@@ -323,6 +333,17 @@ class Owner:
         await self._writing.execute("COMMIT")
         crashpoint(COMMITTED)
 
+    def answered(self, group: Group) -> None:
+        """How long senders wait at present."""
+        self._answered_at = asyncio.get_running_loop().time()
+        self._answered_after = self._answered_at - group.senders[0].since
+
+    @property
+    def _can_put_off(self) -> bool:
+        """Whether leaves should not be given their indexes just now: both want the same processors and disk."""
+        is_recent = asyncio.get_running_loop().time() - self._answered_at < CALM_SECONDS
+        return is_recent and self._answered_after > SENDERS_SECONDS and len(self.memory.recent) - 1 <= PUT_OFF_MAX
+
     async def _known(self, keys: KeyArray) -> Mask:
         """Which stand in an index. What is remembered exactly needs no look there."""
         known = np.zeros(len(keys), dtype=np.bool_)
@@ -396,6 +417,8 @@ class Owner:
                 if self._following is None:
                     self._following = await leaves.ready_leaf(self._sealing, self._shard)
             for leaf in await leaves.full_leaves(self._sealing, self._shard):
+                if self._can_put_off:
+                    break
                 async with self._turns_to_seal:
                     await leaves.seal(self._sealing, leaf, generation=self.memory.upcoming_generation())
                 crashpoint(SEALED)

@@ -90,8 +90,9 @@ class Shard:
             raise IngestOverloaded(
                 f"{own} of your usage events are waiting to be stored", retry_seconds=RETRY_SECONDS, waiting=own
             )
-        done: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(seller_id, deque()).append(Waiting(batch, asked, done))
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Stored] = loop.create_future()
+        self._waiting.setdefault(seller_id, deque()).append(Waiting(batch, asked, done, loop.time()))
         self._waiting_events[seller_id] = own + size
         self._pace.wake()
         return await done
@@ -207,6 +208,7 @@ class Shard:
         for each, stored in zip(written.senders, written.found, strict=True):
             if not each.done.done():  # its sender may be gone
                 each.done.set_result(stored)
+        owner.answered(written)
         self._stored.add(written.size)
         self._memory_bytes.set(owner.memory.size_bytes, {SHARD: self.number})
 
