@@ -10,21 +10,13 @@ import pytest_asyncio
 
 from common.caller import Role
 from common.ids import SellerId
-from tests.support.collector import Collector, collector
 from tests.support.sandbox import Sandbox
 from tools.suite import Suite, running_suite
 
 
 @pytest.fixture(scope="package")
-def telemetry() -> Iterator[Collector]:
-    """What the six processes export."""
-    with collector() as found:
-        yield found
-
-
-@pytest.fixture(scope="package")
-def processes(telemetry: Collector) -> Iterator[Suite]:
-    with running_suite(otlp_endpoint=telemetry.endpoint) as suite:
+def processes() -> Iterator[Suite]:
+    with running_suite() as suite:
         yield suite
 
 

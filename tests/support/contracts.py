@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import grpc.aio
 from google.protobuf.descriptor import FieldDescriptor, FileDescriptor
 from google.protobuf.message import Message
 from google.type.decimal_pb2 import Decimal
@@ -62,6 +64,12 @@ BYTES: Final = (b"", b"\x00\xff", b"x" * 5_000)
 DECIMALS: Final = ("", "NaN", "sNaN", "Infinity", "-1", "1e999999999", "1e-400", "0x10", "1_000", "٣", "9" * 400, " 1")
 AMOUNTLIKE: Final = "google.type.Decimal"
 DEPTH_MAX: Final = 6
+READ_ALIKE: Final[Mapping[str, tuple[str, ...]]] = {
+    "saldo.catalog.v1.Price": ("catalog.CreatePlan", "invoicing.Rate"),
+    "saldo.metering.v1.UsageQuery": ("metering.FreezeUsage",),
+}
+"""One function of a service reads it, in whichever request it comes. In the one that is named here, where it is also
+stored if it ever is, each of its fields meets every kind of garbage; the others divide them among themselves."""
 NAME_NOTHING: Final = ("CreateCoupon", "PreviewDiscounts")
 """The coupon is told in full: its id is not looked at."""
 
@@ -90,6 +98,8 @@ class Rpc:
     name: str
     contract: str
     request_class: type[Message]
+    response_class: type[Message]
+    streams: bool
 
     @property
     def path(self) -> str:
@@ -100,6 +110,14 @@ class Rpc:
         """What a client calls the contract."""
         name = self.contract.rpartition(".")[2].removesuffix("Service").lower()
         return CLIENT_NAMES.get(name, name)
+
+    def method_of(self, channel: grpc.aio.Channel) -> Any:  # Any: what a generated stub would have by this name
+        make = channel.stream_stream if self.streams else channel.unary_unary
+        return make(
+            self.path,
+            request_serializer=self.request_class.SerializeToString,
+            response_deserializer=self.response_class.FromString,
+        )
 
     def __str__(self) -> str:
         return f"{self.service}.{self.name}"
@@ -318,10 +336,11 @@ class Garbled:
     request: Message
 
 
-def garbled(request: Message) -> Iterator[Garbled]:
-    """One after the other, every field there is, at any depth, with every kind of garbage for its type."""
+def garbled(rpc: Rpc, request: Message) -> Iterator[Garbled]:
+    """One after the other, every field there is, at any depth, with every kind of garbage for its type; of what is read
+    alike elsewhere, with some of them."""
     for path in _paths(request.DESCRIPTOR, ()):
-        for value in _garbage(path):
+        for value in _share(rpc, path, _garbage(path)):
             copy = type(request)()
             copy.CopyFrom(request)
             _put(copy, path, value)
@@ -329,6 +348,43 @@ def garbled(request: Message) -> Iterator[Garbled]:
 
 
 Path = tuple[FieldDescriptor, ...]
+
+
+def _share(rpc: Rpc, path: Path, values: tuple[Any, ...]) -> tuple[Any, ...]:  # Any: as in GARBAGE
+    """Of the garbage for a field, what it meets here: at least one kind of it."""
+    shared = _shared(path)
+    if not shared:
+        return values
+    kind = _kind(shared[-1])
+    if str(rpc) in READ_ALIKE[kind]:
+        return values
+    places = _places(rpc.service, kind)
+    place = places.index((str(rpc), shared))
+    return values[place % len(values) :: len(places)]
+
+
+@functools.cache
+def _places(service: str, kind: str) -> list[tuple[str, Path]]:
+    """Where else a message that is read alike comes in: the RPC, and the way to it in the request."""
+    found = [
+        (str(rpc), _shared(path))
+        for rpc in rpcs()
+        if rpc.service == service and str(rpc) not in READ_ALIKE[kind]
+        for path in _paths(rpc.request_class.DESCRIPTOR, ())
+    ]
+    return list(dict.fromkeys(each for each in found if each[1] and _kind(each[1][-1]) == kind))
+
+
+def _shared(path: Path) -> Path:
+    """The way to the first message in it that is read alike; empty without one."""
+    for depth, field in enumerate(path, start=1):
+        if _kind(field) in READ_ALIKE:
+            return path[:depth]
+    return ()
+
+
+def _kind(field: FieldDescriptor) -> str:
+    return "" if field.message_type is None else field.message_type.full_name
 
 
 def _paths(descriptor: Any, above: Path) -> Iterator[Path]:  # Any: a message descriptor, untyped in older stubs
@@ -374,7 +430,8 @@ def _rpcs(file: FileDescriptor) -> Iterator[Rpc]:
     for contract in file.services_by_name.values():
         for method in contract.methods:
             answered_by = service if service in SERVICES else "catalog"
-            yield Rpc(answered_by, method.name, contract.full_name, _class_of(method.input_type))
+            classes = _class_of(method.input_type), _class_of(method.output_type)
+            yield Rpc(answered_by, method.name, contract.full_name, *classes, streams=method.client_streaming)
 
 
 def _class_of(descriptor: Any) -> type[Message]:  # Any: as in _paths

@@ -5,7 +5,7 @@ Whatever interrupts it, it can be played again from the beginning: what has happ
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from common.travel import advance, quiet
+from saldo.operations.v1.operations_service_pb2 import SandboxClock
 from tools.client import Client
 from tools.demo import requests
 from tools.demo.example import Example, Story
@@ -43,8 +44,10 @@ async def play(client: Client, example: Example, loaded: Loaded, on_moment: OnMo
     outgoing = Outgoing(example.rows)
     acts = _acts(client, example, loaded)
     end = end_of(example.story)
+    told: Mapping[str, SandboxClock] | None = None
     for _ in range(MOMENTS_MAX):
-        readings = await quiet(client.operations, seconds=QUIET_SECONDS)
+        readings = await quiet(client.operations, seconds=QUIET_SECONDS, first=told)
+        told = None
         times = [_time(reading.time) for reading in readings.values()]
         now = max(times)
         on_moment(min(now, end), outgoing.sent)
@@ -58,12 +61,12 @@ async def play(client: Client, example: Example, loaded: Loaded, on_moment: OnMo
         upcoming = min([end, *dues, *(act.time for act in acts[:1])])
         before = max(upcoming, now + INSTANT)
         if outgoing.is_waiting(before=before):
-            await advance(client.operations, before - INSTANT)
+            await advance(client.operations, before - INSTANT, known=readings)
             await outgoing.send(client, before=before)
             continue
         if now >= end:
             return outgoing
-        await advance(client.operations, upcoming)
+        told = await advance(client.operations, upcoming, known=readings)
     raise RuntimeError(f"more than {MOMENTS_MAX} moments in one story")
 
 

@@ -13,7 +13,7 @@ import pytest
 from common import wire
 from common.db import Tx
 from common.jobs import Job
-from common.travel import NeverQuiet, Step, quiet, travel
+from common.travel import NeverQuiet, Step, advance, quiet, travel
 from libs.common.tests.notebook import main, store
 from libs.common.tests.notebook.contracts import notebook_grpc
 from libs.common.tests.notebook.contracts import notebook_pb2 as pb
@@ -228,6 +228,48 @@ async def test_what_a_clock_said_when_it_was_moved_is_a_first_reading() -> None:
     moved = Script((True, 2))
     await quiet({"notebook": moved}, first=said)
     assert moved.asked == 2
+
+
+class Told:
+    """A clock that notes in a list of all when it is told what time it is, and whether it is held."""
+
+    def __init__(self, name: str, told: list[tuple[str, bool]]) -> None:
+        self._name = name
+        self._told = told
+
+    async def AdvanceClock(self, request: Any, timeout: float) -> Any:
+        self._told.append((self._name, request.hold))
+        return operations.SandboxClock(time=request.time)
+
+
+@pytest.mark.parametrize(
+    ("due", "told"),
+    [
+        ({}, [("a", False), ("b", False), ("c", False)]),
+        ({"b": START + 2 * DAY}, [("a", False), ("b", False), ("c", False)]),
+        ({"a": START + DAY}, [("b", False), ("c", False), ("a", False)]),
+        ({"a": START + DAY, "c": START}, [("b", False), ("a", True), ("c", True), ("a", False), ("c", False)]),
+    ],
+)
+async def test_nobody_acts_before_all_have_been_told(due: dict[str, datetime], told: list[tuple[str, bool]]) -> None:
+    """Those with nothing to do by then cannot, and need not be held; nor can the only one that has, if it is last."""
+    found: list[tuple[str, bool]] = []
+    clocks = {name: Told(name, found) for name in "abc"}
+    known = {name: operations.SandboxClock(quiet=True) for name in clocks}
+    for name, moment in due.items():
+        known[name].next_due_time.CopyFrom(wire.timestamp(moment))
+    readings = await advance(clocks, START + DAY, known=known)
+    assert found == told
+    assert {name: reading.time.ToDatetime(UTC) for name, reading in readings.items()} == dict.fromkeys(
+        "abc", START + DAY
+    )
+
+
+async def test_without_knowing_what_is_due_all_are_held() -> None:
+    """Clocks that were left behind by somebody else may have anything to do."""
+    found: list[tuple[str, bool]] = []
+    await advance({name: Told(name, found) for name in "ab"}, START + DAY)
+    assert found == [("a", True), ("b", True), ("a", False), ("b", False)]
 
 
 async def test_quiet_is_more_than_a_quiet_moment(house: House) -> None:

@@ -111,7 +111,7 @@ class Consumers:
             await subscription.close()
 
     async def backlog(self) -> int:
-        return sum([await subscription.backlog() for subscription in self._subscriptions.values()])
+        return sum(await asyncio.gather(*(each.backlog() for each in self._subscriptions.values())))
 
     async def handle_again(self, dead_letter_id: str) -> None:
         """Handle a message that was given up. Whatever it raises, it stays given up."""

@@ -185,7 +185,7 @@ class Database:
         self._on_emit: list[Callable[[], None]] = []
 
     def on_commit(self, wake: Callable[[], None]) -> None:
-        """Call `wake` after every commit: how jobs learn promptly that there may be something to do."""
+        """Call `wake` after every commit of more than reading: how jobs learn that there may be something to do."""
         self._on_commit.append(wake)
 
     def on_emit(self, wake: Callable[[], None]) -> None:
@@ -198,12 +198,12 @@ class Database:
             await _discard(self._idle.pop())
         await self._engine.dispose()
 
-    def transaction(self, caller: Caller) -> AbstractAsyncContextManager[Tx]:
-        """Begin, hand out the `Tx`, commit; roll back if the body raises.
+    def transaction(self, caller: Caller, *, only_reads: bool = False) -> AbstractAsyncContextManager[Tx]:
+        """Begin, hand out the `Tx`, commit; roll back if the body raises. Who only reads wakes nobody.
 
         Fails with DatabaseUnavailable when there is no connection to be had, and when one is lost on the way.
         """
-        return _Transaction(self, caller)
+        return _Transaction(self, caller, only_reads=only_reads)
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[asyncpg.Connection]:
@@ -258,7 +258,7 @@ class Database:
             self._turns.release()
             raise
 
-    async def commit(self, held: _Held, tx: Tx) -> None:
+    async def commit(self, held: _Held, tx: Tx, *, only_reads: bool = False) -> None:
         try:
             await outbox.write(held.driver, tx._emitted, answer=tx._answer)
             ended = await held.driver.execute("COMMIT")
@@ -269,7 +269,7 @@ class Database:
                 raise DatabaseUnavailable("the database went away during the commit") from error
             raise
         await self._give_back(held)
-        for wake in self._on_commit:
+        for wake in self._on_commit if not only_reads else ():
             wake()
         if tx._emitted:
             for wake in self._on_emit:
@@ -320,11 +320,12 @@ class Database:
 
 
 class _Transaction(AbstractAsyncContextManager[Tx]):
-    __slots__ = ("_caller", "_database", "_held", "_tx")
+    __slots__ = ("_caller", "_database", "_held", "_only_reads", "_tx")
 
-    def __init__(self, database: Database, caller: Caller) -> None:
+    def __init__(self, database: Database, caller: Caller, *, only_reads: bool) -> None:
         self._database = database
         self._caller = caller
+        self._only_reads = only_reads
 
     async def __aenter__(self) -> Tx:
         caller = self._caller
@@ -350,7 +351,7 @@ class _Transaction(AbstractAsyncContextManager[Tx]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
-            await self._database.commit(self._held, self._tx)
+            await self._database.commit(self._held, self._tx, only_reads=self._only_reads)
         elif await self._database.roll_back(self._held, error):
             raise DatabaseUnavailable("the database went away") from error
 

@@ -62,6 +62,8 @@ class Agenda:
     due_count: int
     failing_count: int
     running_count: int
+    waiting_count: int
+    """Events that are to be announced."""
     next_due_time: datetime | None
     progress: int
 
@@ -104,7 +106,7 @@ class Jobs:
         self._batches_sql = due_for_batches(list(self._batches.values())) if self._batches else ""
         self._remembered_max = 10 * ROWS_PER_SCAN + 3 * sum(job.rows_per_scan for job in self._batches.values())
         self._due_count_sql = f"SELECT count(*) FROM ({due_rows(jobs, limit=ROWS_PER_SCAN)}) d" if jobs else ""
-        self._agenda_sql = due_moments(jobs) if jobs else ""
+        self._agenda_sql = _AGENDA.format(moments=due_moments(jobs) if jobs else _NEVER)
         self._settled_sql = forget_settled(jobs) if jobs else ""
         database.on_commit(self._pace.wake)
 
@@ -183,17 +185,12 @@ class Jobs:
 
     async def agenda(self, driver: asyncpg.Connection, seller_id: SellerId, now: datetime) -> Agenda:
         """What is due, running and to come for a sandbox, read in the caller's transaction."""
+        # First, in a question of its own: what is committed in between then shows in the next reading's progress, even
+        # if nothing else of it shows any more.
         progress, running = await driver.fetchrow(_PROGRESS, CLAIM_CLASS) or (0, 0)
-        if not self._jobs:
-            return Agenda(due_count=0, failing_count=0, running_count=running, next_due_time=None, progress=progress)
-        due, failing, next_due_time = await driver.fetchrow(self._agenda_sql, seller_id, now) or (0, 0, None)
-        return Agenda(
-            due_count=due,
-            failing_count=failing,
-            running_count=running,
-            next_due_time=next_due_time,
-            progress=progress,
-        )
+        found = await driver.fetchrow(self._agenda_sql, seller_id, *((now,) if self._jobs else ()))
+        assert found is not None
+        return Agenda(**found, running_count=running, progress=progress)
 
     async def due_count(self) -> int:
         """Rows due now, of all sellers, up to the size of one scan."""
@@ -383,6 +380,14 @@ def _hash(key: tuple[str, str]) -> int:
 # many, where an index has the oldest first.
 _IN_ORDER_OF_INDEX: Final = "SET enable_sort = off"
 
+_NEVER: Final = "SELECT 0, 0, NULL::timestamptz"
+"""Instead of due moments, where nothing ever is."""
+
+_AGENDA: Final = """
+SELECT due_count, failing_count, next_due_time,
+       (SELECT count(*) FROM outbox_waiting WHERE seller_id = $1::text) AS waiting_count
+FROM ({moments}) AS d (due_count, failing_count, next_due_time)
+"""
 _PROGRESS: Final = """
 SELECT coalesce(pg_sequence_last_value('progress'), 0)
      + coalesce(pg_sequence_last_value(pg_get_serial_sequence('outbox', 'position')), 0),

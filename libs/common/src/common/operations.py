@@ -42,7 +42,8 @@ class OperationsApi(OperationsServiceServicer):
         """How the service is, for whoever asks: an operator, or the metrics."""
         backlog = await self._consumers.backlog()
         due = await self._jobs.due_count()
-        async with self.database.transaction(service_caller(self.database.service, EVERY_SELLER)) as tx:
+        everybody = service_caller(self.database.service, EVERY_SELLER)
+        async with self.database.transaction(everybody, only_reads=True) as tx:
             row = await tx.driver.fetchrow(
                 "SELECT (SELECT count(*) FROM outbox_waiting) AS waiting,"
                 " coalesce((SELECT extract(epoch FROM clock_timestamp() - create_time) FROM outbox"
@@ -63,7 +64,7 @@ class OperationsApi(OperationsServiceServicer):
     async def GetClock(self, request: pb.GetClockRequest, context: object) -> pb.SandboxClock:
         # Read before the outbox: what is published in between then shows there or in the next reading's progress.
         backlog = await self._consumers.backlog()
-        async with self.database.transaction(current_caller.get()) as tx:
+        async with self.database.transaction(current_caller.get(), only_reads=True) as tx:
             return await self._clock(tx, backlog)
 
     @open_to(PLATFORM_AND_OWNER)
@@ -88,13 +89,10 @@ class OperationsApi(OperationsServiceServicer):
     async def _clock(self, tx: Tx, backlog: int) -> pb.SandboxClock:
         _check_sandbox(tx)
         agenda = await self._jobs.agenda(tx.driver, tx.seller_id, tx.now)
-        waiting: int = await tx.driver.fetchval(
-            "SELECT count(*) FROM outbox_waiting WHERE seller_id = $1", tx.seller_id
-        )
         answer = pb.SandboxClock(
             seller_id=tx.seller_id,
             time=wire.timestamp(tx.now),
-            quiet=not (agenda.due_count or agenda.running_count or waiting or backlog),
+            quiet=not (agenda.due_count or agenda.running_count or agenda.waiting_count or backlog),
             progress=agenda.progress,
             failing_count=agenda.failing_count,
         )

@@ -335,7 +335,8 @@ class Service:
                 for field, gauge in gauges.items():
                     gauge.set(getattr(found, field))
                 if own:
-                    async with self.database.transaction(service_caller(self.name, EVERY_SELLER)) as tx:
+                    everybody = service_caller(self.name, EVERY_SELLER)
+                    async with self.database.transaction(everybody, only_reads=True) as tx:
                         for name, gauge in own.items():
                             gauge.set((await tx.execute(self._figures[name])).scalar_one())
                 if rounds % PRUNE_EVERY == 0:
@@ -356,7 +357,7 @@ class Service:
             await forget(tx)
 
     async def _ping(self) -> None:
-        async with self.database.transaction(service_caller(self.name, EVERY_SELLER)):
+        async with self.database.transaction(service_caller(self.name, EVERY_SELLER), only_reads=True):
             pass
 
 
