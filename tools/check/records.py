@@ -111,11 +111,10 @@ async def _rows(connection: asyncpg.Connection, table: str, seller_id: str) -> S
 
 # Of the log of usage events the view that says it in words, and not what the service needs to write it.
 _TABLES: Final = """
-SELECT t.table_name AS name,
-       EXISTS (SELECT FROM information_schema.columns c
-               WHERE c.table_schema = t.table_schema AND c.table_name = t.table_name AND c.column_name = 'seller_id')
+SELECT t.relname AS name,
+       EXISTS (SELECT FROM pg_attribute c WHERE c.attrelid = t.oid AND c.attname = 'seller_id' AND NOT c.attisdropped)
        AS of_sellers
-FROM information_schema.tables t
-WHERE t.table_schema = 'public' AND t.table_name <> ALL (
+FROM pg_class t
+WHERE t.relnamespace = 'public'::regnamespace AND t.relkind IN ('r', 'p', 'v') AND t.relname <> ALL (
     ARRAY['alembic_version', 'usage_log', 'usage_segments', 'usage_filters', 'usage_keys'])
 """

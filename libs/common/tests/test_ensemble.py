@@ -63,6 +63,36 @@ async def test_what_somebody_reached_into_is_not_taken_over(databases: Databases
     assert len(set(seen)) == len(seen)
 
 
+async def test_who_was_told_otherwise_is_another(databases: Databases, keys: Keys, spares: Spares) -> None:
+    """Only what runs with the same settings is as good as new."""
+    seen = []
+    for settings in ({}, {"jobs_concurrency": 2}, {"jobs_concurrency": 3}, {"jobs_concurrency": 2}):
+        suite = Suite(databases, keys, MemoryBus(), spares=spares)
+        await suite.start("catalog", **settings)
+        seen.append(suite.reading_urls["catalog"])
+        await suite.close()
+    assert seen[3] == seen[1]
+    assert len(set(seen)) == 3
+
+
+async def test_one_s_own_rows_may_be_read_and_those_of_others_do_not_show(
+    databases: Databases, keys: Keys, spares: Spares
+) -> None:
+    """A look into the tables is no reason to start anew, as long as it is the same look after others were there."""
+    seen = []
+    for _ in range(2):
+        suite = await _started(databases, keys, spares)
+        await suite.stub(CatalogServiceStub, "catalog").CreateProduct(
+            pb.CreateProductRequest(code="a", display_name="A")
+        )
+        await suite.quiet()
+        async with suite.own_rows("catalog") as connection:
+            assert await connection.fetchval("SELECT count(*) FROM products") == 1
+        seen.append(suite.reading_urls["catalog"])
+        await suite.close()
+    assert seen[0] == seen[1]
+
+
 async def test_few_are_kept(databases: Databases, keys: Keys, spares: Spares) -> None:
     """Each has connections and polls; the latest are the likeliest to be wanted."""
     names = ("catalog", "dunning", "metering")[: SPARES_MAX + 1]

@@ -14,7 +14,6 @@ import pytest
 from common.caller import EVERY_SELLER, Role, current_caller, service_caller
 from common.clock import wall
 from common.db import Database, Tx
-from common.due import due_rows
 from common.errors import Unavailable
 from common.ids import SellerId
 from common.jobs import TRIES_MAX, Agenda, Errand, Job, Jobs, Scheduled, dead_letter_id
@@ -486,16 +485,6 @@ async def test_an_outage_is_not_met_with_haste(database: Database, monkeypatch: 
     async with running(jobs):
         await asyncio.sleep(0.7)
     assert attempts <= 3
-
-
-async def test_the_question_what_is_due_can_use_an_index(database: Database, seller: SellerId) -> None:
-    """It is asked after every commit."""
-    await add(database, seller, wall() + timedelta(days=1), count=50)
-    async with database.transaction(EVERYBODY) as tx:
-        await tx.driver.execute("SET LOCAL enable_seqscan = off")
-        query = due_rows([reminder()], limit=200).replace("$1", "now()")
-        plan = "\n".join(row[0] for row in await tx.driver.fetch(f"EXPLAIN {query}"))
-    assert "notes_remind_time" in plan
 
 
 async def test_two_jobs_of_one_name_are_refused(database: Database) -> None:

@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from common import clock, ids, outbox
 from common.caller import EVERY_SELLER, Caller
+from common.driver import Connection
 from common.errors import Unavailable
 from common.ids import SellerId
 from common.outbox import Answer
@@ -32,6 +33,8 @@ ROLLBACK_SECONDS: Final = 5
 STATEMENT_TIMEOUT: Final = "30s"
 LOCK_TIMEOUT: Final = "10s"
 IDLE_IN_TRANSACTION_TIMEOUT: Final = "60s"
+# What is due in a service with many jobs is a long question, asked all the time: it is to be planned once.
+QUESTION_LENGTH_MAX: Final = 128 * 1_024
 # For a server that has vanished without a word; one that is there has given up before.
 SILENCE_SECONDS: Final = 40
 
@@ -166,6 +169,7 @@ class Database:
             # What a statement was given is somebody's token, name or address, and no error may repeat it.
             hide_parameters=True,
             connect_args={
+                "connection_class": Connection,
                 "timeout": POOL_WAIT_SECONDS,
                 "command_timeout": SILENCE_SECONDS,
                 "server_settings": {
@@ -211,6 +215,8 @@ class Database:
         try:
             connection = await asyncpg.connect(
                 self._url.replace("postgresql+asyncpg://", "postgresql://", 1),
+                connection_class=Connection,
+                max_cacheable_statement_size=QUESTION_LENGTH_MAX,
                 timeout=POOL_WAIT_SECONDS,
                 command_timeout=SILENCE_SECONDS,
                 server_settings={"application_name": f"{self.service} loop", "timezone": "UTC", "jit": "off"},

@@ -26,6 +26,7 @@ class Ensemble:
 
     bus: MemoryBus
     addresses: dict[str, str]
+    settings: str = ""
     running: dict[str, Service] = field(default_factory=dict)
     urls: dict[str, str] = field(default_factory=dict)
     lives: dict[str, asyncio.Task[None]] = field(default_factory=dict)
@@ -52,19 +53,20 @@ class Ensemble:
 
 
 class Spares:
-    """Ensembles without an owner, by what was started in them."""
+    """Ensembles without an owner, by what was started in them, and with which settings."""
 
     def __init__(self, drop: Callable[[str], Awaitable[None]]) -> None:
         self._drop = drop
         self._idle: OrderedDict[tuple[str, ...], Ensemble] = OrderedDict()
 
-    def take(self, names: Sequence[str]) -> Ensemble | None:
-        return self._idle.pop(tuple(names), None)
+    def take(self, names: Sequence[str], settings: str = "") -> Ensemble | None:
+        return self._idle.pop((settings, *names), None)
 
     async def keep(self, ensemble: Ensemble) -> None:
         """For whoever wants the same; only the latest few are kept."""
-        replaced = self._idle.pop(tuple(ensemble.running), None)
-        self._idle[tuple(ensemble.running)] = ensemble
+        what = (ensemble.settings, *ensemble.running)
+        replaced = self._idle.pop(what, None)
+        self._idle[what] = ensemble
         surplus = [replaced] if replaced is not None else []
         while len(self._idle) > SPARES_MAX:
             surplus.append(self._idle.popitem(last=False)[1])

@@ -34,6 +34,7 @@ from sqlalchemy import Select
 from common import ids, jobs, migrate, outbox
 from common.auth import jwk, sign
 from common.bus import MemoryBus, StreamSpec
+from common.bus import Message as BusMessage
 from common.caller import Role, service_actor
 from common.due import Scheduled, due_for_batches, due_moments, due_rows, forget_settled
 from common.ensemble import Ensemble, Spares, live
@@ -171,6 +172,18 @@ class Suite:
         """The same for who only reads what belongs to this suite's sandbox."""
         return dict(self._ensemble.urls)
 
+    @asynccontextmanager
+    async def own_rows(self, service: str, *, seller: SellerId | None = None) -> AsyncIterator[asyncpg.Connection]:
+        """The tables as this suite's sandbox, or a seller that a test has made, sees and changes them.
+
+        Nobody else's rows show: whoever has taken the service over finds what a new one would have."""
+        connection = await asyncpg.connect(self._ensemble.urls[service].replace("+asyncpg", ""))
+        try:
+            await connection.execute("SELECT set_config('saldo.seller', $1, false)", seller or self.seller)
+            yield connection
+        finally:
+            await connection.close()
+
     @property
     def addresses(self) -> dict[str, str]:
         """Where every service listens once it has been started."""
@@ -183,13 +196,15 @@ class Suite:
 
     async def start(self, *names: str, **overrides: object) -> None:
         """Start services by name, each with a database of its own, or again with the one it had."""
-        is_plain = self._is_spare and not self._ensemble.urls and not overrides
-        if is_plain and self._spares and (spare := self._spares.take(names)):
+        is_first = self._is_spare and not self._ensemble.urls
+        settings = repr(sorted(overrides.items())) if overrides else ""
+        if is_first and self._spares and (spare := self._spares.take(names, settings)):
             self._ensemble.give_back_ports()
             self._ensemble = spare
             self._published_before = spare.bus.published_counts()
             return
         ensemble = self._touched()
+        ensemble.settings = settings
         for name in names:
             if name not in ensemble.urls:
                 ensemble.urls[name] = await self.databases.create(name, migrated=name)
@@ -205,7 +220,7 @@ class Suite:
                 await ensemble.lives.pop(name)
                 raise RuntimeError(f"{name} stopped before it was ready")
             ensemble.running[name] = service
-        self._is_spare = is_plain
+        self._is_spare = is_first
 
     async def stop(self, *names: str) -> None:
         await self._touched().stop(*names)
@@ -275,9 +290,12 @@ class Suite:
 
     def announced(self, kind: type[MessageT]) -> list[MessageT]:
         """The events of a class that have been published since the start, oldest first; call `quiet` before."""
-        stream = outbox.stream_of(kind)
-        messages = self._ensemble.bus.published(stream)[self._published_before.get(stream, 0) :]
+        messages = self.published(outbox.stream_of(kind))
         return [kind.FromString(each.data) for each in messages if each.subject == outbox.subject_of(kind)]
+
+    def published(self, stream: str) -> Sequence[BusMessage]:
+        """What has come upon a stream since the start, oldest first."""
+        return self._ensemble.bus.published(stream)[self._published_before.get(stream, 0) :]
 
     async def announce(self, event: Message, *, source: str, at: datetime = SANDBOX_START) -> None:
         """Publish an event as the relay of a service that is not running here would have; each call anew."""

@@ -33,8 +33,6 @@ from saldo.metering.v1.usage_threshold_service_pb2_grpc import UsageThresholdSer
 from saldo.subscriptions.v1 import events_pb2 as subscriptions
 from saldo.subscriptions.v1.customer_pb2 import Customer, CustomerName
 
-pytestmark = pytest.mark.own_services
-
 ANNA: Final = "cus_01h455vb4pex5vsknk084sn02q"
 BERT: Final = "cus_01h455vb4pex5vsknk084sn02r"
 JANUARY: Final = Period(SANDBOX_START, datetime(2026, 2, 1, tzinfo=UTC))
@@ -103,7 +101,7 @@ def told(suite: Suite) -> list[tuple[str, str, str]]:
 
 
 def announced(suite: Suite) -> list[tuple[str, Any]]:  # Any: one of three events
-    messages = suite.bus.published(stream_of(events.UsageThresholdWarned))
+    messages = suite.published(stream_of(events.UsageThresholdWarned))
     found = []
     for each in messages:
         if each.subject in TOLD:
@@ -135,14 +133,10 @@ async def hear(suite: Suite, customer_id: str, *names: str | CustomerName, revis
     await suite.quiet()
 
 
-async def fetch(suite: Suite, query: str) -> list[asyncpg.Record]:
-    connection = await asyncpg.connect(suite.urls["metering"].replace("+asyncpg", ""))
-    try:
-        await connection.execute("SELECT set_config('saldo.seller', '*', false)")
+async def fetch(suite: Suite, query: str, *, seller: SellerId | None = None) -> list[asyncpg.Record]:
+    async with suite.own_rows("metering", seller=seller) as connection:
         found: list[asyncpg.Record] = await connection.fetch(query)
         return found
-    finally:
-        await connection.close()
 
 
 @pytest_asyncio.fixture
@@ -591,7 +585,7 @@ async def test_a_live_seller_hears_within_half_a_minute(suite: Suite, metering: 
     at = datetime.now(UTC) - timedelta(seconds=1)
     await create(thresholds, "10", calendar=CalendarPeriod(length=CalendarPeriod.YEAR))
     for _ in range(POLLS):
-        if not await fetch(suite, "SELECT FROM usage_thresholds WHERE sweep_time IS NOT NULL"):
+        if not await fetch(suite, "SELECT FROM usage_thresholds WHERE sweep_time IS NOT NULL", seller=seller):
             break
         await asyncio.sleep(POLL_SECONDS)
     await send(suite, live, event("a", "10", at=at))
@@ -602,7 +596,7 @@ async def test_a_live_seller_hears_within_half_a_minute(suite: Suite, metering: 
     assert told(suite) == [("reached", ANNA, "10")]
     await send(suite, live, event("b", "-10", at=at))
     await asyncio.sleep(10 * POLL_SECONDS)
-    [look] = await fetch(suite, "SELECT next_time - now() AS wait, position FROM threshold_looks")
+    [look] = await fetch(suite, "SELECT next_time - now() AS wait, position FROM threshold_looks", seller=seller)
     assert look["position"] == 1
     assert timedelta(seconds=20) < look["wait"] < usecases.GROWTH_LOOK_WAIT == timedelta(seconds=30)
     assert len(told(suite)) == 1
@@ -625,16 +619,11 @@ async def test_a_long_log_is_looked_through_in_parts(suite: Suite) -> None:
     )
     await create(thresholds, "12")
     # Nobody looks while the log grows.
-    connection = await asyncpg.connect(suite.urls["metering"].replace("+asyncpg", ""))
-    try:
-        await connection.execute("SELECT set_config('saldo.seller', '*', false)")
-        async with connection.transaction():
-            await connection.execute("SELECT FROM threshold_looks FOR UPDATE")
-            for n in range(3 * LEAVES_PER_LOOK):
-                answer = await metering.IngestEvents(metering_pb.IngestEventsRequest(events=[event(f"{n}", "1")]))
-                assert answer.accepted_count == 1
-    finally:
-        await connection.close()
+    async with suite.own_rows("metering") as connection, connection.transaction():
+        await connection.execute("SELECT FROM threshold_looks FOR UPDATE")
+        for n in range(3 * LEAVES_PER_LOOK):
+            answer = await metering.IngestEvents(metering_pb.IngestEventsRequest(events=[event(f"{n}", "1")]))
+            assert answer.accepted_count == 1
     await suite.quiet()
     assert told(suite) == [("reached", ANNA, "12")]
 
@@ -643,18 +632,13 @@ async def test_a_threshold_and_a_name_wait_for_a_look_under_way(suite: Suite, me
     """What the look goes past meanwhile, not seeing them, would be reached in silence."""
     await hear(suite, ANNA)
     await create(thresholds, "10")
-    connection = await asyncpg.connect(suite.urls["metering"].replace("+asyncpg", ""))
-    try:
-        await connection.execute("SELECT set_config('saldo.seller', '*', false)")
-        async with connection.transaction():
-            await connection.execute("SELECT FROM threshold_looks FOR UPDATE")
-            creating = asyncio.create_task(create(thresholds, "20"))
-            hearing = asyncio.create_task(hear(suite, ANNA, "anna", revision=2))
-            done, _ = await asyncio.wait({creating, hearing}, timeout=10 * POLL_SECONDS)
-            assert not done
-            assert [row["revision"] for row in await fetch(suite, "SELECT revision FROM customers")] == [1]
-    finally:
-        await connection.close()
+    async with suite.own_rows("metering") as connection, connection.transaction():
+        await connection.execute("SELECT FROM threshold_looks FOR UPDATE")
+        creating = asyncio.create_task(create(thresholds, "20"))
+        hearing = asyncio.create_task(hear(suite, ANNA, "anna", revision=2))
+        done, _ = await asyncio.wait({creating, hearing}, timeout=10 * POLL_SECONDS)
+        assert not done
+        assert [row["revision"] for row in await fetch(suite, "SELECT revision FROM customers")] == [1]
     await asyncio.gather(creating, hearing)
     await send(suite, metering, event("a", "20", customer="anna"))
     assert Counter(told(suite)) == {("reached", ANNA, "20"): 2}

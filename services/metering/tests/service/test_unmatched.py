@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final
 
@@ -29,10 +30,12 @@ LEAF_ROWS: Final = 50
 ACCEPTED, DUPLICATE, UNMATCHED = EventResult.ACCEPTED, EventResult.DUPLICATE, EventResult.UNMATCHED
 
 
-@pytest.fixture(autouse=True)
-def _heard_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was nobody's name a moment ago is asked about again."""
-    monkeypatch.setattr(customers, "UNKNOWN_SECONDS", 0)
+@pytest.fixture(autouse=True, scope="module")
+def _heard_at_once() -> Iterator[None]:
+    """What was nobody's name a moment ago is asked about again: so in all that is taken over from another test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(customers, "UNKNOWN_SECONDS", 0)
+        yield
 
 
 def event(name: str, *, customer: str = "ann", meter: str = "kwh", minutes: int = 0) -> UsageEvent:

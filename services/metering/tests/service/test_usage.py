@@ -499,26 +499,26 @@ async def test_a_sender_that_repeats_until_answered_is_counted_once(
                 await asyncio.sleep(0.01)
         raise AssertionError("never answered")
 
-    async with asyncio.TaskGroup() as group:
-        senders = [group.create_task(send(n)) for n in range(20)]
-        for _ in range(400):
-            await cut_connections(suite)
-            await asyncio.sleep(0.005)
-            if all(sender.done() for sender in senders):
-                break
+    admin = await asyncpg.connect(os.environ["SALDO_POSTGRES_URL"])
+    try:
+        async with asyncio.TaskGroup() as group:
+            senders = [group.create_task(send(n)) for n in range(20)]
+            for _ in range(400):
+                await cut_connections(admin, suite)
+                await asyncio.sleep(0.005)
+                if all(sender.done() for sender in senders):
+                    break
+    finally:
+        await admin.close()
     assert unanswered, "no connection was cut while it mattered"
     found = await usage(metering)
     assert (found.quantity.value, found.event_count, found.through_position) == ("1000", 2000, 2000)
     assert found.digest == digest(await rows(suite))
 
 
-async def cut_connections(suite: Suite) -> None:
-    admin = await asyncpg.connect(os.environ["SALDO_POSTGRES_URL"])
-    try:
-        await admin.fetch(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = $1 AND state <> 'idle' AND application_name LIKE 'metering%'",
-            suite.urls["metering"].rpartition("/")[2],
-        )
-    finally:
-        await admin.close()
+async def cut_connections(admin: asyncpg.Connection, suite: Suite) -> None:
+    await admin.fetch(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = $1 AND state <> 'idle' AND application_name LIKE 'metering%'",
+        suite.urls["metering"].rpartition("/")[2],
+    )

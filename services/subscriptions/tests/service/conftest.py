@@ -155,10 +155,10 @@ class Shop:
         return list(answer.changes)
 
     async def stored(self) -> dict[str, list[str]]:
-        """Every row about subscriptions and of what is to be announced: for comparing before with after."""
+        """Every row of ours about subscriptions and of what is to be announced: for comparing before with after."""
         if self._connection is None:
             self._connection = await asyncpg.connect(self.suite.reading_urls["subscriptions"].replace("+asyncpg", ""))
-            await self._connection.execute("SELECT set_config('saldo.seller', '*', false)")
+            await self._connection.execute("SELECT set_config('saldo.seller', $1, false)", self.suite.seller)
         rows = await self._connection.fetch(STORED)
         return {table: [row["content"] for row in rows if row["name"] == table] for table in TABLES}
 

@@ -19,8 +19,6 @@ from tools.check.decisions import INVARIANTS
 from tools.check.records import Sources, read_records
 from tools.check.report import examine
 
-pytestmark = pytest.mark.own_services
-
 # `shop` is the fixture of conftest.py, whose class cannot be imported here: Any.
 Action = subscription_pb2.SubscriptionAction
 Cancel = pb.CancelSubscriptionRequest
@@ -75,7 +73,9 @@ async def quantities(shop: Any, customer: Any, through: datetime) -> list[str]:
 
 async def checked(suite: Suite) -> int:
     """How much the checker has looked at of the decisions, all of which holds."""
-    records = await read_records(Sources(databases={"subscriptions": suite.urls["subscriptions"]}))
+    records = await read_records(
+        Sources(databases={"subscriptions": suite.reading_urls["subscriptions"]}, seller_id=suite.seller)
+    )
     findings = [examine(invariant, records) for invariant in INVARIANTS]
     assert [each for each in findings if each.offending] == []
     return min(each.checked or 0 for each in findings if "period" not in each.name and "ramps" not in each.name)

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import asyncpg
 import grpc
 import pytest
 import pytest_asyncio
@@ -38,8 +37,6 @@ from subscriptions.domain.terms import PlanId
 from subscriptions.store import plan_migrations as store
 from subscriptions.usecases import plan_migrations as usecases
 from subscriptions.usecases import subscriptions
-
-pytestmark = pytest.mark.own_services
 
 Action = subscription_pb2.SubscriptionAction
 Change = subscription_pb2.SubscriptionChange
@@ -142,26 +139,18 @@ class Migrating:
         return PlanMigrationOutcome.Result.Name(found.result), found.reason
 
     async def begin_earlier(self, migration: PlanMigration) -> None:
-        connection = await asyncpg.connect(self.suite.urls["subscriptions"].replace("+asyncpg", ""))
-        try:
-            await connection.execute("SELECT set_config('saldo.seller', '*', false)")
+        async with self.suite.own_rows("subscriptions") as connection:
             await connection.execute(
                 "UPDATE plan_migrations SET start_time = start_time - interval '1 hour' WHERE id = $1", migration.id
             )
-        finally:
-            await connection.close()
 
     async def on_new_plan(self, subscription: subscription_pb2.Subscription) -> bool:
         return bool((await self.shop.find(subscription)).plan_id == self.new.id)
 
     async def changes(self) -> Counter[str]:
         """How many changes each subscription has that were not revoked."""
-        connection = await asyncpg.connect(self.suite.urls["subscriptions"].replace("+asyncpg", ""))
-        try:
-            await connection.execute("SELECT set_config('saldo.seller', '*', false)")
+        async with self.suite.own_rows("subscriptions") as connection:
             rows = await connection.fetch("SELECT subscription_id FROM subscription_changes WHERE revoked_time IS NULL")
-        finally:
-            await connection.close()
         return Counter(row[0] for row in rows)
 
 
