@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from itertools import repeat
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -112,9 +113,9 @@ class Keys:
         sources = batch.sources
         if len(sources) and (sources == sources[0]).all():
             seed = self._seed_of(batch.seller_id, batch.strings[sources[0]])
-            return as_keys([digest(each, seed) for each in batch.identities])
+            return as_keys(map(digest, batch.identities, repeat(seed)))
         seeds = {n: self._seed_of(batch.seller_id, batch.strings[n]) for n in np.unique(sources).tolist()}
-        return as_keys([digest(each, seeds[n]) for each, n in zip(batch.identities, sources.tolist(), strict=True)])
+        return as_keys(map(digest, batch.identities, map(seeds.__getitem__, sources.tolist())))
 
     def _seed_of(self, seller_id: str, source: str) -> int:
         known = self._seeds.get((seller_id, source))
@@ -126,7 +127,7 @@ class Keys:
         return known
 
 
-def as_keys(digests: Sequence[bytes]) -> KeyArray:
+def as_keys(digests: Iterable[bytes]) -> KeyArray:
     return np.frombuffer(b"".join(digests), dtype=KEY)
 
 

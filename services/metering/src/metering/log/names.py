@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Final
 
 import asyncpg
@@ -23,9 +22,9 @@ Pair = tuple[str, str, str]
 class Pairs:
     """The pairs of meter and customer in a part of a batch: which there are, and which each event has."""
 
-    meters: list[int]
+    meters: Ints
     customers: list[int]
-    """Of each pair, in the strings of the batch."""
+    """Of each pair, in the strings of the batch; in order of the meters."""
     of_each: Ints
     streams: Sequence[int | None] = ()
     """The number of each pair, as soon as it has been looked for; None for one that is not at hand."""
@@ -36,7 +35,7 @@ class Pairs:
         width = max(1, len(batch.strings))
         codes, of_each = np.unique(batch.meters[places] * width + batch.customers[places], return_inverse=True)
         meters, customers = np.divmod(codes, width)
-        return cls(meters.tolist(), customers.tolist(), of_each)
+        return cls(meters, customers.tolist(), of_each)
 
 
 @dataclass(slots=True)
@@ -60,7 +59,7 @@ class Names:
             seller, strings = part.batch.seller_id, part.batch.strings
             pairs.streams = self._known(part, pairs)
             if None in pairs.streams:
-                for meter, customer in zip(pairs.meters, pairs.customers, strict=True):
+                for meter, customer in zip(pairs.meters.tolist(), pairs.customers, strict=True):
                     if strings[customer] not in self.streams[seller, strings[meter]]:
                         streams.add((seller, strings[meter], strings[customer]))
             sources.update((seller, strings[n]) for n in _used(part).tolist())
@@ -91,13 +90,14 @@ class Names:
 
     def _known(self, part: Part, pairs: Pairs) -> list[int | None]:
         seller, strings = part.batch.seller_id, part.batch.strings
-        customers = [strings[n] for n in pairs.customers]
+        customers = list(map(strings.__getitem__, pairs.customers))
         found: list[int | None] = []
-        # Pairs are in order of their meters.
-        for meter, those in groupby(pairs.meters):
+        first = 0
+        for meter in pairs.meters[np.flatnonzero(np.diff(pairs.meters, prepend=-1))].tolist():
             of_meter = self.streams.setdefault((seller, strings[meter]), {})
-            first, count = len(found), sum(1 for _ in those)
-            found += map(of_meter.get, customers[first : first + count])
+            end = int(np.searchsorted(pairs.meters, meter, side="right"))
+            found += map(of_meter.get, customers[first:end])
+            first = end
         return found
 
 
