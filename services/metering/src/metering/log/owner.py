@@ -45,7 +45,9 @@ CALM_SECONDS: Final = 1
 """and the last did so less than this ago."""
 LOOK_SECONDS: Final = 1
 STEP_PLACES: Final = 50_000
-"""Of a set of keys: so much of it is looked at in a millisecond or two."""
+"""Of a set of keys: so much of it is looked at in a millisecond or two,"""
+STEP_SECONDS: Final = 0.02
+"""and then it is for others to go on."""
 
 LOADING_EVENTS_MAX: Final = 5_000_000
 """In all backfills that are open: their keys are known by heart."""
@@ -440,12 +442,14 @@ class Owner:
         await self._tending.run()
 
     async def _settle(self, leaf: int) -> None:
-        """Move the keys of a leaf that has its index into the filter, in small steps: senders are waiting."""
+        """Move the keys of a leaf that has its index into the filter, in small steps with time between them: senders are
+        waiting, and nobody waits for this.
+        """
         recent = self.memory.recent[leaf]
         generation = self.memory.generation_of(leaf)
         for first in range(0, recent.places, STEP_PLACES):
             generation.filter.add(recent.part(first, STEP_PLACES))
-            await asyncio.sleep(0)
+            await asyncio.sleep(STEP_SECONDS)
         if generation.is_complete:
             await leaves.keep_filter(self._sealing, self._shard, generation)
         # Known to the filter before they are forgotten here: no key is ever in neither.
