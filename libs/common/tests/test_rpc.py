@@ -212,9 +212,9 @@ async def test_no_caller_reaches_the_database_without_a_token(house: House, monk
 
     transaction = service.database.transaction
 
-    def reached(caller: Caller) -> Any:
+    def reached(caller: Caller, *, only_reads: bool = False) -> Any:
         if caller.role is Role.SERVICE:
-            return transaction(caller)  # its own loops
+            return transaction(caller, only_reads=only_reads)  # its own loops
         raise AssertionError("the database was asked")
 
     monkeypatch.setattr(service.database, "transaction", reached)
@@ -414,12 +414,25 @@ async def test_a_service_that_is_no_caller_is_refused(house: House) -> None:
     )
 
 
+async def test_who_only_reads_wakes_no_jobs(house: House) -> None:
+    """They look for what is due after every commit that may have made something due; most calls only ask."""
+    service = await house.start("notebook")
+    stub = house.stub(notebook_grpc.NotebookServiceStub, "notebook")
+    note = await stub.WriteNote(pb.WriteNoteRequest(text="x"))
+    woken: list[str] = []
+    service.database.on_commit(lambda: woken.append("commit"))
+    await stub.GetNote(pb.GetNoteRequest(id=note.id))
+    assert woken == []
+    await stub.WriteNote(pb.WriteNoteRequest(text="y"))
+    assert woken == ["commit"]
+
+
 async def test_an_outage_of_the_database_is_one_of_ours(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """The caller hears UNAVAILABLE and repeats, not what PostgreSQL said."""
     service = await house.start("notebook")
     stub = house.stub(notebook_grpc.NotebookServiceStub, "notebook")
 
-    def away(_: Caller) -> Any:
+    def away(_: Caller, *, only_reads: bool) -> Any:  # as it is called
         raise DatabaseUnavailable("no connection")
 
     monkeypatch.setattr(service.database, "transaction", away)

@@ -56,6 +56,20 @@ class Pace:
             await asyncio.gather(working, stopped, return_exceptions=True)
 
 
+class Stopwatch:
+    """How long ago something was, by the loop's clock: for how long one waits, never for what time it is."""
+
+    __slots__ = ("_loop", "_since")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._since = self._loop.time()
+
+    @property
+    def seconds(self) -> float:
+        return self._loop.time() - self._since
+
+
 async def _wait(event: asyncio.Event, seconds: float) -> None:
     # Not wait_for: until Python 3.12 it may swallow a cancellation that comes together with the event, and whoever
     # brings the process down would wait for this loop for ever.

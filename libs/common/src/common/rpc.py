@@ -11,7 +11,7 @@ import functools
 import hashlib
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar, get_type_hints
@@ -28,7 +28,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from sqlalchemy.exc import DBAPIError
 
 from common import errors, telemetry
-from common.auth import Audience, Unauthenticated, Verifier, admit, audience_of
+from common.auth import READING_VERBS, Audience, Unauthenticated, Verifier, admit, audience_of
 from common.bus import BusUnavailable
 from common.caller import Caller, current_caller
 from common.crash import crashpoint
@@ -104,11 +104,12 @@ def transactional(handler: Handler[ApiT, RequestT, Response]) -> Method[ApiT, Re
     """One call, one transaction: the gRPC method around a handler of `(self, request, tx)`."""
     # An inner method of an RPC that asks a neighbour first is called `_Create…`; on record it is the RPC.
     name = handler.__name__.lstrip("_")
+    only_reads = name.startswith(READING_VERBS)
 
     @functools.wraps(handler)
     async def method(self: ApiT, request: RequestT, context: Any) -> Response:  # Any: see Method
         caller = current_caller.get()
-        async with self.database.transaction(caller) as tx:
+        async with self.database.transaction(caller, only_reads=only_reads) as tx:
             request_id = getattr(request, "request_id", "")
             if not request_id:
                 response = await handler(self, request, tx)
@@ -171,6 +172,21 @@ async def _once(
 def _response_type(handler: Callable[..., object]) -> Any:  # Any: the annotation says which message it is
     module = inspect.getmodule(handler)
     return get_type_hints(handler, vars(module) if module else None)["return"]
+
+
+class FoundByName:
+    """Where contracts put their methods: in a server that finds the one that is called by its name. One that is also
+    registered the server waits for by itself: with fifty of them every call sets up fifty waits, and takes them away.
+    """
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        self._server.add_generic_rpc_handlers(handlers)
+
+    def add_registered_method_handlers(self, service: str, handlers: object) -> None:
+        """The same that come as generic ones."""
 
 
 class IncomingCalls(grpc.aio.ServerInterceptor):

@@ -34,7 +34,7 @@ from common.db import Answers, Database, DatabaseUnavailable, Tx
 from common.jobs import Jobs, Scheduled
 from common.operations import OperationsApi
 from common.relay import Relay
-from common.rpc import MESSAGE_BYTES_MAX, Desk, IncomingCalls, Neighbours
+from common.rpc import MESSAGE_BYTES_MAX, Desk, FoundByName, IncomingCalls, Neighbours
 from common.settings import ServiceSettings
 from common.telemetry import Telemetry
 from common.vault import Vault
@@ -299,12 +299,13 @@ class Service:
             maximum_concurrent_rpcs=1_000,
         )
         self.serve(operations_service_pb2.DESCRIPTOR.services_by_name["OperationsService"], operations)
+        methods: Any = FoundByName(server)  # Any: as much of a server as contracts ask for
         for mount in self._mounts:
-            mount(server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+            mount(methods)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, methods)
         reflection.enable_server_reflection(
             (*self._contracts, reflection.SERVICE_NAME, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name),
-            server,
+            methods,
         )
         host = self.settings.listen.rpartition(":")[0]
         port = server.add_insecure_port(self.settings.listen)

@@ -22,7 +22,7 @@ from common.crash import crashpoint, register
 from common.db import DatabaseUnavailable
 from common.errors import SaldoError
 from common.ids import SellerId
-from common.pace import Pace
+from common.pace import Pace, Stopwatch
 from metering.domain.backfill import EVENTS_MAX
 from metering.domain.errors import BackfillFull, BackfillNotOpen, IngestOverloaded
 from metering.log import backfills, leaves
@@ -90,8 +90,7 @@ class Waiting:
     asked: Sequence[tuple[str, bytes]]
     """Sources and ids of events that cannot be stored, of which it is to be said whether they had been before."""
     done: asyncio.Future[Stored]
-    since: float
-    """By the loop's clock."""
+    since: Stopwatch
 
 
 @dataclass(slots=True)
@@ -162,8 +161,8 @@ class Owner:
         self._loading: dict[int, Loading] = {}
         self._undone: dict[str, list[tuple[int, int]]] = {}
         self._unfrozen: list[int] = []
-        self._answered_at = 0.0
-        self._answered_after = 0.0
+        self._answered = Stopwatch()
+        self._wait_seconds = 0.0
         self.memory = Memory(leaf_rows)
 
     async def open(self) -> None:
@@ -337,14 +336,14 @@ class Owner:
 
     def answered(self, group: Group) -> None:
         """How long senders wait at present."""
-        self._answered_at = asyncio.get_running_loop().time()
-        self._answered_after = self._answered_at - group.senders[0].since
+        self._answered = Stopwatch()
+        self._wait_seconds = group.senders[0].since.seconds
 
     @property
     def _can_put_off(self) -> bool:
         """Whether leaves should not be given their indexes just now: both want the same processors and disk."""
-        is_recent = asyncio.get_running_loop().time() - self._answered_at < CALM_SECONDS
-        return is_recent and self._answered_after > SENDERS_SECONDS and len(self.memory.recent) - 1 <= PUT_OFF_MAX
+        is_recent = self._answered.seconds < CALM_SECONDS
+        return is_recent and self._wait_seconds > SENDERS_SECONDS and len(self.memory.recent) - 1 <= PUT_OFF_MAX
 
     async def _known(self, keys: KeyArray) -> Mask:
         """Which stand in an index. What is remembered exactly needs no look there."""
@@ -442,7 +441,7 @@ class Owner:
         await self._tending.run()
 
     async def _settle(self, leaf: int) -> None:
-        """Move the keys of a leaf that has its index into the filter, in small steps with time between them: senders are
+        """Move the keys of a leaf that has its index into the filter, in small steps with time between: senders are
         waiting, and nobody waits for this.
         """
         recent = self.memory.recent[leaf]

@@ -18,7 +18,7 @@ from typing import Final
 import asyncpg
 
 from common.db import Database, DatabaseUnavailable
-from common.pace import Pace
+from common.pace import Pace, Stopwatch
 from common.telemetry import Telemetry
 from metering.domain.errors import IngestMoving, IngestOverloaded
 from metering.log import ownership
@@ -90,9 +90,8 @@ class Shard:
             raise IngestOverloaded(
                 f"{own} of your usage events are waiting to be stored", retry_seconds=RETRY_SECONDS, waiting=own
             )
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[Stored] = loop.create_future()
-        self._waiting.setdefault(seller_id, deque()).append(Waiting(batch, asked, done, loop.time()))
+        done: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(seller_id, deque()).append(Waiting(batch, asked, done, Stopwatch()))
         self._waiting_events[seller_id] = own + size
         self._pace.wake()
         return await done
