@@ -1,7 +1,7 @@
 """Knows which events there have been: the recent ones exactly, all older ones by filters that never miss one.
 
 keys of the leaves that are being written    sets, exact                                  about 34 bytes a key
-keys of the leaves that have an index        one filter for every 16 leaves, by which     2.5 bytes a key
+keys of the leaves that have an index        one filter for every 16 leaves, by which     4 bytes a key
                                              about 1 of 2,000 new keys seems known
 what a filter seems to know                  is looked up in the index of those leaves
 """
@@ -17,7 +17,10 @@ import numpy.typing as npt
 from metering.log.batch import KeyArray, Mask
 from metering.log.keyset import KeySet, Places
 
-BITS_PER_KEY: Final = 20
+BITS_PER_KEY: Final = 32
+"""One of 11,000 keys that are new is looked for in the indexes of sixteen leaves. With 20 bits it would be one of
+1,250, and beside 100 million events these looks would cost more than the storing.
+"""
 BLOCK_BITS: Final = 128
 LEAVES_PER_FILTER: Final = 16
 BACKFILLED_KEYS: Final = 4_000_000
