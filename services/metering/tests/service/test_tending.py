@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
@@ -19,6 +21,24 @@ from services.metering.tests.service.test_log import columns, sealed, stored
 pytestmark = pytest.mark.own_services
 
 
+@asynccontextmanager
+async def connected(suite: Suite) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(suite.urls["metering"].replace("+asyncpg", ""))
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def indexed(connection: asyncpg.Connection) -> None:
+    """Wait until the first leaf is found by stream."""
+    for _ in range(500):
+        if await leaves.is_indexed(connection, 1):
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("the leaf gets no index")
+
+
 async def test_the_open_leaf_has_an_index_while_little_comes_in(suite: Suite) -> None:
     """And goes on being written with it; what is sealed later has it already."""
     await suite.start("metering", leaf_rows=8_000)
@@ -26,19 +46,8 @@ async def test_the_open_leaf_has_an_index_while_little_comes_in(suite: Suite) ->
     await metering.CreateMeter(pb.CreateMeterRequest(code="kwh", display_name="x", aggregation=meter_pb2.Meter.SUM))
     for n in range(12):
         await metering.IngestEvents(columns([f"{n}-{k:03}" for k in range(500)]))
-    connection = await asyncpg.connect(suite.urls["metering"].replace("+asyncpg", ""))
-    try:
-        names: list[str] = []
-        for _ in range(500):
-            names = [
-                row[0] for row in await connection.fetch("SELECT indexname FROM pg_indexes WHERE schemaname = 'leaves'")
-            ]
-            if "usage_1_stream" in names:
-                break
-            await asyncio.sleep(0.02)
-        assert "usage_1_stream" in names
-    finally:
-        await connection.close()
+    async with connected(suite) as connection:
+        await indexed(connection)
     for n in range(12, 20):
         assert (await metering.IngestEvents(columns([f"{n}-{k:03}" for k in range(500)]))).accepted_count == 500
     await sealed(suite, 1)
@@ -54,22 +63,14 @@ async def test_who_writes_much_takes_the_index_away_before_writing_on(
     await suite.start("metering", leaf_rows=50_000)
     metering = suite.stub(MeteringServiceStub, "metering")
     await metering.IngestEvents(columns([f"first-{k:03}" for k in range(200)]))
-    connection = await asyncpg.connect(suite.urls["metering"].replace("+asyncpg", ""))
-    try:
-        for _ in range(500):
-            if await leaves.is_indexed(connection, 1):
-                break
-            await asyncio.sleep(0.02)
-        assert await leaves.is_indexed(connection, 1)
-        batches = 0
-        while await leaves.is_indexed(connection, 1):
-            # Somebody may look at how much has come between two of them, and begin to count anew.
-            assert batches < 4
-            batches += 1
-            await metering.IngestEvents(columns([f"{batches}-{k:03}" for k in range(500)]))
-    finally:
-        await connection.close()
-    assert len(await stored(suite)) == 200 + 500 * batches
+    async with connected(suite) as connection:
+        await indexed(connection)
+        # Whoever tends the leaf looks once more, and then not again for a minute.
+        monkeypatch.setattr(tending, "TEND_SECONDS", 60)
+        await asyncio.sleep(0.6)
+        await metering.IngestEvents(columns([f"then-{k:03}" for k in range(500)]))
+        assert not await leaves.is_indexed(connection, 1)
+    assert len(await stored(suite)) == 700
 
 
 async def test_while_much_comes_in_a_stream_is_found_by_the_pages_of_its_batches(suite: Suite) -> None:
@@ -84,8 +85,7 @@ async def test_while_much_comes_in_a_stream_is_found_by_the_pages_of_its_batches
         request.columns.meters[:] = [1]
         request.columns.customers[:] = [2 + chance.randrange(len(names)) for _ in range(1_000)]
         assert (await metering.IngestEvents(request)).unmatched_count == 1_000
-    connection = await asyncpg.connect(suite.urls["metering"].replace("+asyncpg", ""))
-    try:
+    async with connected(suite) as connection:
         assert await leaves.tell_pages(connection, 1)
         [leaf] = await connection.fetch("SELECT pg_relation_size('leaves.usage_1') / 8192 AS pages")
         await connection.execute("SET enable_seqscan = off; DROP INDEX IF EXISTS leaves.usage_1_stream")
@@ -94,8 +94,6 @@ async def test_while_much_comes_in_a_stream_is_found_by_the_pages_of_its_batches
             " (SELECT stream FROM leaves.usage_1 LIMIT 1)"
         )
         scan = json.loads(plan)[0]["Plan"]
-    finally:
-        await connection.close()
     assert scan["Node Type"] == "Bitmap Heap Scan"
     assert scan["Actual Rows"] > 0
     assert 4 <= scan["Lossy Heap Blocks"] <= leaf["pages"] // 3
@@ -111,8 +109,7 @@ async def test_full_leaves_wait_for_senders_who_wait_but_not_for_ever(
     metering = suite.stub(MeteringServiceStub, "metering")
     for n in range(owner.PUT_OFF_MAX):
         await metering.IngestEvents(columns([f"{n}-{k:03}" for k in range(500)]))
-    connection = await asyncpg.connect(suite.urls["metering"].replace("+asyncpg", ""))
-    try:
+    async with connected(suite) as connection:
         count = "SELECT count(*) FROM usage_leaves WHERE state = $1"
         await asyncio.sleep(1.5 * owner.LOOK_SECONDS)
         assert (await connection.fetchval(count, "FULL"), await connection.fetchval(count, "SEALED")) == (3, 0)
@@ -121,5 +118,3 @@ async def test_full_leaves_wait_for_senders_who_wait_but_not_for_ever(
         assert await connection.fetchval(count, "FULL") == 3
         monkeypatch.setattr(owner, "SENDERS_SECONDS", 60)
         await sealed(suite, owner.PUT_OFF_MAX + 1)
-    finally:
-        await connection.close()

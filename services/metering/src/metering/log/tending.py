@@ -56,7 +56,7 @@ class Tending:
         """
         leaf = self._leaf()
         if (
-            self._is_indexed
+            (self._is_indexed or self._rest_is_indexed)
             and not self._has_tried
             and leaf.number == self._seen.number
             and leaf.row_count - self._seen.row_count > BUSY_EVENTS

@@ -184,7 +184,7 @@ CASE WHEN {_EVER_CORRECTED} THEN coalesce(
 # planner does not know that rows lie in order of their streams, and would not go by what pages tell of themselves.
 _PLAN_FOR_FEW: Final = "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off"
 # What is asked about many is planned for those and their leaves: else it would look up a thousand one by one.
-_PLAN_FOR_MANY: Final = "SET LOCAL plan_cache_mode = force_custom_plan"
+_PLAN_FOR_MANY: Final = "SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL enable_seqscan = on"
 # Each name is looked up, however few names there seem to be.
 _PLACES: Final = rf"""
 WITH unsummed AS (
