@@ -277,6 +277,33 @@ async def test_what_needs_the_events_is_refused_and_nothing_else(room: Room) -> 
     assert (await room.usage(meter="kwh", period=period, through_position=min(positions) - 1)).event_count == 0
 
 
+async def test_a_day_without_events_needs_nothing_of_what_is_archived(suite: Suite) -> None:
+    """Days of a busy stream get their places together, in one page: an empty one is as if it were not there."""
+    await suite.start("metering", leaf_rows=LEAF_ROWS)
+    room = Room(suite)
+    await room.metering.CreateMeter(
+        metering_service_pb2.CreateMeterRequest(code="kwh", display_name="kwh", aggregation=meter_pb2.Meter.SUM)
+    )
+    start = OLD.replace(hour=0)
+    for day in (0, 2):
+        await room.send(
+            [event(f"{day}-{n}", "kwh", start + day * DAY + n * timedelta(minutes=1), 1) for n in range(100)]
+        )
+    await room.send([event("new", "kwh", RECENT, 1)])
+    await room.sealed(1)
+    places = await room.sql("SELECT day, event_count, (ctid::text::point)[0] AS page FROM usage_days ORDER BY day")
+    assert [row["event_count"] for row in places] == [0, 100, 0, 100, 0, 0, 0, 0]
+    assert places[1]["day"] == start.date()
+    assert len({row["page"] for row in places}) == 1
+    await room.archive(1)
+    for without_proof in (False, True):
+        empty = await room.usage(meter="kwh", period=days(1, 2), without_proof=without_proof)
+        assert (empty.quantity.value, empty.event_count) == ("0", 0)
+    with refused("USAGE_ARCHIVED"):
+        await room.usage(meter="kwh", period=days(0, 1), group_by=["region"])
+    assert (await room.usage(meter="kwh", period=days(0, 3), without_proof=True)).event_count == 200
+
+
 async def test_what_is_late_for_an_archived_period_is_told_when_that_is_restored(room: Room) -> None:
     """It cannot be counted until then: nobody is told too little, and nothing fails again and again."""
     query = metering_service_pb2.UsageQuery(customer_id=CUSTOMER, external_id="anna", meter="kwh", period=days(0, 4))
