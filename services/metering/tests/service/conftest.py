@@ -13,6 +13,7 @@ from metering.log import sums
 from saldo.metering.v1 import meter_pb2
 from saldo.metering.v1 import metering_service_pb2 as pb
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
+from saldo.metering.v1.usage_threshold_service_pb2_grpc import UsageThresholdServiceStub
 
 
 @pytest_asyncio.fixture
@@ -52,3 +53,8 @@ async def kwh(metering: Any) -> meter_pb2.Meter:  # Any: as above
         pb.CreateMeterRequest(code="kwh", display_name="Electricity", aggregation=meter_pb2.Meter.SUM, unit_label="kWh")
     )
     return meter
+
+
+@pytest_asyncio.fixture
+async def thresholds(suite: Suite, metering: Any, kwh: meter_pb2.Meter) -> AsyncIterator[Any]:  # Any: generated stubs
+    yield suite.stub(UsageThresholdServiceStub, "metering")

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 import asyncpg
-import grpc
 import pytest
-import pytest_asyncio
 from google.type import decimal_pb2
 
 from common import ids, wire
 from common.ids import SellerId
 from common.outbox import stream_of, subject_of
 from common.period import Period
-from common.testing import SANDBOX_START, Suite, refused
+from common.testing import SANDBOX_START, Suite
 from metering import usecases_thresholds as usecases
 from metering.store import alerts
 from metering.store.looks import LEAVES_PER_LOOK
@@ -36,7 +32,6 @@ from saldo.subscriptions.v1.customer_pb2 import Customer, CustomerName
 ANNA: Final = "cus_01h455vb4pex5vsknk084sn02q"
 BERT: Final = "cus_01h455vb4pex5vsknk084sn02r"
 JANUARY: Final = Period(SANDBOX_START, datetime(2026, 2, 1, tzinfo=UTC))
-MICROSECOND: Final = timedelta(microseconds=1)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 POLLS, POLL_SECONDS = 500, 0.02
 TOLD: Final = {
@@ -139,11 +134,6 @@ async def fetch(suite: Suite, query: str, *, seller: SellerId | None = None) -> 
         return found
 
 
-@pytest_asyncio.fixture
-async def thresholds(suite: Suite, metering: Any, kwh: meter_pb2.Meter) -> AsyncIterator[Any]:  # Any: generated stubs
-    yield suite.stub(UsageThresholdServiceStub, "metering")
-
-
 async def test_usage_is_warned_of_reaches_the_value_and_recovers(suite: Suite, metering: Any, thresholds: Any) -> None:
     """The whole way up and, by a correction, down again: one event for each change, with all that it is about."""
     threshold = await create(thresholds, "100", "80.5", customer_id=ANNA)
@@ -226,105 +216,6 @@ async def test_customers_of_whom_nothing_was_heard_go_by_their_ids(
     assert told(suite) == [("reached", ANNA, "10")]
 
 
-async def test_the_names_of_a_merge_count_from_the_next_period_on(suite: Suite, metering: Any, thresholds: Any) -> None:
-    """As they do for bills: usage is one customer's in every period, and of none it is lost."""
-    await hear(suite, ANNA)
-    await hear(suite, BERT, "bert")
-    await create(thresholds, "10", calendar=day())
-    noon = SANDBOX_START + 12 * HOUR
-    await suite.travel(noon)
-    merged = wire.timestamp(noon)
-    gone: dict[str, Any] = {"state": Customer.MERGED, "merged_into_id": ANNA}
-    was_bert = CustomerName(key="bert", until_time=merged)
-    await hear(suite, BERT, was_bert, revision=2, update_time=merged, **gone)
-    await hear(
-        suite,
-        ANNA,
-        CustomerName(key="bert", since_time=merged),
-        CustomerName(key=BERT, since_time=merged),
-        revision=2,
-        merged_ids=[BERT],
-    )
-    await send(suite, metering, event("a", "10", customer="bert", at=noon), event("b", "9", at=noon))
-    assert told(suite) == [("reached", BERT, "10")]
-    tomorrow = SANDBOX_START + DAY
-    await suite.travel(tomorrow)
-    # Something else becomes of who was merged, such as that personal data is erased.
-    await hear(suite, BERT, was_bert, revision=3, update_time=wire.timestamp(tomorrow + HOUR), **gone)
-    await send(suite, metering, event("c", "10", customer=BERT, at=tomorrow), event("d", "2", at=tomorrow))
-    assert told(suite)[1:] == [("recovered", BERT, "10"), ("reached", ANNA, "12")]
-    with refused("CUSTOMER_NOT_FOUND", grpc.StatusCode.NOT_FOUND):
-        await create(thresholds, customer_id=BERT)
-
-
-async def test_a_period_of_a_calendar_ends_to_the_microsecond(suite: Suite, metering: Any, thresholds: Any) -> None:
-    """On the day of 23 hours on which the clocks of Berlin go forward; what is reached recovers when it ends."""
-    berlin = ZoneInfo("Europe/Berlin")
-    begin, end = (datetime(2026, 3, each, tzinfo=berlin).astimezone(UTC) for each in (29, 30))
-    assert end - begin == 23 * HOUR
-    await suite.travel(begin)
-    await create(thresholds, "10", calendar=day("Europe/Berlin"))
-    await send(
-        suite,
-        metering,
-        event("before", "50", at=begin - MICROSECOND),
-        event("first", "5", at=begin),
-        event("last", "5", at=end - MICROSECOND),
-        event("after", "7", at=end),
-    )
-    assert told(suite) == [("reached", ANNA, "10")]
-    assert announced(suite)[0][1].usage_alert.period == wire.interval(Period(begin, end))
-    await suite.travel(end - MICROSECOND)
-    assert len(told(suite)) == 1
-    await suite.travel(end)
-    assert told(suite)[1:] == [("recovered", ANNA, "10")]
-    over = announced(suite)[1][1].usage_alert
-    assert over.period_ended
-    assert over.change_time == wire.timestamp(end)
-    await send(suite, metering, event("more", "3", at=end))
-    assert told(suite)[2:] == [("reached", ANNA, "10")]
-    assert announced(suite)[2][1].usage_alert.period == wire.interval(Period(end, end + DAY))
-
-
-async def test_usage_ahead_of_its_time_is_told_of_when_its_period_begins(
-    suite: Suite, metering: Any, thresholds: Any
-) -> None:
-    """Nobody has reached anything in a period that has not begun; and no further event is needed then."""
-    await create(thresholds, "10", calendar=day())
-    await suite.travel(SANDBOX_START + 23 * HOUR)
-    await send(suite, metering, event("a", "10", at=SANDBOX_START + 25 * HOUR))
-    assert told(suite) == []
-    await suite.travel(SANDBOX_START + DAY - MICROSECOND)
-    assert told(suite) == []
-    await suite.travel(SANDBOX_START + DAY)
-    assert told(suite) == [("reached", ANNA, "10")]
-
-
-async def test_late_usage_is_told_of_for_one_period_more(suite: Suite, metering: Any, thresholds: Any) -> None:
-    """Where it goes beyond what was told of when its period ended; who uploads on the next day is still in time."""
-    await create(thresholds, "20", "10", calendar=day())
-    await suite.travel(SANDBOX_START + 12 * HOUR)
-    await send(suite, metering, event("a", "10"))
-    await suite.travel(SANDBOX_START + DAY)
-    assert told(suite) == [("warned", ANNA, "10"), ("recovered", ANNA, "10")]
-    await send(suite, metering, event("b", "9.9"))
-    assert len(told(suite)) == 2
-    await send(suite, metering, event("c", "0.1"))
-    assert told(suite)[2:] == [("reached", ANNA, "20")]
-    assert announced(suite)[2][1].usage_alert.period_ended
-    await send(suite, metering, event("d", "-5"))
-    await send(suite, metering, event("e", "6"))
-    assert told(suite)[3:] == [("recovered", ANNA, "15"), ("reached", ANNA, "21")]
-    await suite.travel(SANDBOX_START + 2 * DAY - MICROSECOND)
-    assert len(told(suite)) == 5
-    await suite.travel(SANDBOX_START + 2 * DAY)
-    assert told(suite)[5:] == [("recovered", ANNA, "21")]
-    await send(suite, metering, event("f", "100"))
-    assert len(told(suite)) == 6
-    # Nothing is kept of what cannot change any more.
-    assert await fetch(suite, "SELECT FROM usage_alerts WHERE start_time = '2026-01-01T00:00:00Z'") == []
-
-
 async def test_usage_that_is_there_counts_for_a_new_threshold(
     suite: Suite, metering: Any, thresholds: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,37 +234,6 @@ async def test_usage_that_is_there_counts_for_a_new_threshold(
     await create(thresholds, "10", customer_id=customers[3])
     await suite.quiet()
     assert told(suite)[7:] == [("reached", customers[3], "10")]
-
-
-async def test_an_interval_is_measured_once(suite: Suite, metering: Any, thresholds: Any) -> None:
-    """A contract's year or a campaign: from its beginning, which may lie ahead, to its end."""
-    begin, end = SANDBOX_START + DAY, SANDBOX_START + 3 * DAY
-    threshold = await create(thresholds, "10", interval=wire.interval(Period(begin, end)), customer_id=ANNA)
-    assert threshold.WhichOneof("period") == "interval"
-    await send(suite, metering, event("before", "50"))
-    await suite.travel(end - DAY)
-    await send(suite, metering, event("a", "10", at=begin), event("last", "5", at=end - MICROSECOND))
-    assert told(suite) == [("reached", ANNA, "15")]
-    await suite.travel(end)
-    assert told(suite)[1:] == [("recovered", ANNA, "15")]
-    with refused("PERIOD_ENDED", grpc.StatusCode.FAILED_PRECONDITION):
-        await create(thresholds, interval=wire.interval(Period(begin, end)))
-
-
-async def test_what_is_carried_over_is_there_when_a_period_begins(suite: Suite, metering: Any, thresholds: Any) -> None:
-    """Seats that were taken last month are taken still, though nobody reports them again."""
-    await metering.CreateMeter(
-        metering_pb.CreateMeterRequest(
-            code="seats", display_name="Seats", aggregation=meter_pb2.Meter.SUM, carries_over=True
-        )
-    )
-    await create(thresholds, "5", meter="seats")
-    await send(suite, metering, event("a", "6", meter="seats"))
-    assert told(suite) == [("reached", ANNA, "6")]
-    await suite.travel(JANUARY.end)
-    assert sorted(told(suite)[1:]) == [("reached", ANNA, "6"), ("recovered", ANNA, "6")]
-    await send(suite, metering, event("b", "-2", meter="seats", at=JANUARY.end))
-    assert told(suite)[3:] == [("recovered", ANNA, "4")]
 
 
 async def test_only_what_the_filter_lets_through_is_measured(suite: Suite, metering: Any, thresholds: Any) -> None:
@@ -442,135 +302,6 @@ async def test_nothing_is_missed_while_usage_comes_in(suite: Suite, metering: An
     assert Counter(word for word, _ in announced(suite)) == {"reached": 12}
     assert len({each.usage_threshold.id for _, each in announced(suite)}) == 12
     assert {(each.quantity.value, each.through_position) for each in await raised(thresholds)} == {("60", 60)}
-
-
-async def test_an_archived_threshold_says_nothing(suite: Suite, metering: Any, thresholds: Any) -> None:
-    """Not that it is reached, nor that it recovers; and when it was the last, the log is looked through no more."""
-    first, second = await create(thresholds, "10"), await create(thresholds, "20")
-    await send(suite, metering, event("a", "12"))
-    archived = await thresholds.ArchiveUsageThreshold(pb.ArchiveUsageThresholdRequest(id=first.id))
-    assert (archived.state, archived.revision) == (usage_threshold_pb2.UsageThreshold.ARCHIVED, 2)
-    assert archived.archive_time == wire.timestamp(SANDBOX_START)
-    assert await thresholds.ArchiveUsageThreshold(pb.ArchiveUsageThresholdRequest(id=first.id)) == archived
-    assert await thresholds.GetUsageThreshold(pb.GetUsageThresholdRequest(id=first.id)) == archived
-    assert await raised(thresholds) == []
-    await send(suite, metering, event("b", "-12"), event("c", "30"))
-    assert told(suite) == [("reached", ANNA, "12"), ("reached", ANNA, "30")]
-    await thresholds.ArchiveUsageThreshold(pb.ArchiveUsageThresholdRequest(id=second.id))
-    assert await fetch(suite, "SELECT FROM threshold_looks") == []
-    await send(suite, metering, event("d", "-30"))
-    await suite.travel(JANUARY.end)
-    assert len(told(suite)) == 2
-    assert await fetch(suite, "SELECT FROM usage_alerts") == []
-    assert len(suite.announced(events.UsageThresholdCreated)) == 2
-    assert len(suite.announced(events.UsageThresholdArchived)) == 2
-
-
-async def test_thresholds_are_listed_by_meter_and_customer(metering: Any, thresholds: Any) -> None:
-    """Oldest first, in pages; a customer is shown its own."""
-    await metering.CreateMeter(
-        metering_pb.CreateMeterRequest(code="calls", display_name="Calls", aggregation=meter_pb2.Meter.COUNT)
-    )
-    made = [
-        (await create(thresholds, **asked)).id
-        for asked in ({}, {"customer_id": ANNA}, {"meter": "calls", "customer_id": ANNA}, {"customer_id": BERT})
-    ]
-
-    async def found(**filters: str) -> list[str]:
-        listed: list[str] = []
-        token = ""
-        while True:
-            asked = pb.ListUsageThresholdsRequest(page_size=1, page_token=token, **filters)
-            page = await thresholds.ListUsageThresholds(asked)
-            listed += [each.id for each in page.usage_thresholds]
-            token = page.next_page_token
-            if not token:
-                return listed
-
-    assert await found() == made
-    assert await found(customer_id=ANNA) == [made[1], made[2]]
-    assert await found(meter="kwh") == [made[0], made[1], made[3]]
-
-
-async def test_a_repeated_request_makes_one_threshold(suite: Suite, thresholds: Any) -> None:
-    """Whoever lost the answer must not hear everything twice."""
-    first = await create(thresholds, request_id="r1")
-    assert await create(thresholds, request_id="r1") == first
-    assert (await thresholds.ListUsageThresholds(pb.ListUsageThresholdsRequest())).usage_thresholds == [first]
-
-
-async def test_nobody_sees_or_hears_of_others_usage(suite: Suite, metering: Any, thresholds: Any) -> None:
-    """A threshold is its seller's, and so is what it says."""
-    threshold = await create(thresholds, "10")
-    await send(suite, metering, event("a", "10"))
-    seller = SellerId(ids.mint(ids.SANDBOX, SANDBOX_START))
-    stranger = suite.stub(UsageThresholdServiceStub, "metering", seller=seller)
-    with refused("USAGE_THRESHOLD_NOT_FOUND", grpc.StatusCode.NOT_FOUND):
-        await stranger.GetUsageThreshold(pb.GetUsageThresholdRequest(id=threshold.id))
-    assert await raised(stranger) == []
-    assert len(await raised(thresholds)) == 1
-
-
-REFUSED: Final[Sequence[tuple[dict[str, Any], str]]] = [
-    ({"value": decimal("0")}, "value"),
-    ({"value": decimal("-5")}, "value"),
-    ({"value": decimal("NaN")}, "value"),
-    ({"value": decimal("1e300")}, "value"),
-    ({"value": decimal("0.0000000000001")}, "value"),
-    ({"value": decimal("1" + 26 * "0")}, "value"),
-    ({"value": decimal("")}, "value"),
-    ({"warning_value": decimal("100")}, "warning_value"),
-    ({"warning_value": decimal("0")}, "warning_value"),
-    ({"warning_value": decimal("-1")}, "warning_value"),
-    ({"warning_value": decimal("Infinity")}, "warning_value"),
-    ({"customer_id": "anna"}, "customer_id"),
-    ({"meter": "K W H"}, "meter"),
-    ({"calendar": CalendarPeriod()}, "calendar.length"),
-    ({"calendar": None}, "calendar"),
-    ({"calendar": CalendarPeriod(length=CalendarPeriod.DAY, time_zone="Berlin")}, "calendar.time_zone"),
-    ({"interval": wire.interval(Period(SANDBOX_START, SANDBOX_START + 3_661 * DAY))}, "interval.end_time"),
-    ({"filter": meter_pb2.EventFilter(match=[meter_pb2.DimensionMatch(dimension="r")])}, "filter.match[0].values"),
-]
-
-
-async def test_what_makes_no_sense_is_refused_by_field(thresholds: Any) -> None:
-    """A threshold that can never be reached, or always is, was meant otherwise; and the largest value there can be is
-    taken as it is."""
-    for changes, field in REFUSED:
-        with refused("UNKNOWN_TIME_ZONE" if "zone" in field else "INVALID_ARGUMENT") as refusal:
-            await create(thresholds, **changes)
-        assert refusal.field == field
-    largest = 26 * "9" + "." + 12 * "9"
-    assert (await create(thresholds, largest, "0.000000000001")).value.value == largest
-    with refused("INVALID_ARGUMENT") as refusal:
-        await thresholds.ListUsageAlerts(pb.ListUsageAlertsRequest(page_token=wire.encode_page_token("a", "b", "c")))
-    assert refusal.field == "page_token"
-
-
-async def test_a_threshold_that_could_say_nothing_is_refused(
-    suite: Suite, metering: Any, thresholds: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A misspelt meter or customer would be silent for ever."""
-    await metering.CreateMeter(
-        metering_pb.CreateMeterRequest(code="low", display_name="Low", aggregation=meter_pb2.Meter.MIN)
-    )
-    with refused("METER_NOT_FOUND", grpc.StatusCode.NOT_FOUND):
-        await create(thresholds, meter="gas")
-    with refused("AGGREGATION_HAS_NO_THRESHOLD", grpc.StatusCode.FAILED_PRECONDITION):
-        await create(thresholds, meter="low")
-    assert (await create(thresholds, customer_id=BERT)).customer_id == BERT
-    await hear(suite, ANNA)
-    with refused("CUSTOMER_NOT_FOUND", grpc.StatusCode.NOT_FOUND):
-        await create(thresholds, customer_id=BERT)
-    with refused("USAGE_THRESHOLD_NOT_FOUND", grpc.StatusCode.NOT_FOUND):
-        missing = ids.mint("uthr", SANDBOX_START)
-        await thresholds.ArchiveUsageThreshold(pb.ArchiveUsageThresholdRequest(id=missing))
-    monkeypatch.setattr(usecases, "THRESHOLDS_MAX", 2)
-    last = await create(thresholds, customer_id=ANNA)
-    with refused("TOO_MANY_USAGE_THRESHOLDS", grpc.StatusCode.FAILED_PRECONDITION):
-        await create(thresholds)
-    await thresholds.ArchiveUsageThreshold(pb.ArchiveUsageThresholdRequest(id=last.id))
-    await create(thresholds)
 
 
 async def test_a_live_seller_hears_within_half_a_minute(suite: Suite, metering: Any) -> None:
