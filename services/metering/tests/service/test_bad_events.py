@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import gc
-import json
-import random
-import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -20,36 +14,20 @@ import pytest
 from google.protobuf.json_format import ParseDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.decimal_pb2 import Decimal as DecimalPb
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from common import ids
-from common.errors import InvalidArgument
-from common.ids import SellerId
 from common.rpc import error_info
-from common.testing import SANDBOX_START, Suite, refused
-from metering.convert.columns import DIMENSION_SETS_MAX, STRINGS_MAX
-from metering.convert.ingest import sent_from_proto
-from metering.convert.sent import EVENTS_MAX, Clock, Sent
+from common.testing import SANDBOX_START, Suite
 from metering.domain.usage_event import QUOTA_SOURCE
 from saldo.metering.v1 import meter_pb2
 from saldo.metering.v1 import metering_service_pb2 as pb
-from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
 from saldo.metering.v1.usage_event_pb2 import DimensionSet, EventColumns, EventResult, FlatEvent, UsageEvent
 
-SELLER: Final = SellerId("sel_01h455vb4pex5vsknk084sn02q")
 ACCEPTED, DUPLICATE, REJECTED = EventResult.ACCEPTED, EventResult.DUPLICATE, EventResult.REJECTED
 MICROSECOND: Final = timedelta(microseconds=1)
 NOW: Final = (SANDBOX_START - datetime(1970, 1, 1, tzinfo=UTC)) // MICROSECOND
 YEAR_1: Final = -62_135_596_800_000_000
 YEAR_9999: Final = 253_402_300_799_000_000
 INT64_MAX: Final = 2**63 - 1
-MEMORY_MAX: Final = 250 << 20
-"""What one request may take at a time, its own 8 MiB included."""
-REMAINING_MAX: Final = 400 << 20
-"""What may be left of all of them: allocators keep some of what they once had."""
-WORK_SECONDS_MAX: Final = 6.0
-"""Of the processor, for one request: of the sender and the service."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -352,254 +330,3 @@ async def test_an_id_that_is_no_utf_8_spoils_no_columns(metering: Any, kwh: mete
     assert [(outcome, name) for outcome, _, name in told] == [
         (ACCEPTED, ""), (REJECTED, "id"), (REJECTED, "id"), (REJECTED, "id"), (ACCEPTED, "")
     ]  # fmt: skip
-
-
-# What is too much
-
-
-def columns(**changes: Any) -> pb.IngestEventsRequest:  # Any: fields of columns
-    """A sound event as columns, but for what is changed."""
-    request = in_columns([Event(id="a")], 0)
-    for name in changes:
-        request.columns.ClearField(name)  # type: ignore[arg-type] # one of its fields
-    request.columns.MergeFrom(EventColumns(**changes))
-    return request
-
-
-MILLION: Final = 1_000_000
-HUGE: Final[Mapping[str, tuple[Callable[[], pb.IngestEventsRequest], str]]] = {
-    "a million of each column": (
-        lambda: columns(
-            sources=[0] * MILLION, customers=[0] * MILLION, meters=[0] * MILLION, dimensions=[0] * MILLION,
-            id_lengths=[1] * MILLION, ids=b"a" * MILLION,
-        ),
-        "columns",
-    ),
-    "an id for every byte of a million": (lambda: columns(id_lengths=[1], ids=b"a" * MILLION), "columns"),
-    "a dictionary of two million": (lambda: columns(strings=[""] * 2 * MILLION), "columns.strings"),
-    "one more than there may be": (lambda: columns(strings=["x"] * (STRINGS_MAX + 1)), "columns.strings"),
-    "a million combinations": (lambda: columns(dimension_sets=[DimensionSet()] * MILLION), "columns.dimension_sets"),
-    "one combination too many": (
-        lambda: columns(dimension_sets=[DimensionSet()] * (DIMENSION_SETS_MAX + 1)),
-        "columns.dimension_sets",
-    ),
-    "ids of four gigabytes": (lambda: columns(id_lengths=[2**32 - 1] * EVENTS_MAX), "columns.ids"),
-    "ids that are missing": (lambda: columns(id_lengths=[2]), "columns.ids"),
-    "no lengths": (lambda: columns(id_lengths=[]), "columns.id_lengths"),
-    "a column too short": (lambda: columns(id_lengths=[1, 0, 0], units=[1, 1]), "columns.units"),
-    "places past the end": (lambda: columns(sources=[2**32 - 1]), "columns.sources"),
-    "dimensions past the end": (lambda: columns(dimensions=[2**32 - 1]), "columns.dimensions"),
-    "a scale past the end": (lambda: columns(decimal_places=2**32 - 1), "columns.decimal_places"),
-    "columns of nothing": (lambda: pb.IngestEventsRequest(columns=EventColumns()), "columns"),
-    "nothing": (pb.IngestEventsRequest, "events"),
-    "a million flat events": (
-        lambda: pb.IngestEventsRequest(flat_events=[FlatEvent()] * MILLION), "flat_events"
-    ),
-    "a million rows": (lambda: pb.IngestEventsRequest(events=[UsageEvent()] * MILLION), "events"),
-}  # fmt: skip
-LARGE: Final[Mapping[str, tuple[Callable[[], pb.IngestEventsRequest], str]]] = {
-    "a million dimensions, flat": (
-        lambda: with_good(FlatEvent(id="x", source="s", customer="c", meter="kwh", time_micros=NOW,
-                                    dimensions=["a"] * 2 * MILLION)),
-        "dimensions",
-    ),
-    "half a million dimensions in a row": (
-        lambda: with_good(UsageEvent(id="x", source="s", customer="c", meter="kwh", time=Timestamp(seconds=1),
-                                     dimensions={f"{n:x}": "" for n in range(MILLION // 2)})),
-        "dimensions",
-    ),
-    "half a million dimensions in columns": (
-        lambda: columns(
-            id_lengths=[1, 1], ids=b"xa", dimensions=[1, 0],
-            dimension_sets=[DimensionSet(dimensions={f"{n:x}": "" for n in range(MILLION // 2)})],
-        ),
-        "dimensions",
-    ),
-    "an id of seven million": (
-        lambda: with_good(FlatEvent(id="x" * 7 * MILLION, source="s", customer="c", meter="kwh", time_micros=NOW)),
-        "id",
-    ),
-    "a value of seven million digits": (
-        lambda: with_good(UsageEvent(id="x", source="s", customer="c", meter="kwh", time=Timestamp(seconds=1),
-                                     value=DecimalPb(value="9" * 7 * MILLION))),
-        "value",
-    ),
-}  # fmt: skip
-
-
-def with_good(bad: UsageEvent | FlatEvent) -> pb.IngestEventsRequest:
-    """A bad event, and a good one after it."""
-    if isinstance(bad, FlatEvent):
-        return pb.IngestEventsRequest(flat_events=[bad, *in_flat([Event(id="a")], 0).flat_events])
-    return pb.IngestEventsRequest(events=[bad, *in_rows([Event(id="a")], 0).events])
-
-
-@pytest.mark.parametrize("what", HUGE)
-async def test_what_does_not_fit_is_refused_whole(metering: Any, kwh: meter_pb2.Meter, what: str) -> None:
-    """Nobody could say which event is at fault. It takes no memory worth the name, and no time."""
-    make, expected = HUGE[what]
-    request = make()
-    with refused("INVALID_ARGUMENT") as refusal:
-        async with bounded():
-            await metering.IngestEvents(request)
-    assert refusal.field == expected
-    call = metering.StreamEvents()
-    await call.write(pb.StreamEventsRequest(batch=request))
-    with refused("INVALID_ARGUMENT") as refusal:
-        await call.read()
-    assert refusal.field == expected
-
-
-@pytest.mark.parametrize("what", LARGE)
-async def test_one_event_that_is_too_large_is_told(metering: Any, kwh: meter_pb2.Meter, what: str) -> None:
-    """However large it is, the one that was sent along with it is stored."""
-    make, expected = LARGE[what]
-    request = make()
-    async with bounded():
-        answer = await metering.IngestEvents(request)
-    assert [(each.outcome, each.field) for each in answer.results] == [(REJECTED, expected), (ACCEPTED, "")]
-    assert len(answer.results[0].id) <= 128
-
-
-async def test_ten_thousand_bad_events_are_told_one_by_one(metering: Any, kwh: meter_pb2.Meter) -> None:
-    """As many as one request may have, each as long as may be: the answer is one that a sender can read."""
-    events = [Event(id=f"{n:05}" + "x" * 700) for n in range(EVENTS_MAX)]
-    for form in FORMS.values():
-        async with bounded():
-            answer = await metering.IngestEvents(form(events, 0))
-        assert (len(answer.results), answer.rejected_count) == (EVENTS_MAX, EVENTS_MAX)
-
-
-async def test_nothing_is_left_of_what_was_too_much(metering: Any, kwh: meter_pb2.Meter) -> None:
-    """The same again and again: what a request took is given back at once, and not when garbage is next collected."""
-    requests = [make() for make, _ in (*HUGE.values(), *LARGE.values())]
-    await _send_all(metering, requests)
-    gc.collect()
-    gc.disable()
-    try:
-        before = _memory("VmRSS")
-        for _ in range(2):
-            await _send_all(metering, requests)
-        assert _memory("VmRSS") - before < REMAINING_MAX
-    finally:
-        gc.enable()
-
-
-async def _send_all(metering: Any, requests: Sequence[pb.IngestEventsRequest]) -> None:  # Any: as above
-    for request in requests:
-        with suppress(grpc.aio.AioRpcError):
-            await metering.IngestEvents(request)
-
-
-class bounded:  # noqa: N801 # reads as what it is in a `with`
-    """The body takes a bounded amount of memory and time, sender and service together: they are one process here."""
-
-    async def __aenter__(self) -> None:
-        _begin_high_water_mark()
-        self._before = _memory("VmRSS")
-        self._begin = time.process_time()
-
-    async def __aexit__(self, *failure: object) -> None:
-        seconds, taken = time.process_time() - self._begin, _memory("VmHWM") - self._before
-        assert taken < MEMORY_MAX, f"{taken >> 20} MiB"
-        assert seconds < WORK_SECONDS_MAX, f"{seconds:.1f} s"
-
-
-def _begin_high_water_mark() -> None:
-    Path("/proc/self/clear_refs").write_text("5")
-
-
-def _memory(name: str) -> int:
-    [line] = [each for each in Path("/proc/self/status").read_text().splitlines() if each.startswith(f"{name}:")]
-    return int(line.split()[1]) << 10
-
-
-# Three forms, one meaning
-
-texts = st.one_of(
-    st.sampled_from(["a", "b", "c-1", "", " a", "a ", "x" * 128, "x" * 129, "é" * 128, "é" * 129, "𝄞", "a\0", "\x7f"]),
-    st.text(st.characters(exclude_categories=["Cs"]), max_size=6),
-)
-moments = st.one_of(
-    st.integers(NOW - 10**12, NOW + 10**10),
-    st.sampled_from([0, 1, -1, -(2**63), INT64_MAX, YEAR_1, YEAR_9999, NOW + 86_400_000_000, NOW + 86_400_000_001]),
-)
-names = st.one_of(st.sampled_from(["region", "tier", "", "Not A Name", "a" * 64, "a" * 65]), texts)
-dimensions = st.one_of(
-    st.just({}),
-    st.dictionaries(names, texts, max_size=3),
-    st.integers(15, 18).map(lambda count: {f"d{n}": "x" for n in range(count)}),
-).map(lambda each: tuple(sorted(each.items())))
-sent_events = st.builds(
-    Event,
-    id=texts,
-    source=texts,
-    customer=texts,
-    meter=st.one_of(st.sampled_from(["kwh", "gas"]), texts),
-    micros=moments,
-    units=st.one_of(st.integers(-100, 100), st.integers(-(2**63), INT64_MAX)),
-    dimensions=dimensions,
-)
-batches = st.lists(st.one_of(st.builds(Event, id=texts), sent_events), min_size=1, max_size=8)
-
-
-@settings(max_examples=300)
-@given(batches, st.integers(0, 12))
-def test_every_form_is_read_alike(events: list[Event], decimals: int) -> None:
-    """The same events are the same ones, of the same values, at fault for the same reason, in whatever form."""
-    rows, flat, packed = (_read(form(events, decimals)) for form in FORMS.values())
-    assert rows == flat == packed
-
-
-def _read(request: pb.IngestEventsRequest) -> object:
-    """All that a request comes to, in words."""
-    clock = Clock(now=SANDBOX_START, ahead_max=timedelta(days=1))
-    sent = sent_from_proto(request, seller_id=SELLER, clock=clock, traceparent="")
-    return _stored(sent), [(each.place, each.identity, each.sent_id, _told(each.fault)) for each in sent.faulty]
-
-
-def _told(fault: InvalidArgument) -> tuple[str, str, str]:
-    return fault.reason, fault.field, fault.message
-
-
-def _stored(sent: Sent) -> list[object]:
-    batch = sent.batch
-    sets: list[object] = [None, *(json.loads(each) for each in batch.dimension_sets)]
-    return [
-        (
-            sent.places[n],
-            batch.ids[n],
-            batch.strings[batch.sources[n]],
-            batch.strings[batch.customers[n]],
-            batch.strings[batch.meters[n]],
-            int(batch.times[n]),
-            batch.wide.get(n, Decimal(int(batch.units[n])).scaleb(-int(batch.decimals[n]))),
-            sets[batch.dimensions[n]],
-        )
-        for n in range(len(batch))
-    ]
-
-
-async def test_every_form_is_answered_alike(suite: Suite, metering: Any) -> None:
-    """Through the service and its database: each form for a seller of its own, the same again for all of them."""
-    stubs = []
-    for _ in FORMS:
-        seller = SellerId(ids.mint(ids.SANDBOX, SANDBOX_START))
-        stubs.append(suite.stub(MeteringServiceStub, "metering", seller=seller))
-        await stubs[-1].CreateMeter(
-            pb.CreateMeterRequest(code="kwh", display_name="x", aggregation=meter_pb2.Meter.SUM)
-        )
-    chance = random.Random(11)
-    told: list[pb.IngestEventsResponse] = []
-    for _ in range(60):
-        events = [_some(chance) for _ in range(chance.randint(1, 12))]
-        told = [await stub.IngestEvents(form(events, 3)) for stub, form in zip(stubs, FORMS.values(), strict=True)]
-        assert told[0] == told[1] == told[2]
-    assert told[0].results
-
-
-def _some(chance: random.Random) -> Event:
-    """Some event, most likely a sound one, and not seldom one that there was."""
-    sound = Event(id=f"{chance.randrange(200)}", meter=chance.choice(["kwh", "kwh", "gas"]))
-    changes = chance.choice([{}, {}, *(change for change, _ in BAD.values()), *GOOD.values()])
-    return replace(sound, **changes)  # type: ignore[arg-type] # fields of an event
