@@ -12,6 +12,7 @@ from common.testing import Suite
 from metering.log import sums
 from saldo.metering.v1 import meter_pb2
 from saldo.metering.v1 import metering_service_pb2 as pb
+from saldo.metering.v1.corrections_service_pb2_grpc import CorrectionServiceStub
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
 from saldo.metering.v1.usage_threshold_service_pb2_grpc import UsageThresholdServiceStub
 
@@ -58,3 +59,8 @@ async def kwh(metering: Any) -> meter_pb2.Meter:  # Any: as above
 @pytest_asyncio.fixture
 async def thresholds(suite: Suite, metering: Any, kwh: meter_pb2.Meter) -> AsyncIterator[Any]:  # Any: generated stubs
     yield suite.stub(UsageThresholdServiceStub, "metering")
+
+
+@pytest_asyncio.fixture
+async def fixing(suite: Suite, metering: Any, kwh: meter_pb2.Meter) -> AsyncIterator[Any]:  # Any: stubs are generated
+    yield suite.stub(CorrectionServiceStub, "metering")
