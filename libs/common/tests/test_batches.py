@@ -1,13 +1,10 @@
-"""Rows that come due in thousands are done in batches, and each of them fares as if it had been alone."""
+"""Rows that come due in thousands are done in batches, each once and by its seller's clock."""
 
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,12 +12,9 @@ import pytest
 from common import ids as minting
 from common.caller import service_caller
 from common.clock import wall
-from common.crash import arm
 from common.db import Database, Tx
-from common.due import BATCHES_PER_SCAN, due_for_batches
-from common.errors import Unavailable
 from common.ids import SellerId
-from common.jobs import LANES, TRIES_MAX, Batch, Job
+from common.jobs import LANES, Batch
 from libs.common.tests.conftest import eventually
 from libs.common.tests.notebook import store
 from libs.common.tests.notebook.contracts import events_pb2, note_pb2
@@ -28,7 +22,6 @@ from libs.common.tests.test_jobs import (
     EVERYBODY,
     PAST,
     START,
-    add,
     agenda,
     all_reminded,
     failures,
@@ -37,7 +30,6 @@ from libs.common.tests.test_jobs import (
     running,
 )
 
-ROOT = Path(__file__).resolve().parents[3]
 Run = Callable[[Tx, Sequence[str]], Awaitable[object]]
 
 
@@ -133,89 +125,6 @@ async def test_a_batch_has_a_limit(size: int) -> None:
         batch(size=size)
 
 
-async def test_a_bad_row_costs_only_itself(database: Database, seller: SellerId, quick_retries: None) -> None:
-    """The others of its batch are done, one by one; it is tried again alone, and at last set aside."""
-    added = await add_many(database, seller, PAST, 400)
-    bad = added[123]
-    tries: list[int] = []
-
-    async def picky(tx: Tx, ids: Sequence[str]) -> None:
-        await remind_all(tx, ids)
-        if bad in ids:
-            tries.append(len(ids))
-            raise ValueError("never")
-
-    async with running(make_jobs(database, batch(picky))):
-        await eventually(lambda: _is_dead(database, bad))
-        await asyncio.sleep(0.2)
-    assert tries[0] > 1
-    assert tries[1:] == [1] * TRIES_MAX
-    expected = dict.fromkeys(added, 1) | {bad: 0}
-    assert await reminders(database) == expected
-    assert await announced(database) == {note_id: 1 for note_id, count in expected.items() if count}
-    async with database.transaction(EVERYBODY) as tx:
-        (letter,) = await tx.driver.fetch("SELECT * FROM dead_letters")
-    assert (letter["id"], letter["attempts"]) == (f"job:remind:{bad}", TRIES_MAX)
-
-
-async def _is_dead(database: Database, note_id: str) -> bool:
-    return [(row["id"], row["dead"]) for row in await failures(database)] == [(note_id, True)]
-
-
-async def test_a_batch_that_has_to_wait_stays_together(
-    database: Database, seller: SellerId, quick_retries: None
-) -> None:
-    """A neighbour's outage is nobody's fault: not a try, and no reason to go on row by row."""
-    calls: list[int] = []
-
-    async def later(tx: Tx, ids: Sequence[str]) -> None:
-        calls.append(len(ids))
-        if len(calls) <= 3 * TRIES_MAX:
-            raise Unavailable("away")
-        await remind_all(tx, ids)
-
-    added = await add_many(database, seller, PAST, 400)
-    async with running(make_jobs(database, batch(later))):
-        await eventually(lambda: all_reminded(database))
-        await eventually(lambda: _nothing_failed(database))
-    assert await reminders(database) == dict.fromkeys(added, 1)
-    assert min(calls) > 1
-
-
-async def _nothing_failed(database: Database) -> bool:
-    return not await failures(database)
-
-
-async def test_replicas_share_the_rows_of_a_seller(database: Database, url: str, seller: SellerId) -> None:
-    """The use case here does not look again, so that nothing but the claims keeps two replicas from one row."""
-    other = Database(url, service="notebook")
-    added = await add_many(database, seller, PAST, 2_000)
-    at_work: set[str] = set()
-    doubled: set[str] = set()
-    worked: list[set[str]] = [set(), set()]
-
-    def run(replica: int) -> Run:
-        async def remind(tx: Tx, ids: Sequence[str]) -> None:
-            doubled.update(at_work.intersection(ids))
-            at_work.update(ids)
-            await asyncio.sleep(0.05)
-            worked[replica].update(await remind_all(tx, ids))
-            at_work.difference_update(ids)
-
-        return remind
-
-    first, second = (
-        make_jobs(each, batch(run(number), size=100), concurrency=2) for number, each in enumerate((database, other))
-    )
-    async with running(first), running(second):
-        await eventually(lambda: all_reminded(database))
-    assert await reminders(database) == await announced(database) == dict.fromkeys(added, 1)
-    assert doubled == set()
-    assert min(len(each) for each in worked) > len(added) / 4, "neither waits for the other"
-    assert await failures(database) == []
-    await other.close()
-
-
 async def test_a_sandbox_s_rows_are_due_by_its_clock(database: Database, seller: SellerId, sandbox: SellerId) -> None:
     """And not while the traveller holds it: the clocks of other services are still on their way."""
     later = START + timedelta(days=1)
@@ -276,62 +185,6 @@ async def _is_idle(database: Database, jobs: Any, seller: SellerId) -> bool:
     return not (found.running_count or found.due_count)
 
 
-@pytest.mark.parametrize("hogs", [1, 3])
-async def test_a_seller_with_many_rows_does_not_keep_others_waiting(
-    database: Database, seller: SellerId, hogs: int
-) -> None:
-    """Though all of those are older than the other's single row: sellers take turns."""
-    size = 40
-    for _ in range(hogs):
-        await add_many(database, SellerId(minting.mint(minting.SELLER, wall())), PAST, 4_000)
-    (single,) = await add(database, seller, wall() - timedelta(days=1))
-    before = 0
-    done = asyncio.Event()
-
-    async def note(tx: Tx, ids: Sequence[str]) -> None:
-        nonlocal before
-        before += not done.is_set()
-        await remind_all(tx, ids)
-        if single in ids:
-            done.set()
-
-    async with running(make_jobs(database, batch(note, size=size))):
-        await asyncio.wait_for(done.wait(), 15)
-    assert before <= hogs * 2 * LANES
-    assert before * size < hogs * 4_000 / 2, "it did not have to wait for what was older"
-
-
-async def test_rows_in_thousands_do_not_keep_another_job_waiting(database: Database, seller: SellerId) -> None:
-    """What is done one by one has a place in every scan."""
-    size, count = 40, 4_000
-    await add_many(database, seller, PAST, count)
-    async with database.transaction(service_caller("notebook", seller)) as tx:
-        single = await store.add_note(tx, text="one by one", remind_time=wall() - timedelta(days=1))
-    before = 0
-    done = asyncio.Event()
-
-    async def note(tx: Tx, ids: Sequence[str]) -> None:
-        nonlocal before
-        before += not done.is_set()
-        await remind_all(tx, ids)
-
-    async def alone(tx: Tx, note_id: str) -> None:
-        assert note_id == single
-        await store.remind(tx, note_id)
-        done.set()
-
-    alike = store.REMINDERS_DUE.where(store.notes.c.text == "x")
-    other = store.REMINDERS_DUE.where(store.notes.c.text != "x")
-    jobs = make_jobs(
-        database,
-        Batch(name="remind all", due=alike, run=note, size=size),
-        Job(name="remind", due=other, run=alone),
-    )
-    async with running(jobs):
-        await asyncio.wait_for(done.wait(), 15)
-    assert before <= 2 * LANES < count / size
-
-
 async def test_a_stopping_loop_finishes_its_batch(database: Database, seller: SellerId) -> None:
     """And begins no other; what it has not begun, nobody holds."""
     begun = asyncio.Event()
@@ -359,47 +212,6 @@ async def test_a_stopping_loop_finishes_its_batch(database: Database, seller: Se
     assert held == 0
 
 
-async def test_a_stopping_loop_does_not_go_on_row_by_row(database: Database, seller: SellerId) -> None:
-    """After a batch that failed there may be hundreds left, and a grace of seconds."""
-    calls: list[int] = []
-
-    async def fail_together(tx: Tx, ids: Sequence[str]) -> None:
-        calls.append(len(ids))
-        if len(ids) > 1:
-            raise ValueError("not together")
-        jobs.stop()
-        await remind_all(tx, ids)
-
-    await add_many(database, seller, PAST, 200)
-    jobs = make_jobs(database, batch(fail_together), concurrency=1)
-    await asyncio.wait_for(jobs.run(), 15)
-    assert calls[0] > 1
-    assert calls[1:] == [1]
-    assert sum((await reminders(database)).values()) == 1
-    assert await failures(database) == []
-
-
-async def test_a_row_of_a_batch_that_stays_due_is_noticed(
-    database: Database, seller: SellerId, quick_retries: None
-) -> None:
-    """The use case forgets one of its rows: that one is set aside and does not go round for ever."""
-    added = await add_many(database, seller, PAST, 300)
-    forgotten = added[7]
-    runs = 0
-
-    async def forgetful(tx: Tx, ids: Sequence[str]) -> None:
-        nonlocal runs
-        runs += forgotten in ids
-        await remind_all(tx, [note_id for note_id in ids if note_id != forgotten])
-
-    async with running(make_jobs(database, batch(forgetful))):
-        await eventually(lambda: _is_dead(database, forgotten))
-        await asyncio.sleep(0.2)
-    assert "JobLeftItsRowDue" in (await failures(database))[0]["error"]
-    assert runs == 1
-    assert await reminders(database) == dict.fromkeys(added, 1) | {forgotten: 0}
-
-
 async def test_rows_with_several_due_moments_behind_them_catch_up(database: Database, seller: SellerId) -> None:
     """After an outage of months a run settles some moments of a row, and the next run more: that is no loop."""
     added = await add_many(database, seller, PAST, 200, apart=timedelta(0))
@@ -417,23 +229,6 @@ async def test_rows_with_several_due_moments_behind_them_catch_up(database: Data
     async with running(make_jobs(database, batch(some_moments))):
         await eventually(lambda: _counts(database, dict.fromkeys(added, 6)))
     assert await failures(database) == []
-
-
-async def test_rows_that_fill_scan_after_scan_are_not_accused(database: Database, seller: SellerId) -> None:
-    """Lists that are out of date by the time they are worked through name rows that have been done meanwhile."""
-    added = await add_many(database, seller, PAST, 3_000)
-
-    async def slowly(tx: Tx, ids: Sequence[str]) -> None:
-        await remind_all(tx, ids)
-        await asyncio.sleep(0.002)
-
-    async with running(make_jobs(database, batch(slowly, size=30), concurrency=3)):
-        for _ in range(10):
-            await asyncio.sleep(0.02)
-            added += await add_many(database, seller, PAST, 10)
-        await eventually(lambda: all_reminded(database), seconds=30)
-    assert await failures(database) == []
-    assert await reminders(database) == dict.fromkeys(added, 1)
 
 
 async def test_a_batch_is_told_and_measured_once(
@@ -462,62 +257,3 @@ async def test_a_batch_is_told_and_measured_once(
     assert {(line["event"], line["job"], line["seller_id"]) for line in lines} == {("job", "remind", seller)}
     assert measured == [{"job": "remind", "outcome": "done"}] * len(lines)
     assert len(lines) == LANES
-
-
-@pytest.mark.parametrize("where", ["job.before_commit", "job.committed"])
-async def test_a_process_that_dies_in_a_batch_loses_and_doubles_nothing(
-    database: Database, url: str, seller: SellerId, where: str
-) -> None:
-    """The batch is done or it is not; the next process goes on from there."""
-    added = await add_many(database, seller, PAST, 600)
-    script = f"from {__name__} import remind_until_killed; remind_until_killed({url!r}, {where!r})"
-    process = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", script], cwd=ROOT, timeout=30, check=False)
-    assert process.returncode == 137
-    left = sum(not count for count in (await reminders(database)).values())
-    assert left == 600 if where == "job.before_commit" else 0 < left < 600
-    async with running(make_jobs(database, batch())):
-        await eventually(lambda: all_reminded(database))
-    assert await reminders(database) == await announced(database) == dict.fromkeys(added, 1)
-    assert await failures(database) == []
-
-
-def remind_until_killed(url: str, where: str) -> None:
-    """What the process does that dies."""
-    arm(where)
-    asyncio.run(make_jobs(Database(url, service="notebook"), batch(), concurrency=1).run())
-
-
-async def test_the_question_what_is_due_in_thousands_can_use_an_index(database: Database, seller: SellerId) -> None:
-    """It is asked for every few batches, and takes no more than those."""
-    await add_many(database, seller, PAST, 500)
-    wanted = batch(size=10)
-    async with database.transaction(EVERYBODY) as tx:
-        await tx.driver.execute("SET LOCAL enable_seqscan = off")
-        query = due_for_batches([wanted])
-        plan = "\n".join(row[0] for row in await tx.driver.fetch(f"EXPLAIN {query}", wall(), [seller]))
-        found = await tx.driver.fetch(query, wall(), [])
-        assert await tx.driver.fetch(query, wall(), [seller]) == []
-    assert "notes_remind_time" in plan
-    assert len(found) == wanted.rows_per_scan == BATCHES_PER_SCAN * 10
-
-
-async def test_to_look_takes_a_small_share_of_the_time(
-    database: Database, seller: SellerId, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With a hundred thousand rows due the question is a slow one, and every commit is a reason to ask it."""
-    await add_many(database, seller, PAST, 100)
-    jobs = make_jobs(database, batch())
-    scan, scans = jobs._scan, 0
-
-    async def slow_scan() -> Any:  # Any: rows, passed on
-        nonlocal scans
-        scans += 1
-        await asyncio.sleep(0.1)
-        jobs._pace.wake()
-        return await scan()
-
-    monkeypatch.setattr(jobs, "_scan", slow_scan)
-    async with running(jobs):
-        await asyncio.sleep(1.7)
-    assert await all_reminded(database)
-    assert 2 <= scans <= 5

@@ -14,6 +14,7 @@ from common.testing import Suite
 from saldo.catalog.v1 import catalog_service_pb2 as pb
 from saldo.catalog.v1 import plan_pb2, price_pb2, product_pb2
 from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
+from services.catalog.tests.coupons import Coupons
 
 
 @pytest_asyncio.fixture
@@ -81,3 +82,9 @@ class Shop:
 @pytest_asyncio.fixture
 async def shop(catalog: Any, seats: product_pb2.Product) -> Shop:  # Any: as above
     return Shop(catalog, seats)
+
+
+@pytest_asyncio.fixture
+async def coupons(suite: Suite) -> Coupons:
+    await suite.start("catalog")
+    return Coupons(suite)

@@ -20,6 +20,7 @@ from saldo.subscriptions.v1 import customer_pb2, subscription_pb2
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as pb
 from saldo.subscriptions.v1.customers_service_pb2_grpc import CustomersServiceStub
 from saldo.subscriptions.v1.subscriptions_service_pb2_grpc import SubscriptionsServiceStub
+from services.subscriptions.tests.migrating import Migrating
 
 UNITS = price_pb2.BillingInterval.Unit
 TABLES = ("subscriptions", "subscription_changes", "subscription_terms", "payment_methods_on_file", "outbox")
@@ -215,3 +216,8 @@ async def shop(suite: Suite) -> AsyncIterator[Shop]:
     shop = Shop(suite)
     yield shop
     await shop.close()
+
+
+@pytest_asyncio.fixture
+async def migrating(shop: Shop) -> AsyncIterator[Migrating]:
+    yield await Migrating(shop).open()
