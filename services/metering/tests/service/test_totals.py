@@ -15,6 +15,7 @@ import pytest
 from common import ids, wire
 from common.period import Period
 from common.testing import SANDBOX_START, Suite
+from metering.log import sums
 from saldo.metering.v1 import meter_pb2
 from saldo.metering.v1 import metering_service_pb2 as pb
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
@@ -123,6 +124,59 @@ async def test_nothing_is_counted_twice_while_it_is_summed(
     assert (await metering.QueryUsage(asked)).event_count == 990
 
 
+@pytest.mark.parametrize("is_known", [True, False], ids=["by who wrote it", "by who came after"])
+async def test_a_full_leaf_comes_to_what_is_in_it(
+    suite: Suite, sum_open: Callable[[], Awaitable[int]], monkeypatch: pytest.MonkeyPatch, is_known: bool
+) -> None:
+    """Whoever wrote a leaf knows it by days without reading it again; also what is left of one that is summed in part.
+    A replica that takes over in between reads it.
+    """
+    await suite.start("metering", leaf_rows=LEAF_ROWS)
+    metering = suite.stub(MeteringServiceStub, "metering")
+    chance = random.Random(7)
+
+    async def send(part: int) -> None:
+        # Some lie before 2000, where days are counted from, and have more decimals than others.
+        events = [event(f"{part}-{n}", chance, sparse=False) for n in range(150)]
+        for n, each in enumerate(events[:20]):
+            each.time_micros -= 40 * 365 * 86_400 * 10**6
+            each.decimal_places = n % 7
+        assert (await metering.IngestEvents(pb.IngestEventsRequest(flat_events=events))).unmatched_count == 150
+
+    await send(0)
+    assert await sum_open() == 0
+    await send(1)
+    if not is_known:
+        await suite.stop("metering")
+        await suite.start("metering", leaf_rows=LEAF_ROWS)
+    read: list[int] = []
+    rest = sums._sum_rest
+
+    async def sum_rest(connection: asyncpg.Connection, leaf: int, *, is_begun: bool) -> tuple[int, int]:
+        read.append(leaf)
+        return await rest(connection, leaf, is_begun=is_begun)
+
+    monkeypatch.setattr(sums, "_sum_rest", sum_rest)
+    await send(2)
+    await send(3)
+    assert ("SEALED", True) in await leaves(suite)
+    assert read == ([] if is_known else [1])
+    async with suite.running["metering"].database.session() as connection:
+        found = await connection.fetch(_DAYS)
+        assert found == await connection.fetch(_ROWS)
+    assert len(found) > 20
+
+
+_DAYS: Final = """
+SELECT seller_id, stream, day, event_count, value_sum, value_min, value_max FROM usage_days
+WHERE event_count > 0 ORDER BY stream, day
+"""
+_ROWS: Final = """
+SELECT seller_id, stream, (time AT TIME ZONE 'UTC')::date AS day, count(*), sum(value), min(value), max(value)
+FROM usage_log WHERE leaf = 1 GROUP BY seller_id, stream, day ORDER BY stream, day
+"""
+
+
 def event(event_id: str, chance: random.Random, sparse: bool) -> FlatEvent:
     time = FIRST + timedelta(microseconds=chance.randrange(8 * 86_400 * 10**6))
     if not sparse:
@@ -146,6 +200,7 @@ async def leaves(suite: Suite) -> list[Any]:  # Any: a row
             rows = await connection.fetch("SELECT state, is_summed FROM usage_leaves ORDER BY leaf")
             if not any(row["state"] == "FULL" for row in rows):
                 break
+            await asyncio.sleep(0.05)
         return rows
     finally:
         await connection.close()

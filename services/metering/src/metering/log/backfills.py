@@ -20,8 +20,8 @@ import asyncpg
 from common.db import DatabaseUnavailable
 from metering.domain.backfill import BackfillState, check_complete
 from metering.domain.errors import BackfillAmended, BackfillNotOpen, UsageArchived
-from metering.log.leaves import attach, make, write
-from metering.log.rows import COLUMNS
+from metering.log.leaves import attach, make
+from metering.log.rows import COLUMNS, copy
 from metering.log.sums import SORT_MEMORY
 
 SHARED_EVENTS_MAX: Final = 100_000
@@ -121,7 +121,7 @@ async def load(connection: asyncpg.Connection, *, shard: int, sequence: int, num
         b"".join(loaded.keys),
     )
     await connection.execute("UPDATE usage_backfills SET event_count = $2 WHERE number = $1", number, loaded.count)
-    await write(connection, f"backfill_{number}", loaded.rows, columns=COLUMNS)
+    await copy(connection, f"backfill_{number}", loaded.rows, columns=COLUMNS, schema="leaves")
 
 
 async def undone(connection: asyncpg.Connection, shard: int) -> dict[str, list[tuple[int, int]]]:

@@ -19,12 +19,19 @@ from metering.log.batch import KEY, KeyArray, Mask
 from metering.log.correction import Correction
 from metering.log.keyset import KeySet
 from metering.log.memory import BACKFILLED_KEYS, LEAVES_PER_FILTER, PIECE_BYTES, Filter, Generation, Memory
-from metering.log.rows import HEADER, TRAILER
+from metering.log.rows import copy
 from metering.log.sums import DENSE, SORT_MEMORY, sum_days
+from metering.log.tally import Tally
 
 SEGMENTS_PER_READ: Final = 200
 MANY_KEYS: Final = 100
 """When so many are looked for, first is asked which leaves have given all of theirs back."""
+ONE_PLAN: Final = "SET plan_cache_mode = force_generic_plan"
+"""For a connection on which keys are looked for."""
+WRITE_BEHIND: Final = "SET backend_flush_after = '1MB'"
+"""For a connection that writes much: it goes to the disk bit by bit. Otherwise the kernel collects it for half a
+minute, writes hundreds of megabytes at once, and a commit waits behind them for a tenth of a second.
+"""
 READER_MS: Final = 20
 """How long readers of a leaf may make its writer wait."""
 
@@ -104,14 +111,8 @@ async def begin(
     )
 
 
-async def write(connection: asyncpg.Connection, table: str, parts: Sequence[bytes], *, columns: Sequence[str]) -> None:
-    async def stream() -> AsyncIterator[bytes]:
-        yield HEADER
-        for each in parts:
-            yield each
-        yield TRAILER
-
-    await connection.copy_to_table(table, schema_name="leaves", source=stream(), columns=list(columns), format="binary")
+async def write(connection: asyncpg.Connection, leaf: int, parts: Sequence[bytes], *, columns: Sequence[str]) -> None:
+    await copy(connection, f"usage_{leaf}", parts, columns=columns, schema="leaves")
 
 
 async def keep_corrections(connection: asyncpg.Connection, corrected: Sequence[Corrected]) -> None:
@@ -215,8 +216,10 @@ async def full_leaves(connection: asyncpg.Connection, shard: int) -> list[int]:
     return [row["leaf"] for row in rows]
 
 
-async def seal(connection: asyncpg.Connection, leaf: int, *, generation: int) -> None:
-    """Give a leaf that is not written any more its indexes. By the one on `key` a repeat is recognised for ever."""
+async def seal(connection: asyncpg.Connection, leaf: int, *, generation: int, tally: Tally | None) -> None:
+    """Give a leaf that is not written any more its indexes. By the one on `key` a repeat is recognised for ever.
+    `tally` as `sum_days` takes it.
+    """
     await tell_pages(connection, leaf)
     async with connection.transaction():
         # By one process: the others are for those who wait for an answer.
@@ -236,7 +239,7 @@ async def seal(connection: asyncpg.Connection, leaf: int, *, generation: int) ->
         )
         # An owner that was replaced meanwhile may have been first.
         if is_ours:
-            await sum_days(connection, leaf, at_least=DENSE)
+            await sum_days(connection, leaf, at_least=DENSE, tally=tally)
     await freeze(connection, leaf)
 
 
@@ -323,7 +326,10 @@ async def known(connection: asyncpg.Connection, keys: KeyArray, *, leaves: Seque
     if not leaves:
         return np.zeros(len(keys), dtype=np.bool_)
     asked = [each.tobytes() for each in keys]
-    rows = await connection.fetch(_KNOWN, leaves, [UUID(bytes=each) for each in asked])
+    # Planned once for these leaves. With their numbers as a parameter all leaves there are would be planned for, each
+    # time: that takes longer than to look.
+    numbers = ", ".join(str(int(each)) for each in leaves)
+    rows = await connection.fetch(_KNOWN.format(leaves=numbers), [UUID(bytes=each) for each in asked])
     found = {row["key"].bytes for row in rows}
     return np.fromiter((each in found for each in asked), dtype=np.bool_, count=len(asked))
 
@@ -399,17 +405,17 @@ GROUP BY b.leaf HAVING bool_and(b.revert_position IS NOT NULL AND NOT EXISTS (
 ))
 """
 _KNOWN: Final = """
-SELECT e.key FROM usage_log e WHERE e.leaf = ANY ($1::integer[]) AND e.key = ANY ($2::uuid[])
+SELECT e.key FROM usage_log e WHERE e.leaf IN ({leaves}) AND e.key = ANY ($1::uuid[])
   AND (
       e.backfill IS NULL
       OR NOT EXISTS (SELECT FROM usage_backfills b WHERE b.number = e.backfill AND b.revert_position IS NOT NULL)
       OR EXISTS (SELECT FROM usage_corrections c WHERE c.seller_id = e.seller_id AND c.corrects = e.position)
   )
 UNION ALL
-SELECT a.key FROM usage_leaves l CROSS JOIN unnest($2::uuid[]) AS a (key) CROSS JOIN LATERAL (
+SELECT a.key FROM usage_leaves l CROSS JOIN unnest($1::uuid[]) AS a (key) CROSS JOIN LATERAL (
     SELECT k.keys FROM usage_keys k WHERE k.leaf = l.leaf AND k.first_key <= a.key ORDER BY k.first_key DESC LIMIT 1
 ) k
-WHERE l.leaf = ANY ($1::integer[]) AND l.state = 'ARCHIVED' AND a.key = ANY (k.keys)
+WHERE l.leaf IN ({leaves}) AND l.state = 'ARCHIVED' AND a.key = ANY (k.keys)
 """
 # The row of the shard is held until the commit: a new owner waits for it, and comes after it.
 _BEGIN: Final = """

@@ -33,6 +33,7 @@ from metering.log.leaves import Corrected, Ingest, Leaf
 from metering.log.memory import Memory
 from metering.log.names import Names, Pairs
 from metering.log.rows import COLUMNS, CORRECTION_COLUMNS, correction_rows, rows
+from metering.log.tally import Tally
 from metering.log.tending import Tending
 
 UNSEALED_MAX: Final = 6
@@ -152,6 +153,7 @@ class Owner:
         self._names = Names()
         self._positions: dict[str, int] = {}
         self._leaf = Leaf(0, 0)
+        self._tallies: dict[int, Tally] = {}
         self._following: int | None = None
         self._sequence = 0
         self._full = Pace()
@@ -171,6 +173,10 @@ class Owner:
         """
         connection = self._looking
         self._leaf = await leaves.open_leaf(connection, self._shard)
+        self._tallies[self._leaf.number] = Tally(is_exact=not self._leaf.row_count)
+        await connection.execute(leaves.ONE_PLAN)
+        for each in (self._writing, self._sealing):
+            await each.execute(leaves.WRITE_BEHIND)
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             self._keys = Keys(await leaves.seed(connection))
             self._sequence = await leaves.last_sequence(connection, self._shard)
@@ -189,7 +195,10 @@ class Owner:
     async def prepare(self, senders: Sequence[Waiting], group: Group) -> None:
         """Decide which of their events are new, as if the group were written, and add their rows to it."""
         group.senders += senders
-        keys = [self._keys.of_batch(each.batch) for each in senders]
+        keys: list[KeyArray] = []
+        for each in senders:
+            keys.append(self._keys.of_batch(each.batch))
+            await asyncio.sleep(0)  # whoever is being written is not to wait until all of these are prepared
         own = np.concatenate(keys)
         asked = as_keys([self._keys.of(each.batch.seller_id, *event) for each in senders for event in each.asked])
         if special := any(each.batch.backfill is not None or each.batch.correction is not None for each in senders):
@@ -209,6 +218,7 @@ class Owner:
         for part, pairs, own in new:
             if len(part):
                 self._add(group, part, pairs, own)
+                await asyncio.sleep(0)
 
     async def _learn_backfills(self, senders: Sequence[Waiting]) -> None:
         unknown = {each.batch.backfill for each in senders if each.batch.backfill is not None} - self._loading.keys()
@@ -279,6 +289,7 @@ class Owner:
         streams, sources = self._names.streams_of(part, pairs), self._names.sources_of(part)
         write = rows if batch.correction is None else correction_rows
         written = write(part, positions=positions, streams=streams, sources=sources, keys=keys)
+        self._tallies[self._leaf.number].add(part, streams, last=last + len(part))
         if batch.correction is None:
             group.rows.append(written)
         else:
@@ -320,10 +331,10 @@ class Owner:
         ):
             raise DatabaseUnavailable("another replica owns the shard now")
         if group.rows:
-            await leaves.write(self._writing, f"usage_{self._leaf.number}", group.rows, columns=COLUMNS)
+            await leaves.write(self._writing, self._leaf.number, group.rows, columns=COLUMNS)
         if group.corrected:
             corrected = [each.rows for each in group.corrected]
-            await leaves.write(self._writing, f"usage_{self._leaf.number}", corrected, columns=CORRECTION_COLUMNS)
+            await leaves.write(self._writing, self._leaf.number, corrected, columns=CORRECTION_COLUMNS)
             await leaves.keep_corrections(self._writing, group.corrected)
         for number, loaded in group.loaded.items():
             self._sequence += 1
@@ -407,6 +418,7 @@ class Owner:
             await leaves.turn(self._writing, full=self._leaf, following=following)
             self._following = None
         self._leaf = Leaf(following, 0)
+        self._tallies[following] = Tally()
         self.memory.begin_leaf(following)
         self._full.wake()
 
@@ -421,7 +433,12 @@ class Owner:
                 if self._can_put_off:
                     break
                 async with self._turns_to_seal:
-                    await leaves.seal(self._sealing, leaf, generation=self.memory.upcoming_generation())
+                    await leaves.seal(
+                        self._sealing,
+                        leaf,
+                        generation=self.memory.upcoming_generation(),
+                        tally=self._tallies.pop(leaf, None),
+                    )
                 crashpoint(SEALED)
                 await self._settle(leaf)
                 self._full.wake()

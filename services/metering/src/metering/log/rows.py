@@ -7,17 +7,17 @@ written by numpy; only dimensions and ids are put in one by one.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
 from decimal import Decimal
 from typing import Final
 
+import asyncpg
 import numpy as np
 
 from metering.log.batch import KEY, Fixed, Ints, KeyArray, Part
 
 COLUMNS: Final = ("seller_id", "position", "stream", "source", "time", "key", "value", "dimensions", "event_id")
 CORRECTION_COLUMNS: Final = (*COLUMNS, "corrects", "version")
-HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-TRAILER: Final = b"\xff\xff"
 NULL: Final = b"\xff\xff\xff\xff"
 _NO_LENGTH: Final = -1
 """The same as a number."""
@@ -28,6 +28,22 @@ _LENGTHS: Final = [n.to_bytes(4, "big") for n in range(1 << 10)]
 _GROUPS: Final = 8
 """Of four decimal digits each: five before the point, in which 63 bits fit, and three after it."""
 _NUMERIC_BYTES: Final = 8 + 2 * _GROUPS
+NUMERIC: Final = np.dtype([("length", ">i4"), ("header", ">i2", (4,)), ("groups", ">i2", (_GROUPS,))])
+"""A number that fits in 63 bits, with its length."""
+_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_TRAILER: Final = b"\xff\xff"
+
+
+async def copy(
+    connection: asyncpg.Connection, table: str, parts: Sequence[bytes], *, columns: Sequence[str], schema: str | None
+) -> None:
+    async def stream() -> AsyncIterator[bytes]:
+        yield _HEADER
+        for each in parts:
+            yield each
+        yield _TRAILER
+
+    await connection.copy_to_table(table, schema_name=schema, source=stream(), columns=list(columns), format="binary")
 
 
 def rows(part: Part, *, positions: Ints, streams: Ints, sources: Ints, keys: KeyArray) -> bytes:
@@ -118,9 +134,7 @@ def _fixed(part: Part, *, positions: Ints, streams: Ints, sources: Ints, keys: K
             ("time", ">i8"),
             ("key_length", ">i4"),
             ("key", KEY),
-            ("value_length", ">i4"),
-            ("value_header", ">i2", (4,)),
-            ("value", ">i2", (_GROUPS,)),
+            ("value", NUMERIC),
             *rest,
         ],
     )
@@ -135,27 +149,29 @@ def _fixed(part: Part, *, positions: Ints, streams: Ints, sources: Ints, keys: K
     record["time"] = batch.times[places] - _POSTGRES_EPOCH_MICROS
     record["key_length"] = 16
     record["key"] = keys
-    record["value_length"] = _NUMERIC_BYTES
-    _write_numerics(record, batch.units[places], batch.decimals[places])
+    numerics(record["value"], batch.units[places], batch.decimals[places])
     if id_length:
         record["dimensions_length"] = _NO_LENGTH
         record["id_length"] = id_length
     return record
 
 
-def _write_numerics(record: Fixed, units: Ints, decimals: Ints) -> None:
-    """As `numeric_recv` reads them: number of groups, weight of the first, sign, digits after the point, the groups."""
+def numerics(field: Fixed, units: Ints, decimals: Ints) -> None:
+    """Write numbers to a field of records. As `numeric_recv` reads them: number of groups, weight of the first, sign,
+    digits after the point, the groups.
+    """
     negative = units < 0
     # The least of all has no opposite in 64 bits, but it has in unsigned ones.
     magnitude = np.where(negative, np.negative(units), units).astype(np.uint64)
     scale = _POWERS[decimals]
     whole = magnitude // scale
     fraction = (magnitude - whole * scale) * _POWERS[DECIMALS_MAX - decimals]
-    record["value_header"][:, 0] = _GROUPS
-    record["value_header"][:, 1] = _GROUPS - 4
-    record["value_header"][:, 2] = np.where(negative, 0x4000, 0)
-    record["value_header"][:, 3] = decimals
-    value = record["value"]
+    field["length"] = _NUMERIC_BYTES
+    header, value = field["header"], field["groups"]
+    header[:, 0] = _GROUPS
+    header[:, 1] = _GROUPS - 4
+    header[:, 2] = np.where(negative, 0x4000, 0)
+    header[:, 3] = decimals
     base = np.uint64(10_000)
     if not len(whole) or int(whole.max()) < 10_000:
         value[:, :4] = 0

@@ -6,9 +6,14 @@ sealed   the rest of it, or all                                            is_su
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 import asyncpg
+
+from metering.log.rows import copy
+from metering.log.tally import COLUMNS, Days, Tally
 
 DENSE: Final = 4
 """A leaf is summed if a day of a stream has so many events in it on average."""
@@ -18,14 +23,19 @@ SUMMER_CLASS: Final = 7_203_163
 """Of the advisory locks by which leaves are summed."""
 
 
-async def sum_days(connection: asyncpg.Connection, leaf: int, *, at_least: int) -> None:
+async def sum_days(connection: asyncpg.Connection, leaf: int, *, at_least: int, tally: Tally | None = None) -> None:
     """Add what is not in them yet of a leaf to the days of its streams, if a day of a stream has so many events in it
-    on average, or a part of the leaf is in them.
+    on average, or a part of the leaf is in them. `tally` is of all of the leaf; None when nobody kept one.
     """
     await _sum_alone(connection, leaf)
-    is_begun = await connection.fetchval("SELECT EXISTS (SELECT FROM usage_summed WHERE leaf = $1)", leaf)
-    day_count, event_count = await _sum_rest(connection, leaf, is_begun=is_begun)
-    if is_begun or day_count * at_least <= event_count:
+    rows = await connection.fetch("SELECT seller_id, position FROM usage_summed WHERE leaf = $1", leaf)
+    beyond = {row["seller_id"]: row["position"] for row in rows}
+    days = await asyncio.to_thread(tally.days, beyond) if tally is not None else None
+    if days is not None:
+        day_count, event_count = await _take_over(connection, days)
+    else:
+        day_count, event_count = await _sum_rest(connection, leaf, is_begun=bool(beyond))
+    if beyond or day_count * at_least <= event_count:
         await _add_days(connection, is_dense=day_count * DENSE <= event_count)
         await connection.execute("UPDATE usage_leaves SET is_summed = true WHERE leaf = $1", leaf)
         await connection.execute("DELETE FROM usage_summed WHERE leaf = $1", leaf)
@@ -72,6 +82,15 @@ async def _sum_rest(connection: asyncpg.Connection, leaf: int, *, is_begun: bool
     row = await connection.fetchrow("SELECT count(*), coalesce(sum(event_count), 0)::bigint FROM summed")
     assert row is not None, "what is read from a whole table is a row"
     return row[0], row[1]
+
+
+async def _take_over(connection: asyncpg.Connection, days: Sequence[Days]) -> tuple[int, int]:
+    """As `_sum_rest`, of what is known already."""
+    await connection.execute(
+        f"CREATE TEMPORARY TABLE summed ON COMMIT DROP AS SELECT {', '.join(COLUMNS)} FROM usage_days LIMIT 0"
+    )
+    await copy(connection, "summed", [each.rows() for each in days], columns=COLUMNS, schema=None)
+    return sum(len(each.counts) for each in days), sum(int(each.counts.sum()) for each in days)
 
 
 async def _add_days(connection: asyncpg.Connection, *, is_dense: bool) -> None:
