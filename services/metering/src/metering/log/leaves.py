@@ -18,7 +18,7 @@ import numpy as np
 from metering.log.batch import KEY, KeyArray, Mask
 from metering.log.correction import Correction
 from metering.log.keyset import KeySet
-from metering.log.memory import BACKFILLED_KEYS, LEAVES_PER_FILTER, PIECE_BYTES, Filter, Generation, Memory
+from metering.log.memory import BACKFILLED_KEYS, BLOCKS, LEAVES_PER_FILTER, PIECE_BYTES, Filter, Generation, Memory
 from metering.log.rows import copy
 from metering.log.sums import DENSE, SORT_MEMORY, sum_days
 from metering.log.tally import Tally
@@ -302,10 +302,11 @@ async def keep_filter(connection: asyncpg.Connection, shard: int, generation: Ge
     async with connection.transaction():
         for piece, first in enumerate(range(0, len(bits), PIECE_BYTES)):
             await connection.execute(
-                "INSERT INTO usage_filters (shard, generation, piece, bits) VALUES ($1, $2, $3, $4)",
+                "INSERT INTO usage_filters (shard, generation, piece, blocks, bits) VALUES ($1, $2, $3, $4, $5)",
                 shard,
                 generation.number,
                 piece,
+                BLOCKS,
                 bits[first : first + PIECE_BYTES],
             )
         # The last one tells at which number the next begins.
@@ -345,17 +346,10 @@ async def remembered(connection: asyncpg.Connection, shard: int, *, leaf_rows: i
     )
     for row in stored:
         number, leaves = row["generation"], row["leaves"]
-        bits = b"".join(
-            [
-                each["bits"]
-                for each in await connection.fetch(
-                    "SELECT bits FROM usage_filters WHERE shard = $1 AND generation = $2 ORDER BY piece", shard, number
-                )
-            ]
-        )
         size = max(LEAVES_PER_FILTER * leaf_rows if number >= 0 else BACKFILLED_KEYS, row["keys"])
-        generation = Generation(number, Filter(size, bits or None), leaves, row["keys"], bool(bits))
-        if not bits:
+        kept = await _filter(connection, shard, number, size=size)
+        generation = Generation(number, kept or Filter(size), leaves, row["keys"], kept is not None)
+        if kept is None:
             async for keys in _keys_of(connection, shard, leaves):
                 generation.filter.add(keys)
         (memory.generations if number >= 0 else memory.backfilled).append(generation)
@@ -369,6 +363,14 @@ async def remembered(connection: asyncpg.Connection, shard: int, *, leaf_rows: i
         async for keys in _keys_of(connection, shard, [row["leaf"]]):
             recent.add(keys)
     return memory
+
+
+async def _filter(connection: asyncpg.Connection, shard: int, generation: int, *, size: int) -> Filter | None:
+    """As it was kept."""
+    rows = await connection.fetch(
+        "SELECT blocks, bits FROM usage_filters WHERE shard = $1 AND generation = $2 ORDER BY piece", shard, generation
+    )
+    return Filter(size, b"".join([row["bits"] for row in rows]), blocks=rows[0]["blocks"]) if rows else None
 
 
 async def remember(connection: asyncpg.Connection, shard: int, segment: int, into: KeySet) -> None:

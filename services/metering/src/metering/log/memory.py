@@ -2,7 +2,7 @@
 
 keys of the leaves that are being written    sets, exact                                  about 34 bytes a key
 keys of the leaves that have an index        one filter for every 16 leaves, by which     4 bytes a key
-                                             about 1 of 2,000 new keys seems known
+                                             about 1 of 200,000 new keys seems known
 what a filter seems to know                  is looked up in the index of those leaves
 """
 
@@ -18,10 +18,12 @@ from metering.log.batch import KeyArray, Mask
 from metering.log.keyset import KeySet, Places
 
 BITS_PER_KEY: Final = 32
-"""One of 11,000 keys that are new is looked for in the indexes of sixteen leaves. With 20 bits it would be one of
-1,250, and beside 100 million events these looks would cost more than the storing.
+"""One of 200,000 keys that are new is looked for in the indexes of sixteen leaves. With bits in one block only it would
+be one of 11,000, and beside 100 million events these looks would keep whoever writes waiting for the disk.
 """
 BLOCK_BITS: Final = 128
+BLOCKS: Final = 2
+"""How many of them have bits of a key."""
 LEAVES_PER_FILTER: Final = 16
 BACKFILLED_KEYS: Final = 4_000_000
 """Backfills are small or large: as many as have so many keys together share a filter."""
@@ -31,7 +33,7 @@ Words = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True, slots=True)
 class Probes:
-    """Where in a filter some keys are looked for: a block, and four bits in either word of it."""
+    """Where in a filter some keys are looked for: a block, and some bits in either word of it."""
 
     place: Words
     first: Words
@@ -39,37 +41,62 @@ class Probes:
 
     @classmethod
     def of(cls, keys: KeyArray) -> Probes:
-        halves: Words = keys.view("<u8").reshape(-1, 2)
-        low = halves[:, 1]
-        one, six = np.uint64(1), np.uint64(63)
-        masks = []
-        for word in range(2):
-            mask = np.zeros(len(low), dtype=np.uint64)
-            for bit in range(4):
-                mask |= one << ((low >> np.uint64(24 * word + 6 * bit)) & six)
-            masks.append(mask)
-        return cls(halves[:, 0] >> np.uint64(32), masks[0], masks[1])
+        """Four bits in each word."""
+        high, low = _halves(keys)
+        return cls(high >> np.uint64(32), _mask(low, 0, 4), _mask(low, 24, 4))
+
+    @classmethod
+    def elsewhere(cls, keys: KeyArray) -> Probes:
+        """Two bits in each word of another block. A block in which chance put too many keys seems to have any: that two
+        are like that is chance squared.
+        """
+        high, low = _halves(keys)
+        mixed = (high ^ (low >> np.uint64(32))) * _MIX
+        return cls(high & np.uint64(0xFFFF_FFFF), _mask(mixed, 40, 2), _mask(mixed, 52, 2))
+
+
+def _halves(keys: KeyArray) -> tuple[Words, Words]:
+    halves: Words = keys.view("<u8").reshape(-1, 2)
+    return halves[:, 0], halves[:, 1]
+
+
+def _mask(words: Words, start: int, count: int) -> Words:
+    """Words with so many bits set, each as six bits say, from a place on."""
+    mask = np.zeros(len(words), dtype=np.uint64)
+    for bit in range(count):
+        mask |= np.uint64(1) << ((words >> np.uint64(start + 6 * bit)) & np.uint64(63))
+    return mask
 
 
 class Filter:
-    """A blocked Bloom filter for a number of keys: says of a key that it is not there, or that it may be."""
+    """A blocked Bloom filter for a number of keys (Putze, Sanders, Singler, Cache-, Hash- and Space-Efficient Bloom
+    Filters, 2007), of two blocks a key: says of a key that it is not there, or that it may be.
+    """
 
-    def __init__(self, keys_max: int, bits: bytes | None = None) -> None:
-        """`bits` are those of a filter that was kept, of whatever size."""
+    def __init__(self, keys_max: int, bits: bytes | None = None, *, blocks: int = BLOCKS) -> None:
+        """`bits` are those of a filter that was kept, of whatever size, with so many blocks a key."""
         self._words: Words = (
             np.zeros((2, max(1, keys_max * BITS_PER_KEY // BLOCK_BITS)), dtype=np.uint64)
             if bits is None
             else np.frombuffer(bits, dtype="<u8").reshape(2, -1).copy()
         )
-        self._blocks = np.uint64(self._words.shape[1])
+        self._size = np.uint64(self._words.shape[1])
+        self._blocks = blocks
 
     def add(self, keys: KeyArray) -> None:
-        probes = Probes.of(keys)
-        place = self._place(probes)
-        np.bitwise_or.at(self._words[0], place, probes.first)
-        np.bitwise_or.at(self._words[1], place, probes.second)
+        for probes in (Probes.of(keys), Probes.elsewhere(keys)):
+            place = self._place(probes)
+            np.bitwise_or.at(self._words[0], place, probes.first)
+            np.bitwise_or.at(self._words[1], place, probes.second)
 
-    def may_contain(self, probes: Probes) -> Mask:
+    def may_contain(self, keys: KeyArray, probes: Probes) -> Mask:
+        """`probes` are `Probes.of` the keys, for all filters in which they are looked for."""
+        found = self._has(probes)
+        if self._blocks > 1 and found.any():
+            found[found] = self._has(Probes.elsewhere(keys[found]))
+        return found
+
+    def _has(self, probes: Probes) -> Mask:
         place = self._place(probes)
         found: Mask = (self._words[0][place] & probes.first) == probes.first
         if found.any():
@@ -84,7 +111,7 @@ class Filter:
         return self._words.nbytes
 
     def _place(self, probes: Probes) -> npt.NDArray[np.intp]:
-        return ((probes.place * self._blocks) >> np.uint64(32)).astype(np.intp)
+        return ((probes.place * self._size) >> np.uint64(32)).astype(np.intp)
 
 
 @dataclass(slots=True)
@@ -124,7 +151,7 @@ class Memory:
             return {}
         probes = Probes.of(keys)
         generations = (*self.generations, *self.backfilled)
-        found = {each.number: np.flatnonzero(each.filter.may_contain(probes)) for each in generations}
+        found = {each.number: np.flatnonzero(each.filter.may_contain(keys, probes)) for each in generations}
         return {number: places for number, places in found.items() if len(places)}
 
     def is_recent(self, keys: KeyArray) -> Mask:
@@ -194,5 +221,6 @@ class Memory:
         )
 
 
+_MIX: Final = np.uint64(0x9E37_79B9_7F4A_7C15)
 PIECE_BYTES: Final = 4 << 20
 """In which pieces filters are read and written."""

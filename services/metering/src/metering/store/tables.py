@@ -15,6 +15,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     Numeric,
+    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
@@ -164,6 +165,8 @@ usage_filters = Table(
     Column("generation", Integer, primary_key=True, autoincrement=False),
     Column("piece", Integer, primary_key=True, autoincrement=False),
     Column("bits", LargeBinary, nullable=False),
+    # Who reads only the first of several still misses no key.
+    Column("blocks", SmallInteger, nullable=False, server_default="1"),
     comment="which keys the leaves of a generation may have",
 )
 
