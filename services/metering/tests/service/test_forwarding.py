@@ -19,8 +19,6 @@ from common.testing import SANDBOX_START, Suite, refused
 from metering import forwarding
 from metering.forwarding import FORWARDED
 from metering.log import ownership
-from metering.main import build
-from metering.settings import Settings
 from saldo.catalog.v1.events_pb2 import FeatureCreated
 from saldo.catalog.v1.product_pb2 import Feature
 from saldo.metering.v1 import backfill_service_pb2 as backfills
@@ -40,6 +38,7 @@ from saldo.metering.v1.quota_service_pb2_grpc import QuotaServiceStub
 from saldo.metering.v1.usage_event_pb2 import EventResult, FlatEvent
 from saldo.subscriptions.v1.entitlement_pb2 import CustomerEntitlements
 from saldo.subscriptions.v1.events_pb2 import CustomerEntitlementsChanged
+from services.metering.tests.replicas import beside
 
 pytestmark = pytest.mark.own_services
 
@@ -60,19 +59,9 @@ def request(*event_ids: str) -> pb.IngestEventsRequest:
 @asynccontextmanager
 async def second(suite: Suite, *, role: Role = Role.OWNER) -> AsyncIterator[Any]:  # Any: grpc stubs are generated
     """A replica that is there beside the first one, and a stub of it."""
-    settings = Settings(
-        database_url=suite.urls["metering"],  # type: ignore[arg-type] # pydantic makes a secret of it
-        listen="127.0.0.1:0",
-        auth_jwks=suite.keys.jwks,
-        auth_key=suite.keys.private("metering"),
-        log_level="warning",
-        drain_seconds=0.5,
-    )
     token = suite.keys.token(role=role, seller_id=suite.seller)
-    service = build(settings, bus=suite.bus)
-    async with service.running() as address, grpc.aio.insecure_channel(address) as channel:
+    async with beside(suite) as (_, channel):
         yield _Told(channel, token)
-        service.stop()
 
 
 class _Told:

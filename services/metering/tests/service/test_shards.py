@@ -22,8 +22,6 @@ from common.testing import SANDBOX_START, Suite, refused
 from metering.forwarding import FORWARDED
 from metering.log import Log, shard, sharing
 from metering.log.sellers import Sellers, shard_for
-from metering.main import build
-from metering.settings import Settings
 from metering.store.alerts import THRESHOLD_LOOKS
 from metering.store.looks import LEAVES_PER_LOOK, Look, stretch
 from saldo.metering.v1 import backfill_service_pb2 as backfills
@@ -34,6 +32,7 @@ from saldo.metering.v1.backfill_service_pb2_grpc import BackfillServiceStub
 from saldo.metering.v1.corrections_service_pb2_grpc import CorrectionServiceStub
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
 from saldo.metering.v1.usage_event_pb2 import FlatEvent
+from services.metering.tests.replicas import beside
 from services.metering.tests.service.test_log import SELLER, batch
 
 SHARDS: Final = 4
@@ -93,20 +92,8 @@ class Replica:
 
 @asynccontextmanager
 async def replica(suite: Suite, *, shards: int = SHARDS) -> AsyncIterator[Replica]:
-    settings = Settings(
-        database_url=suite.urls["metering"],  # type: ignore[arg-type] # pydantic makes a secret of it
-        listen="127.0.0.1:0",
-        auth_jwks=suite.keys.jwks,
-        auth_key=suite.keys.private("metering"),
-        log_level="warning",
-        drain_seconds=0.5,
-        leaf_rows=LEAF_ROWS,
-        shards=shards,
-    )
-    service = build(settings, bus=suite.bus)
-    async with service.running() as address, grpc.aio.insecure_channel(address) as channel:
+    async with beside(suite, leaf_rows=LEAF_ROWS, shards=shards) as (address, channel):
         yield Replica(suite, address, channel)
-        service.stop()
 
 
 @contextmanager

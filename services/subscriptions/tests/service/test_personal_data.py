@@ -47,7 +47,7 @@ PERSONAL = (
 )
 
 
-async def _ada(shop: Any, suite: Suite, **changes: Any) -> customer_pb2.Customer:  # Any: fields of the request
+async def create_ada(shop: Any, suite: Suite, **changes: Any) -> customer_pb2.Customer:  # Any: fields of the request
     """A customer of whom all is known that can be, every command with a request_id."""
     created = await shop.api.CreateCustomer(
         subscriptions_pb.CreateCustomerRequest(
@@ -81,14 +81,14 @@ def _door(suite: Suite, *, role: Role = Role.OWNER) -> Any:  # Any: grpc stubs a
     return suite.stub(PersonalDataServiceStub, "subscriptions", role=role)
 
 
-async def _erase(suite: Suite, customer: customer_pb2.Customer, **more: str) -> customer_pb2.Customer:
+async def erase(suite: Suite, customer: customer_pb2.Customer, **more: str) -> customer_pb2.Customer:
     request = pb.ErasePersonalDataRequest(customer_id=customer.id, **more)
     erased: customer_pb2.Customer = await _door(suite).ErasePersonalData(request)
     return erased
 
 
 @asynccontextmanager
-async def _database(suite: Suite) -> AsyncIterator[asyncpg.Connection]:
+async def database_of(suite: Suite) -> AsyncIterator[asyncpg.Connection]:
     """The service's own, with the rows of every seller."""
     connection = await asyncpg.connect(suite.urls["subscriptions"].replace("+asyncpg", ""))
     try:
@@ -98,10 +98,10 @@ async def _database(suite: Suite) -> AsyncIterator[asyncpg.Connection]:
         await connection.close()
 
 
-async def _personal_strings(suite: Suite) -> dict[str, list[str]]:
+async def personal_strings(suite: Suite) -> dict[str, list[str]]:
     """What of PERSONAL stands where, in any column of any table, as text or as the bytes of it."""
     found: dict[str, list[str]] = {}
-    async with _database(suite) as connection:
+    async with database_of(suite) as connection:
         tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
         assert len(tables) > 10
         for table in (each["tablename"] for each in tables):
@@ -117,7 +117,7 @@ async def _personal_strings(suite: Suite) -> dict[str, list[str]]:
 
 async def test_the_search_for_personal_strings_finds_them(suite: Suite, shop: Any) -> None:
     """In text, in bytes and in JSON: or the tests below would prove nothing."""
-    async with _database(suite) as connection:
+    async with database_of(suite) as connection:
         for column, value in (("subject", "qvist"), ("payload", b"Zwetlana"), ("headers", '{"x": "ixtab"}')):
             values = {"subject": "", "payload": b"", "headers": "{}"} | {column: value}
             await connection.execute(
@@ -127,23 +127,23 @@ async def test_the_search_for_personal_strings_finds_them(suite: Suite, shop: An
                 suite.seller,
                 *(values[each] for each in ("subject", "headers", "payload")),
             )
-    assert set((await _personal_strings(suite))["dead_letters"]) == {"qvist", "zwetlana", "ixtab"}
+    assert set((await personal_strings(suite))["dead_letters"]) == {"qvist", "zwetlana", "ixtab"}
 
 
 async def test_personal_data_is_never_stored_in_plain(suite: Suite, shop: Any) -> None:
     """Not in the customer's row, nor in what was announced, nor in the answers kept for a repeat of the command."""
-    customer = await _ada(shop, suite)
+    customer = await create_ada(shop, suite)
     assert customer.contact == CONTACT
     assert [each.display_name for each in customer.contacts] == [PERSON.display_name]
     assert dict(customer.custom_fields) == {"note": "is left-handed"}
     assert [each.certificate_number for each in customer.tax_exemptions] == [RESALE.certificate_number]
-    assert await _personal_strings(suite) == {}
+    assert await personal_strings(suite) == {}
 
 
 async def test_erasing_leaves_nothing_but_what_billing_needs(suite: Suite, shop: Any) -> None:
     """For good: the key is gone, and with it every copy of what was sealed under it."""
-    customer = await _ada(shop, suite)
-    erased = await _erase(suite, customer, request_id="erase")
+    customer = await create_ada(shop, suite)
+    erased = await erase(suite, customer, request_id="erase")
     assert erased.HasField("erase_time")
     assert (erased.external_id, erased.billing_profile) == ("c-1", customer.billing_profile)
     assert erased.contact == customer_pb2.Contact(address=postal_address_pb2.PostalAddress(region_code="DK"))
@@ -156,8 +156,8 @@ async def test_erasing_leaves_nothing_but_what_billing_needs(suite: Suite, shop:
     assert (await shop.api.ListCustomers(subscriptions_pb.ListCustomersRequest())).customers == [erased]
     tax_ids: Any = suite.stub(TaxIdServiceStub, "subscriptions")  # Any: grpc stubs are generated
     assert not (await tax_ids.ListTaxIds(tax_pb.ListTaxIdsRequest(customer_id=customer.id))).tax_ids
-    assert await _personal_strings(suite) == {}
-    async with _database(suite) as connection:
+    assert await personal_strings(suite) == {}
+    async with database_of(suite) as connection:
         assert await connection.fetchval("SELECT count(*) FROM data_keys") == 0
     await suite.quiet()
     [announced] = suite.announced(events_pb2.CustomerPersonalDataErased)
@@ -167,10 +167,10 @@ async def test_erasing_leaves_nothing_but_what_billing_needs(suite: Suite, shop:
 
 async def test_erasing_again_answers_the_same(suite: Suite, shop: Any) -> None:
     """With the same request_id, with another, and with none; it is announced once."""
-    customer = await _ada(shop, suite)
-    erased = await _erase(suite, customer, request_id="e1")
+    customer = await create_ada(shop, suite)
+    erased = await erase(suite, customer, request_id="e1")
     for more in ({"request_id": "e1"}, {"request_id": "e2"}, {}):
-        assert await _erase(suite, customer, **more) == erased
+        assert await erase(suite, customer, **more) == erased
     await suite.quiet()
     assert len(suite.announced(events_pb2.CustomerPersonalDataErased)) == 1
 
@@ -181,17 +181,17 @@ async def test_who_still_has_a_subscription_is_not_erased(suite: Suite, shop: An
     customer = await shop.customer()
     subscription = await shop.subscribe(customer, plan)
     with refused("CUSTOMER_HAS_SUBSCRIPTIONS", grpc.StatusCode.FAILED_PRECONDITION):
-        await _erase(suite, customer)
+        await erase(suite, customer)
     assert await shop.api.GetCustomer(subscriptions_pb.GetCustomerRequest(id=customer.id)) == customer
     now = subscriptions_pb.CancelSubscriptionRequest.NOW
     await shop.api.CancelSubscription(subscriptions_pb.CancelSubscriptionRequest(id=subscription.id, timing=now))
-    assert (await _erase(suite, customer)).HasField("erase_time")
+    assert (await erase(suite, customer)).HasField("erase_time")
 
 
 async def test_an_erased_customer_gets_no_personal_data_again(suite: Suite, shop: Any) -> None:
     """It would be stored in plain, or under a new key that nobody asked for; how it is billed may still change."""
     customer = await shop.customer()
-    await _erase(suite, customer)
+    await erase(suite, customer)
     tax_ids: Any = suite.stub(TaxIdServiceStub, "subscriptions")  # Any: grpc stubs are generated
     refusals = [
         shop.api.UpdateCustomer(subscriptions_pb.UpdateCustomerRequest(id=customer.id, contact=CONTACT)),
@@ -209,7 +209,7 @@ async def test_an_erased_customer_gets_no_personal_data_again(suite: Suite, shop
         subscriptions_pb.UpdateCustomerRequest(id=customer.id, billing_profile=profile)
     )
     assert (changed.billing_profile.currency, changed.contact.display_name) == ("SEK", "")
-    assert await _personal_strings(suite) == {}
+    assert await personal_strings(suite) == {}
 
 
 async def test_a_repeated_command_is_answered_the_same_until_its_customer_is_erased(suite: Suite, shop: Any) -> None:
@@ -224,7 +224,7 @@ async def test_a_repeated_command_is_answered_the_same_until_its_customer_is_era
     assert await shop.api.CreateCustomer(request) == created
     assert await shop.customers.AddContact(person) == added
     assert (await shop.api.ListCustomers(subscriptions_pb.ListCustomersRequest())).customers[0].id == created.id
-    await _erase(suite, created)
+    await erase(suite, created)
     for again in (shop.api.CreateCustomer(request), shop.customers.AddContact(person)):
         with refused("PERSONAL_DATA_ERASED", grpc.StatusCode.FAILED_PRECONDITION):
             await again
@@ -232,7 +232,7 @@ async def test_a_repeated_command_is_answered_the_same_until_its_customer_is_era
 
 async def test_another_master_key_opens_nothing(suite: Suite, shop: Any, tmp_path: Path) -> None:
     """Who has the database but not the mounted secret has nothing; the mistake destroys nothing either."""
-    customer = await _ada(shop, suite)
+    customer = await create_ada(shop, suite)
     await _restart(suite, tmp_path, new_master_key("test"))
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await shop.api.GetCustomer(subscriptions_pb.GetCustomerRequest(id=customer.id))
@@ -243,12 +243,12 @@ async def test_another_master_key_opens_nothing(suite: Suite, shop: Any, tmp_pat
 
 async def test_the_master_key_is_rotated_under_way(suite: Suite, shop: Any, tmp_path: Path) -> None:
     """With both keys everything is read; once the job has been round, the old one is not needed any more."""
-    customer = await _ada(shop, suite)
+    customer = await create_ada(shop, suite)
     old, new = suite.keys.master_keys.read_text(), new_master_key("next")
     await _restart(suite, tmp_path, new + old)
     assert await shop.api.GetCustomer(subscriptions_pb.GetCustomerRequest(id=customer.id)) == customer
     await suite.quiet()
-    async with _database(suite) as connection:
+    async with database_of(suite) as connection:
         assert await connection.fetchval("SELECT array_agg(DISTINCT master_key_id) FROM data_keys") == ["next"]
     await _restart(suite, tmp_path, new)
     assert await shop.api.GetCustomer(subscriptions_pb.GetCustomerRequest(id=customer.id)) == customer
@@ -277,7 +277,7 @@ async def test_a_row_that_was_tampered_with_is_not_believed(suite: Suite, shop: 
     """Changed, or put in another customer's place: nobody is billed under a name that somebody wrote in the tables."""
     ada, _ = await shop.customer(), await shop.customer()
     assert (await shop.api.GetCustomer(subscriptions_pb.GetCustomerRequest(id=ada.id))).contact == ada.contact
-    async with _database(suite) as connection:
+    async with database_of(suite) as connection:
         await connection.execute(harm)
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await shop.api.GetCustomer(subscriptions_pb.GetCustomerRequest(id=ada.id))
@@ -298,7 +298,7 @@ async def test_an_erasure_and_changes_at_once_leave_nothing(suite: Suite, shop: 
             )
             for i in range(6)
         ]
-        outcomes = await asyncio.gather(*changes[:3], _erase(suite, customer), *changes[3:], return_exceptions=True)
+        outcomes = await asyncio.gather(*changes[:3], erase(suite, customer), *changes[3:], return_exceptions=True)
         assert isinstance(outcomes[3], customer_pb2.Customer)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
@@ -306,20 +306,20 @@ async def test_an_erasure_and_changes_at_once_leave_nothing(suite: Suite, shop: 
                     raise outcome
         read = await shop.api.GetCustomer(subscriptions_pb.GetCustomerRequest(id=customer.id))
         assert (read.contact.display_name, read.HasField("erase_time")) == ("", True)
-    assert await _personal_strings(suite) == {}
+    assert await personal_strings(suite) == {}
 
 
 async def test_whoever_was_merged_into_the_customer_is_erased_with_it(suite: Suite, shop: Any) -> None:
     """It is the same person twice."""
-    twin = await _ada(shop, suite)
+    twin = await create_ada(shop, suite)
     customer = await shop.customer()
     await shop.customers.MergeCustomers(
         customers_service_pb2.MergeCustomersRequest(source_id=twin.id, target_id=customer.id)
     )
     exported = await _export(suite, customer)
     assert [each["customer"]["contact"]["display_name"] for each in exported["merged_customers"]] == ["Zwetlana Qvist"]
-    await _erase(suite, customer)
-    assert await _personal_strings(suite) == {}
+    await erase(suite, customer)
+    assert await personal_strings(suite) == {}
     await suite.quiet()
     erased = [event.customer.id for event in suite.announced(events_pb2.CustomerPersonalDataErased)]
     assert sorted(erased) == sorted([twin.id, customer.id])
@@ -327,7 +327,7 @@ async def test_whoever_was_merged_into_the_customer_is_erased_with_it(suite: Sui
 
 async def test_the_export_tells_everything_and_always_the_same(suite: Suite, shop: Any) -> None:
     """Machine readable, as the law has it; what is kept can be found in it, and after an erasure nothing of it."""
-    customer = await _ada(shop, suite)
+    customer = await create_ada(shop, suite)
     plan = await shop.plan(shop.price("seats", currency="DKK"))
     subscription = await shop.subscribe(customer, plan)
     await shop.customers.AddCustomerAlias(
@@ -343,7 +343,7 @@ async def test_the_export_tells_everything_and_always_the_same(suite: Suite, sho
     assert exported["tax_ids"][0]["value"] == VAT
     now = subscriptions_pb.CancelSubscriptionRequest.NOW
     await shop.api.CancelSubscription(subscriptions_pb.CancelSubscriptionRequest(id=subscription.id, timing=now))
-    await _erase(suite, customer)
+    await erase(suite, customer)
     left = json.dumps(await _export(suite, customer), ensure_ascii=False).lower()
     assert [each for each in PERSONAL if each in left] == []
     assert subscription.id in left

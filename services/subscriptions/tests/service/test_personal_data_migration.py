@@ -14,10 +14,10 @@ from saldo.subscriptions.v1 import subscriptions_service_pb2 as subscriptions_pb
 from services.subscriptions.tests.service.test_personal_data import (
     CONTACT,
     RESALE,
-    _ada,
-    _database,
-    _erase,
-    _personal_strings,
+    create_ada,
+    database_of,
+    erase,
+    personal_strings,
 )
 
 pytestmark = pytest.mark.own_services
@@ -34,9 +34,9 @@ async def test_what_the_release_before_stored_is_read_sealed_and_erased(suite: S
         read = await shop.api.GetCustomer(subscriptions_pb.GetCustomerRequest(id=customer.id))
         assert (read.contact, read.revision) == (contact, customer.revision)
     # Either before the job has come to it, or after.
-    await _erase(suite, erased)
+    await erase(suite, erased)
     await suite.quiet()
-    assert await _personal_strings(suite) == {}
+    assert await personal_strings(suite) == {}
     assert (await shop.api.GetCustomer(subscriptions_pb.GetCustomerRequest(id=sealed.id))).contact == contact
     again = await shop.api.CreateCustomer(plain)
     assert (again.id, again.HasField("contact")) == (erased.id, False)
@@ -44,8 +44,8 @@ async def test_what_the_release_before_stored_is_read_sealed_and_erased(suite: S
 
 async def test_what_the_release_before_wrote_over_is_what_counts(suite: Suite, shop: Any) -> None:
     """While both run, it may write a contact in plain beside the sealed one; what it does not know of stays."""
-    customer = await _ada(shop, suite)
-    async with _database(suite) as connection:
+    customer = await create_ada(shop, suite)
+    async with database_of(suite) as connection:
         await connection.execute("UPDATE customers SET display_name = 'Ixtab', email = '', address = ''")
     await suite.quiet()
     read = await shop.api.GetCustomer(subscriptions_pb.GetCustomerRequest(id=customer.id))
@@ -54,13 +54,13 @@ async def test_what_the_release_before_wrote_over_is_what_counts(suite: Suite, s
     # The job has sealed it once somebody announces a commit.
     await shop.customer()
     await suite.quiet()
-    assert await _personal_strings(suite) == {}
+    assert await personal_strings(suite) == {}
 
 
 async def _certificate_in_plain(suite: Suite, customer: customer_pb2.Customer) -> bytes:
     """As the release before stored it, and the answer to AddTaxExemption."""
     [exemption] = customer.tax_exemptions
-    async with _database(suite) as connection, connection.transaction():
+    async with database_of(suite) as connection, connection.transaction():
         await connection.execute(
             "UPDATE customers SET sealed_certificates = NULL,"
             " tax_exemptions = jsonb_set(tax_exemptions, '{0,certificate_number}', to_jsonb($1::text))",
@@ -73,34 +73,34 @@ async def _certificate_in_plain(suite: Suite, customer: customer_pb2.Customer) -
 
 async def test_a_certificate_that_was_stored_in_plain_is_read_and_sealed(suite: Suite, shop: Any) -> None:
     """By the next write, or by a job that comes to it; nothing about the customer has changed by that."""
-    customer = await _ada(shop, suite)
+    customer = await create_ada(shop, suite)
     await _certificate_in_plain(suite, customer)
     assert await shop.api.GetCustomer(subscriptions_pb.GetCustomerRequest(id=customer.id)) == customer
     await shop.customer()
     await suite.quiet()
-    assert "customers" not in await _personal_strings(suite)
+    assert "customers" not in await personal_strings(suite)
     assert await shop.api.GetCustomer(subscriptions_pb.GetCustomerRequest(id=customer.id)) == customer
 
 
 async def test_a_certificate_in_plain_does_not_outlive_its_customer(suite: Suite, shop: Any) -> None:
     """Nor in the answer that was kept, which is not given again."""
-    customer = await _ada(shop, suite)
+    customer = await create_ada(shop, suite)
     request = customers_service_pb2.AddTaxExemptionRequest(
         customer_id=customer.id, tax_exemption=RESALE, request_id="exempt"
     )
     answer = await _certificate_in_plain(suite, customer)
     assert (await shop.customers.AddTaxExemption(request)).SerializeToString() == answer
-    await _erase(suite, customer)
-    assert await _personal_strings(suite) == {}
+    await erase(suite, customer)
+    assert await personal_strings(suite) == {}
     with refused("PERSONAL_DATA_ERASED", grpc.StatusCode.FAILED_PRECONDITION):
         await shop.customers.AddTaxExemption(request)
 
 
 async def test_what_the_release_before_left_of_an_erased_customer_is_not_told(suite: Suite, shop: Any) -> None:
     """It knew of no certificate that it should erase: it is not read any more, and gone with the next job."""
-    customer = await _ada(shop, suite)
-    await _erase(suite, customer)
-    async with _database(suite) as connection:
+    customer = await create_ada(shop, suite)
+    await erase(suite, customer)
+    async with database_of(suite) as connection:
         await connection.execute(
             "UPDATE customers SET tax_exemptions = jsonb_set(tax_exemptions, '{0,certificate_number}', '\"R-240159\"')"
         )
@@ -108,13 +108,13 @@ async def test_what_the_release_before_left_of_an_erased_customer_is_not_told(su
     assert [each.certificate_number for each in read.tax_exemptions] == [""]
     await shop.customer()
     await suite.quiet()
-    assert await _personal_strings(suite) == {}
+    assert await personal_strings(suite) == {}
 
 
 async def test_the_release_before_loses_no_certificate(suite: Suite, shop: Any) -> None:
     """While both run, it writes everything else of a customer anew."""
-    customer = await _ada(shop, suite)
-    async with _database(suite) as connection:
+    customer = await create_ada(shop, suite)
+    async with database_of(suite) as connection:
         [row] = await connection.fetch("SELECT sealed_personal_data, tax_exemptions FROM customers")
         await connection.execute(
             "UPDATE customers SET sealed_personal_data = $1, tax_exemptions = $2, revision = revision + 1", *row
@@ -133,7 +133,7 @@ async def _as_the_release_before_left_it(
         request_id="old",
     )
     answer = customer_pb2.Customer(id=customer_ids[-1], contact=request.contact)
-    async with _database(suite) as connection, connection.transaction():
+    async with database_of(suite) as connection, connection.transaction():
         await connection.execute("DELETE FROM data_keys")
         await connection.execute(
             "UPDATE customers SET sealed_personal_data = NULL, display_name = 'Zwetlana', email = 'z@qvist.example',"
