@@ -41,6 +41,13 @@ def test_no_key_is_missed(filled: Filter) -> None:
     assert known(filled, keys) == known(kept, keys) == known(before, keys) == KEYS
 
 
+def test_no_key_is_missed_where_all_meet() -> None:
+    """Keys of one call that have bits in the same word must not write over each other's."""
+    crowded = Filter(8)
+    crowded.add(drawn(4, 100))
+    assert known(crowded, drawn(4, 100)) == 100
+
+
 def test_what_was_kept_with_one_block_is_read_so() -> None:
     """The release before set no bits in the second one: looked for there, its keys would be missed."""
     keys = drawn(3, 1_000)

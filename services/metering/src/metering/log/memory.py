@@ -75,19 +75,20 @@ class Filter:
 
     def __init__(self, keys_max: int, bits: bytes | None = None, *, blocks: int = BLOCKS) -> None:
         """`bits` are those of a filter that was kept, of whatever size, with so many blocks a key."""
+        # The two words of a block lie together: what costs is to fetch them. They are kept one after the other.
         self._words: Words = (
-            np.zeros((2, max(1, keys_max * BITS_PER_KEY // BLOCK_BITS)), dtype=np.uint64)
+            np.zeros(2 * max(1, keys_max * BITS_PER_KEY // BLOCK_BITS), dtype=np.uint64)
             if bits is None
-            else np.frombuffer(bits, dtype="<u8").reshape(2, -1).copy()
+            else np.frombuffer(bits, dtype="<u8").reshape(2, -1).T.flatten()
         )
-        self._size = np.uint64(self._words.shape[1])
+        self._size = np.uint64(len(self._words) // 2)
         self._blocks = blocks
 
     def add(self, keys: KeyArray) -> None:
         for probes in (Probes.of(keys), Probes.elsewhere(keys)):
             place = self._place(probes)
-            np.bitwise_or.at(self._words[0], place, probes.first)
-            np.bitwise_or.at(self._words[1], place, probes.second)
+            self._set(place, probes.first)
+            self._set(place + 1, probes.second)
 
     def may_contain(self, keys: KeyArray, probes: Probes) -> Mask:
         """`probes` are `Probes.of` the keys, for all filters in which they are looked for."""
@@ -98,20 +99,27 @@ class Filter:
 
     def _has(self, probes: Probes) -> Mask:
         place = self._place(probes)
-        found: Mask = (self._words[0][place] & probes.first) == probes.first
+        found: Mask = (self._words[place] & probes.first) == probes.first
         if found.any():
-            found &= (self._words[1][place] & probes.second) == probes.second
+            found &= (self._words[place + 1] & probes.second) == probes.second
         return found
 
+    def _set(self, place: npt.NDArray[np.intp], bits: Words) -> None:
+        """Of those that mean the same word one is heard, and the others say it again."""
+        while len(place):
+            self._words[place] |= bits
+            is_lost = (self._words[place] & bits) != bits
+            place, bits = place[is_lost], bits[is_lost]
+
     def bits(self) -> bytes:
-        return self._words.astype("<u8").tobytes()
+        return self._words.reshape(-1, 2).T.astype("<u8").tobytes()
 
     @property
     def size_bytes(self) -> int:
         return self._words.nbytes
 
     def _place(self, probes: Probes) -> npt.NDArray[np.intp]:
-        return ((probes.place * self._size) >> np.uint64(32)).astype(np.intp)
+        return 2 * ((probes.place * self._size) >> np.uint64(32)).astype(np.intp)
 
 
 @dataclass(slots=True)
