@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -25,6 +26,14 @@ from saldo.operations.v1.operations_service_pb2_grpc import OperationsServiceStu
 from services.dunning.tests.service.test_campaigns import ACTIVE, CANCELLED, PAST_DUE, actions, set_policy
 
 from .conftest import DAY, World, invoice, paid
+
+
+async def looks() -> AsyncIterator[None]:
+    """For what is about to come: some seconds long."""
+    for _ in range(500):
+        yield
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come")
 
 
 async def test_nobody_is_cut_off_whose_invoice_payments_knows_to_be_paid(
@@ -136,10 +145,9 @@ async def test_a_payment_that_comes_while_payments_is_asked_stands(
     async def ask_slowly(desk: Desk, invoice_id: str, *, request_id: str) -> Refusal | None:
         answer = await ask(desk, invoice_id, request_id=request_id)
         await world.suite.announce(invoicing.InvoicePaid(invoice=paid(owed)), source="invoicing")
-        for _ in range(200):
+        async for _ in looks():
             if (await world.campaign(owed)).state == DunningCampaign.RECOVERED:
                 break
-            await asyncio.sleep(0.01)
         return answer
 
     monkeypatch.setattr(clients, "retry_payment", ask_slowly)
@@ -162,15 +170,13 @@ async def test_a_new_card_that_comes_while_payments_is_asked_is_tried_too(
     async def ask_slowly(desk: Desk, invoice_id: str, *, request_id: str) -> Refusal | None:
         answer = await ask(desk, invoice_id, request_id=request_id)
         monkeypatch.setattr(clients, "retry_payment", ask)
-        for _ in range(200):
+        async for _ in looks():
             if await world.attempts(owed) == 2 and not (await world.payment_is_processing(owed)):
                 break
-            await asyncio.sleep(0.01)
         await world.pay_with("sim:ok#new")
-        for _ in range(200):
+        async for _ in looks():
             if (await world.campaign(owed)).steps:
                 break
-            await asyncio.sleep(0.01)
         return answer
 
     monkeypatch.setattr(clients, "retry_payment", ask_slowly)
@@ -212,12 +218,9 @@ async def test_a_neighbour_that_is_away_is_waited_for(world: World) -> None:
     clock = world.suite.stub(OperationsServiceStub, "dunning")
     due = operations.AdvanceClockRequest(time=wire.timestamp(SANDBOX_START + DAY))
     await clock.AdvanceClock(due)
-    for _ in range(500):
+    async for _ in looks():
         if (await clock.GetClock(operations.GetClockRequest())).failing_count:
             break
-        await asyncio.sleep(0.01)
-    else:
-        raise AssertionError("dunning did not notice that payments is away")
     assert not (await world.campaign(owed)).steps
     await world.suite.start("payments")
     await world.suite.travel(SANDBOX_START + DAY)

@@ -128,6 +128,8 @@ def test_what_is_more_than_an_event_is_left_to_the_database() -> None:
     for spoiled in (wide, corrected):
         tally = Tally()
         add(tally, batch("one", chosen), chosen, last=1)
+        assert tally.size_bytes == 21
         add(tally, spoiled, chosen, last=2)
         add(tally, batch("one", chosen), chosen, last=3)
         assert told(tally, {}) is None
+        assert tally.size_bytes == 0

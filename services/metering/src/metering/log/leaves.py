@@ -18,7 +18,7 @@ import numpy as np
 from metering.log.batch import KEY, KeyArray, Mask
 from metering.log.correction import Correction
 from metering.log.keyset import KeySet
-from metering.log.memory import BACKFILLED_KEYS, BLOCKS, LEAVES_PER_FILTER, PIECE_BYTES, Filter, Generation, Memory
+from metering.log.memory import BACKFILLED_KEYS, LEAVES_PER_FILTER, PIECE_BYTES, Filter, Generation, Memory
 from metering.log.rows import copy
 from metering.log.sums import DENSE, SORT_MEMORY, sum_days
 from metering.log.tally import Tally
@@ -306,7 +306,7 @@ async def keep_filter(connection: asyncpg.Connection, shard: int, generation: Ge
                 shard,
                 generation.number,
                 piece,
-                BLOCKS,
+                generation.filter.blocks,
                 bits[first : first + PIECE_BYTES],
             )
         # The last one tells at which number the next begins.

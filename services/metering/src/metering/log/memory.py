@@ -82,7 +82,7 @@ class Filter:
             else np.frombuffer(bits, dtype="<u8").reshape(2, -1).T.flatten()
         )
         self._size = np.uint64(len(self._words) // 2)
-        self._blocks = blocks
+        self.blocks = blocks
 
     def add(self, keys: KeyArray) -> None:
         for probes in (Probes.of(keys), Probes.elsewhere(keys)):
@@ -93,7 +93,7 @@ class Filter:
     def may_contain(self, keys: KeyArray, probes: Probes) -> Mask:
         """`probes` are `Probes.of` the keys, for all filters in which they are looked for."""
         found = self._has(probes)
-        if self._blocks > 1 and found.any():
+        if self.blocks > 1 and found.any():
             found[found] = self._has(Probes.elsewhere(keys[found]))
         return found
 

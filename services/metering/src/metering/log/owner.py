@@ -188,6 +188,11 @@ class Owner:
                 await leaves.remember(connection, self._shard, backfills.segment_of(number), keys)
 
     @property
+    def size_bytes(self) -> int:
+        """What it knows by heart takes, about."""
+        return self.memory.size_bytes + sum(each.size_bytes for each in self._tallies.values())
+
+    @property
     def leaf_is_full(self) -> bool:
         """Then nothing more may be prepared, and as soon as all that is prepared is written: `turn`."""
         return self._leaf.row_count >= self._leaf_rows

@@ -158,7 +158,7 @@ class Shard:
         await owner.open()
         self._is_serving = True
         self.owned.set()
-        self._log.info("shard owned", shard=self.number, epoch=epoch, memory_mb=owner.memory.size_bytes >> 20)
+        self._log.info("shard owned", shard=self.number, epoch=epoch, memory_mb=owner.size_bytes >> 20)
         beside = [asyncio.create_task(each) for each in (owner.seal_full_leaves(), owner.tend_open_leaf())]
         for each in beside:
             each.add_done_callback(lambda _: self._pace.wake())
@@ -209,7 +209,7 @@ class Shard:
                 each.done.set_result(stored)
         owner.answered(written)
         self._stored.add(written.size)
-        self._memory_bytes.set(owner.memory.size_bytes, {SHARD: self.number})
+        self._memory_bytes.set(owner.size_bytes, {SHARD: self.number})
 
     def _take(self, room: int) -> list[Waiting]:
         """Who comes next: of every seller in turn, as long as there is room."""

@@ -1,5 +1,5 @@
-"""Knows what was written to a leaf by days of its streams: beside the rows, at a tenth of what PostgreSQL needs to add
-them up once they are there.
+"""Knows what was written to a leaf by days of its streams: beside the rows, at a fraction of what PostgreSQL needs to
+add them up once they are there.
 
     events as they are written ─► a leaf is full ─► stream, day: how many, their sum, the least, the greatest
 """
@@ -85,18 +85,22 @@ class Tally:
 
     is_exact: bool = True
     """Not if there is more in it than events with values of 64 bits: then the rows are to be added up."""
+    size_bytes: int = 0
+    """What it takes, about."""
     _written: dict[str, list[Written]] = field(default_factory=dict)
 
     def add(self, part: Part, streams: Ints, *, last: int) -> None:
         batch, places = part.batch, part.places
         if batch.wide or batch.correction is not None:
             self.is_exact = False
+            self.size_bytes = 0
             self._written.clear()
         if not self.is_exact:
             return
         days = (batch.times[places] // DAY_MICROS).astype(np.int32)
         columns = (streams, days, batch.units[places], batch.decimals[places].astype(np.int8))
         self._written.setdefault(batch.seller_id, []).append(Written(last, columns))
+        self.size_bytes += sum(each.nbytes for each in columns)
 
     def days(self, beyond: Mapping[str, int]) -> list[Days] | None:
         """By seller, what was written beyond the positions that are summed already; None when the rows are to be added
