@@ -24,6 +24,16 @@ def known(of: Filter, keys: KeyArray) -> int:
     return int(np.count_nonzero(of.may_contain(keys, Probes.of(keys))))
 
 
+def bits_of_one_block(keys: KeyArray, *, keys_max: int) -> bytes:
+    """As the release before kept them."""
+    words = np.zeros((2, keys_max * BITS_PER_KEY // BLOCK_BITS), dtype=np.uint64)
+    probes = Probes.of(keys)
+    place = ((probes.place * np.uint64(words.shape[1])) >> np.uint64(32)).astype(np.intp)
+    np.bitwise_or.at(words[0], place, probes.first)
+    np.bitwise_or.at(words[1], place, probes.second)
+    return words.tobytes()
+
+
 @pytest.fixture(scope="module")
 def filled() -> Filter:
     found = Filter(KEYS)
@@ -51,13 +61,9 @@ def test_no_key_is_missed_where_all_meet() -> None:
 def test_what_was_kept_with_one_block_is_read_so() -> None:
     """The release before set no bits in the second one: looked for there, its keys would be missed."""
     keys = drawn(3, 1_000)
-    words = np.zeros((2, KEYS * BITS_PER_KEY // BLOCK_BITS), dtype=np.uint64)
-    probes = Probes.of(keys)
-    place = ((probes.place * np.uint64(words.shape[1])) >> np.uint64(32)).astype(np.intp)
-    np.bitwise_or.at(words[0], place, probes.first)
-    np.bitwise_or.at(words[1], place, probes.second)
-    assert known(Filter(1, words.tobytes(), blocks=1), keys) == len(keys)
-    assert known(Filter(1, words.tobytes()), keys) < len(keys) // 10
+    kept = bits_of_one_block(keys, keys_max=KEYS)
+    assert known(Filter(1, kept, blocks=1), keys) == len(keys)
+    assert known(Filter(1, kept), keys) < len(keys) // 10
 
 
 def test_new_keys_are_suspected_as_seldom_as_is_said(filled: Filter) -> None:

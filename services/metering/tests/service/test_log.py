@@ -22,10 +22,12 @@ from common.telemetry import Telemetry
 from common.testing import SANDBOX_START, Suite, refused
 from metering.domain.errors import IngestMoving, IngestOverloaded
 from metering.log import Batch, Log, leaves, shard
+from metering.log.batch import as_keys
 from saldo.metering.v1 import meter_pb2
 from saldo.metering.v1 import metering_service_pb2 as pb
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
 from saldo.metering.v1.usage_event_pb2 import DimensionSet, EventColumns, EventResult, FlatEvent, UsageEvent
+from services.metering.tests.domain.test_memory import bits_of_one_block
 
 pytestmark = pytest.mark.own_services
 
@@ -251,7 +253,9 @@ async def test_a_stream_ends_with_the_first_batch_that_is_refused(
 
 
 async def test_a_repeat_is_known_after_restarts_and_leaves_and_filters(suite: Suite) -> None:
-    """20,000 events in leaves of 1,000, so that there are filters; then every one again, through crashes."""
+    """20,000 events in leaves of 1,000, so that there are filters; then every one again, through crashes, also when the
+    release before had kept a filter.
+    """
     await suite.start("metering", leaf_rows=LEAF_ROWS)
     metering = suite.stub(MeteringServiceStub, "metering")
     await metering.CreateMeter(pb.CreateMeterRequest(code="kwh", display_name="x", aggregation=meter_pb2.Meter.SUM))
@@ -262,6 +266,7 @@ async def test_a_repeat_is_known_after_restarts_and_leaves_and_filters(suite: Su
     await sealed(suite, 18)
     for crash in (False, True, True):
         if crash:
+            await keep_as_before(suite)
             await suite.crash("metering")
             await suite.start("metering", leaf_rows=LEAF_ROWS)
             metering = suite.stub(MeteringServiceStub, "metering")
@@ -270,6 +275,16 @@ async def test_a_repeat_is_known_after_restarts_and_leaves_and_filters(suite: Su
             assert (await metering.IngestEvents(columns(mixed))).duplicate_count >= 500
     assert (await stored(suite))[:20_000] == ids
     assert await stored(suite, "position") == [*range(1, 1 + len(await stored(suite)))]
+
+
+async def keep_as_before(suite: Suite) -> None:
+    async with suite.running["metering"].database.session() as connection:
+        rows = await connection.fetch("SELECT key FROM usage_log JOIN usage_leaves USING (leaf) WHERE generation = 0")
+        bits = bits_of_one_block(as_keys([row["key"].bytes for row in rows]), keys_max=len(rows))
+        changed = await connection.execute(
+            "UPDATE usage_filters SET blocks = 1, bits = $1 WHERE generation = 0 AND piece = 0", bits
+        )
+        assert changed == "UPDATE 1"
 
 
 async def test_no_leaf_is_begun_twice(suite: Suite) -> None:
