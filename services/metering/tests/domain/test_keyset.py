@@ -36,6 +36,18 @@ def test_it_is_a_set(added: Sequence[Sequence[bytes]], asked: Sequence[bytes], e
     assert sorted(key.tobytes() for part in parts for key in part) == sorted(model)
 
 
+@given(st.lists(keys, max_size=60), st.lists(keys, max_size=60))
+def test_what_was_cleared_is_as_new(before: Sequence[bytes], added: Sequence[bytes]) -> None:
+    """The set of a leaf that has its indexes is that of a later one."""
+    cleared, new = KeySet(20), KeySet(20)
+    cleared.add(as_keys(before))
+    cleared.clear()
+    assert len(cleared) == 0
+    assert not cleared.contains(as_keys(before)).any()
+    assert cleared.add(as_keys(added)).tolist() == new.add(as_keys(added)).tolist()
+    assert len(cleared) == len(new)
+
+
 @pytest.mark.parametrize("expected", [10, 100_000])
 def test_many_keys_and_all_of_them_again(expected: int) -> None:
     """In groups as large as those of the log; expected or not."""

@@ -2,8 +2,8 @@
 remembered for ever."""
 
 from metering.log.batch import Batch
+from metering.log.group import Stored
 from metering.log.log import Log
-from metering.log.owner import Stored
 from metering.log.shard import Shard
 
 __all__ = ["Batch", "Log", "Shard", "Stored"]

@@ -10,6 +10,7 @@ same one by one; it stands still for a tenth of a second when it grows, and take
 from __future__ import annotations
 
 import mmap
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
@@ -82,6 +83,13 @@ class KeySet:
             left, place, there = left[goes_on], place[goes_on], there[goes_on]
         return found
 
+    def clear(self) -> None:
+        """Forget all keys, and have all of its memory: what is used for the first time the system fills with zeros
+        then, which takes it as long as the key."""
+        self._first.fill(FREE)
+        self._second.fill(FREE)
+        self._count = 0
+
     def part(self, first: int, size: int) -> KeyArray:
         """The keys in some of the places, of which there are `places`."""
         taken = first + np.flatnonzero(self._first[first : first + size])
@@ -105,7 +113,7 @@ class KeySet:
     def _make(self, keys: int) -> None:
         places = 1 << max(4, (keys * FREE_SHARE - 1).bit_length())
         # Half of each key apart: numpy gathers single words ten times as fast as pairs.
-        self._first, self._second = _zeros(places, np.uint64), _zeros(places, np.uint64)
+        self._first, self._second = zeros(places, np.uint64), zeros(places, np.uint64)
         self._last = places - 1
 
     def _grow(self, keys: int) -> None:
@@ -118,9 +126,14 @@ class KeySet:
         return (first & np.uint64(self._last)).astype(np.int64)
 
 
-def _zeros(size: int, kind: type[np.generic]) -> npt.NDArray[Any]:  # Any: of that kind
-    """From the system, which fills a page when it is first used: what numpy reuses it fills at once, for 70 ms."""
+def zeros(size: int, kind: type[np.generic]) -> npt.NDArray[Any]:  # Any: of that kind
+    """From the system, which fills a page when it is first used: what numpy reuses it fills at once, for 70 ms. In
+    large pages, if it has them: who looks at random places finds those faster.
+    """
     pages = mmap.mmap(-1, size * np.dtype(kind).itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a kernel without them
+            pages.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(pages, dtype=kind)
 
 

@@ -18,7 +18,7 @@ from common.telemetry import Telemetry
 from metering.log import leaves, ownership
 from metering.log.backfills import Settlement
 from metering.log.batch import Batch, Keys
-from metering.log.owner import Stored
+from metering.log.group import Stored
 from metering.log.sellers import Sellers
 from metering.log.shard import Replica, Shard
 from metering.log.sharing import Sharing

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metering.log.batch import KeyArray, Mask
-from metering.log.keyset import KeySet, Places
+from metering.log.keyset import KeySet, Places, zeros
 
 BITS_PER_KEY: Final = 32
 """One of 200,000 keys that are new is looked for in the indexes of sixteen leaves. With bits in one block only it would
@@ -77,7 +77,7 @@ class Filter:
         """`bits` are those of a filter that was kept, of whatever size, with so many blocks a key."""
         # The two words of a block lie together: what costs is to fetch them. They are kept one after the other.
         self._words: Words = (
-            np.zeros(2 * max(1, keys_max * BITS_PER_KEY // BLOCK_BITS), dtype=np.uint64)
+            zeros(2 * max(1, keys_max * BITS_PER_KEY // BLOCK_BITS), np.uint64)
             if bits is None
             else np.frombuffer(bits, dtype="<u8").reshape(2, -1).T.flatten()
         )
@@ -152,6 +152,8 @@ class Memory:
     """Of those that are open, by number."""
     backfilled: list[Generation] = field(default_factory=list)
     """Of those that were closed."""
+    spare: KeySet | None = None
+    """Empty, for the next leaf."""
 
     def suspects(self, keys: KeyArray) -> dict[int, Places]:
         """Where among the keys those are that a filter seems to know, by the number of its generation."""
@@ -203,7 +205,8 @@ class Memory:
 
     def begin_leaf(self, leaf: int) -> KeySet:
         """The keys of one that is going to be written."""
-        self.recent[leaf] = found = KeySet(self.leaf_rows)
+        self.recent[leaf] = found = KeySet(self.leaf_rows) if self.spare is None else self.spare
+        self.spare = None
         return found
 
     def upcoming_generation(self) -> int:
@@ -224,9 +227,9 @@ class Memory:
     @property
     def size_bytes(self) -> int:
         """What it takes, about."""
-        return sum(each.size_bytes for each in (*self.recent.values(), *self.backfills.values())) + sum(
-            each.filter.size_bytes for each in (*self.generations, *self.backfilled)
-        )
+        sets = [*self.recent.values(), *self.backfills.values(), *([] if self.spare is None else [self.spare])]
+        filters = [each.filter for each in (*self.generations, *self.backfilled)]
+        return sum(each.size_bytes for each in sets) + sum(each.size_bytes for each in filters)
 
 
 _MIX: Final = np.uint64(0x9E37_79B9_7F4A_7C15)

@@ -10,8 +10,8 @@ and is not used any more.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -19,20 +19,21 @@ import asyncpg
 import numpy as np
 
 from common.crash import crashpoint, register
-from common.db import DatabaseUnavailable
 from common.errors import SaldoError
 from common.ids import SellerId
 from common.pace import Pace, Stopwatch
 from metering.domain.backfill import EVENTS_MAX
 from metering.domain.errors import BackfillFull, BackfillNotOpen, IngestOverloaded
-from metering.log import backfills, leaves
+from metering.log import backfills, commits, leaves
 from metering.log.backfills import Loaded, Loading, Settlement
 from metering.log.batch import Batch, KeyArray, Keys, Mask, Part, as_keys
+from metering.log.commits import Corrected, Ingest
+from metering.log.group import Group, Waiting, new_of, shared_out
 from metering.log.keyset import KeySet
-from metering.log.leaves import Corrected, Ingest, Leaf
-from metering.log.memory import Memory
+from metering.log.leaves import Leaf
+from metering.log.memory import Filter, Memory
 from metering.log.names import Names, Pairs
-from metering.log.rows import COLUMNS, CORRECTION_COLUMNS, correction_rows, rows
+from metering.log.rows import correction_rows, rows
 from metering.log.tally import Tally
 from metering.log.tending import Tending
 
@@ -73,68 +74,13 @@ class Connections:
     tending: asyncpg.Connection
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What became of a batch."""
-
-    fresh: Mask | None
-    """Which of its events were stored; None for all of them. The others had been before."""
-    known: Sequence[bool]
-    """Which of the events that were asked about had been before."""
+def _move(keys: KeySet, into: Filter, first: int) -> None:
+    into.add(keys.part(first, STEP_PLACES))
 
 
-@dataclass(slots=True)
-class Waiting:
-    """A sender that waits."""
-
-    batch: Batch
-    asked: Sequence[tuple[str, bytes]]
-    """Sources and ids of events that cannot be stored, of which it is to be said whether they had been before."""
-    done: asyncio.Future[Stored]
-    since: Stopwatch
-
-
-@dataclass(slots=True)
-class Group:
-    """What is written in one transaction, and who is told then what."""
-
-    senders: list[Waiting] = field(default_factory=list)
-    found: list[Stored] = field(default_factory=list)
-    rows: list[bytes] = field(default_factory=list)
-    corrected: list[Corrected] = field(default_factory=list)
-    keys: list[bytes] = field(default_factory=list)
-    loaded: dict[int, Loaded] = field(default_factory=dict)
-    """By backfill."""
-    lasts: dict[str, int] = field(default_factory=dict)
-    """The last position of each seller."""
-    ingests: list[Ingest] = field(default_factory=list)
-
-    @property
-    def size(self) -> int:
-        return sum(len(each.batch) for each in self.senders)
-
-
-def _new(waiting: Waiting, keys: KeyArray, stored: Stored) -> tuple[Part, Pairs, KeyArray]:
-    """What of a batch is to be written: what had been before leaves nothing, not even a name."""
-    places = np.arange(len(waiting.batch))
-    if stored.fresh is not None:
-        # Another correction was faster: of one that is not stored whole, nothing is.
-        places = np.flatnonzero(stored.fresh) if waiting.batch.correction is None else places[:0]
-    part = Part(waiting.batch, places)
-    return part, Pairs.of(part), keys[places]
-
-
-def _shared_out(group: Sequence[Waiting], fresh: Mask, before: Mask) -> list[Stored]:
-    """What was found out about all of a group, by its batches."""
-    found: list[Stored] = []
-    is_all_new = bool(fresh.all())
-    own = asked = 0
-    for each in group:
-        own, first_own = own + len(each.batch), own
-        asked, first_asked = asked + len(each.asked), asked
-        part = fresh[first_own:own]
-        found.append(Stored(None if is_all_new or part.all() else part, before[first_asked:asked].tolist()))
-    return found
+def _written(rows: Sequence[bytes]) -> Iterator[bytes]:
+    yield from rows
+    crashpoint(BEFORE_COMMIT)
 
 
 class Owner:
@@ -165,6 +111,7 @@ class Owner:
         self._unfrozen: list[int] = []
         self._answered = Stopwatch()
         self._wait_seconds = 0.0
+        self.is_sealing = False
         self.memory = Memory(leaf_rows)
 
     async def open(self) -> None:
@@ -177,6 +124,8 @@ class Owner:
         await connection.execute(leaves.ONE_PLAN)
         for each in (self._writing, self._sealing):
             await each.execute(leaves.WRITE_BEHIND)
+        await self._sealing.execute(leaves.SAMPLE)
+        await commits.prepare(self._writing)
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             self._keys = Keys(await leaves.seed(connection))
             self._sequence = await leaves.last_sequence(connection, self._shard)
@@ -215,10 +164,10 @@ class Owner:
             else:
                 fresh = self.memory.take(own, known=known[: len(own)])
             before = known[len(own) :] | self.memory.is_recent(asked)
-        found = _shared_out(senders, fresh, before)
+        found = shared_out(senders, fresh, before)
         group.found += found
         await self._learn_positions({each.batch.seller_id for each in senders} - self._positions.keys())
-        new = [_new(*each) for each in zip(senders, keys, found, strict=True)]
+        new = [new_of(*each) for each in zip(senders, keys, found, strict=True)]
         await self._names.learn(self._looking, [(part, pairs) for part, pairs, _ in new])
         for part, pairs, own in new:
             if len(part):
@@ -324,8 +273,7 @@ class Owner:
             return
         await self._tending.make_way(self._writing)
         self._sequence += 1
-        if not await leaves.begin(
-            self._writing,
+        begin = commits.begin(
             shard=self._shard,
             epoch=self._epoch,
             leaf=self._leaf.number,
@@ -333,22 +281,27 @@ class Owner:
             keys=b"".join(group.keys),
             lasts=sorted(group.lasts.items()),
             ingests=group.ingests,
-        ):
-            raise DatabaseUnavailable("another replica owns the shard now")
+        )
+        if not group.corrected and not group.loaded:
+            await commits.commit_rows(self._writing, begin, self._leaf.number, _written(group.rows))
+        else:
+            await self._write_all(begin, group)
+        crashpoint(COMMITTED)
+
+    async def _write_all(self, begin: str, group: Group) -> None:
+        """As `commits.commit_rows`, of a group in which there is more."""
+        await commits.start(self._writing, begin)
         if group.rows:
-            await leaves.write(self._writing, self._leaf.number, group.rows, columns=COLUMNS)
+            await commits.write(self._writing, self._leaf.number, group.rows)
         if group.corrected:
-            corrected = [each.rows for each in group.corrected]
-            await leaves.write(self._writing, self._leaf.number, corrected, columns=CORRECTION_COLUMNS)
-            await leaves.keep_corrections(self._writing, group.corrected)
+            await commits.write_corrections(self._writing, self._leaf.number, group.corrected)
         for number, loaded in group.loaded.items():
             self._sequence += 1
             await backfills.load(
                 self._writing, shard=self._shard, sequence=self._sequence, number=number, loaded=loaded
             )
         crashpoint(BEFORE_COMMIT)
-        await self._writing.execute("COMMIT")
-        crashpoint(COMMITTED)
+        await commits.commit(self._writing)
 
     def answered(self, group: Group) -> None:
         """How long senders wait at present."""
@@ -397,8 +350,7 @@ class Owner:
         if settled.leaf is not None:
             keys = self.memory.backfills[asked.number]
             for first in range(0, keys.places, STEP_PLACES):
-                generation.filter.add(keys.part(first, STEP_PLACES))
-                await asyncio.sleep(0)
+                await asyncio.to_thread(_move, keys, generation.filter, first)
             self.memory.join(generation, settled.leaf, key_count=key_count)
             self._unfrozen.append(settled.leaf)
             self._full.wake()
@@ -434,16 +386,20 @@ class Owner:
             async with self._preparing:
                 if self._following is None:
                     self._following = await leaves.ready_leaf(self._sealing, self._shard)
+            if self.memory.spare is None:
+                await self._keep_spare(KeySet(self._leaf_rows))
             for leaf in await leaves.full_leaves(self._sealing, self._shard):
                 if self._can_put_off:
                     break
                 async with self._turns_to_seal:
+                    self.is_sealing = True
                     await leaves.seal(
                         self._sealing,
                         leaf,
                         generation=self.memory.upcoming_generation(),
                         tally=self._tallies.pop(leaf, None),
                     )
+                self.is_sealing = False
                 crashpoint(SEALED)
                 await self._settle(leaf)
                 self._full.wake()
@@ -469,10 +425,17 @@ class Owner:
         recent = self.memory.recent[leaf]
         generation = self.memory.generation_of(leaf)
         for first in range(0, recent.places, STEP_PLACES):
-            generation.filter.add(recent.part(first, STEP_PLACES))
+            await asyncio.to_thread(_move, recent, generation.filter, first)
             await asyncio.sleep(STEP_SECONDS)
         if generation.is_complete:
             await leaves.keep_filter(self._sealing, self._shard, generation)
         # Known to the filter before they are forgotten here: no key is ever in neither.
         async with self._judging:
             del self.memory.recent[leaf]
+        if self.memory.spare is None:
+            await self._keep_spare(recent)
+
+    async def _keep_spare(self, keys: KeySet) -> None:
+        """For the next leaf. Its memory is fetched beside whoever is writing, who would wait for it."""
+        await asyncio.to_thread(keys.clear)
+        self.memory.spare = keys

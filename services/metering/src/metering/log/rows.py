@@ -7,7 +7,7 @@ written by numpy; only dimensions and ids are put in one by one.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -37,13 +37,17 @@ _TRAILER: Final = b"\xff\xff"
 async def copy(
     connection: asyncpg.Connection, table: str, parts: Sequence[bytes], *, columns: Sequence[str], schema: str | None
 ) -> None:
-    async def stream() -> AsyncIterator[bytes]:
-        yield _HEADER
-        for each in parts:
-            yield each
-        yield _TRAILER
+    await connection.copy_to_table(
+        table, schema_name=schema, source=framed(parts), columns=list(columns), format="binary"
+    )
 
-    await connection.copy_to_table(table, schema_name=schema, source=stream(), columns=list(columns), format="binary")
+
+async def framed(parts: Iterable[bytes]) -> AsyncIterator[bytes]:
+    """Rows as the data of a COPY."""
+    yield _HEADER
+    for each in parts:
+        yield each
+    yield _TRAILER
 
 
 def rows(part: Part, *, positions: Ints, streams: Ints, sources: Ints, keys: KeyArray) -> bytes:
