@@ -57,6 +57,10 @@ POSTGRES_DURABLE = {
     "max_wal_size": "8GB",
     "min_wal_size": "2GB",
     "shared_buffers": "512MB",
+    # By default it writes four megabytes a second, and a commit first writes out a page for each that it fills.
+    "bgwriter_delay": "50ms",
+    "bgwriter_lru_maxpages": "1000",
+    "bgwriter_lru_multiplier": "4",
 }
 # What nobody will miss: a stack that ends with its test run.
 POSTGRES_VOLATILE = {

@@ -271,7 +271,7 @@ class Owner:
         """Make durable what was prepared."""
         if not group.lasts and not group.loaded:
             return
-        await self._tending.make_way(self._writing)
+        await self._tending.make_way(self._writing, sender_count=len(group.senders))
         self._sequence += 1
         begin = commits.begin(
             shard=self._shard,

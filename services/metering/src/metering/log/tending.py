@@ -22,6 +22,8 @@ BUSY_EVENTS: Final = 12_500
 """More than this between two looks is much."""
 CALM_EVENTS: Final = 5_000
 """Fewer than this is little."""
+BUSY_SENDERS: Final = 4
+"""When so many wait at once, and what comes is not little, it is much."""
 CALM_LOOKS: Final = 4
 """After so many looks in a row that found little, a leaf gets an index,"""
 EVENTS_PER_LOOK: Final = 40_000
@@ -50,16 +52,18 @@ class Tending:
         self._summed = 0
         self._sum_at = SUMMED_EVENTS
 
-    async def make_way(self, writing: asyncpg.Connection) -> None:
-        """Take the indexes away if much comes in. By who writes, between two commits: anybody else would wait for a
-        moment in which nothing is written, while it is the indexes that make the writing last.
+    async def make_way(self, writing: asyncpg.Connection, *, sender_count: int) -> None:
+        """Take the indexes away if much comes in, and so many wait for their commit. By who writes, between two
+        commits: anybody else would wait for a moment in which nothing is written, while it is the indexes that make the
+        writing last.
         """
         leaf = self._leaf()
+        much = CALM_EVENTS if sender_count >= BUSY_SENDERS else BUSY_EVENTS
         if (
             (self._is_indexed or self._rest_is_indexed)
             and not self._has_tried
             and leaf.number == self._seen.number
-            and leaf.row_count - self._seen.row_count > BUSY_EVENTS
+            and leaf.row_count - self._seen.row_count > much
         ):
             self._has_tried = True  # when somebody is reading just now, again after the next look
             self._is_indexed = self._rest_is_indexed = not await leaves.bare_open(writing, leaf.number)
