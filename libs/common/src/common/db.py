@@ -108,6 +108,11 @@ class Tx:
         """For the door: what to answer if the same request comes again; written by the commit, like the events."""
         self._answer = answer
 
+    @property
+    def has_told(self) -> bool:
+        """Whether there is something to announce, or to remember, that goes with the commit."""
+        return bool(self._emitted) or self._answer is not None
+
     async def for_seller(self, seller_id: SellerId) -> Tx:
         """The same transaction on behalf of one seller; only for a caller who acts for every seller."""
         if self.seller_id not in (EVERY_SELLER, seller_id):
@@ -184,6 +189,7 @@ class Database:
         )
         self._idle: list[_Held] = []
         self._turns = asyncio.Semaphore(pool_size)
+        self._ending: set[asyncio.Task[None]] = set()
         self._closed = False
         self._on_commit: list[Callable[[], None]] = []
         self._on_emit: list[Callable[[], None]] = []
@@ -198,12 +204,14 @@ class Database:
 
     async def close(self) -> None:
         self._closed = True
+        await asyncio.gather(*self._ending)
         while self._idle:
             await _discard(self._idle.pop())
         await self._engine.dispose()
 
     def transaction(self, caller: Caller, *, only_reads: bool = False) -> AbstractAsyncContextManager[Tx]:
-        """Begin, hand out the `Tx`, commit; roll back if the body raises. Who only reads wakes nobody.
+        """Begin, hand out the `Tx`, commit; roll back if the body raises. Who only reads wakes nobody, and waits for no
+        commit.
 
         Fails with DatabaseUnavailable when there is no connection to be had, and when one is lost on the way.
         """
@@ -264,7 +272,21 @@ class Database:
             self._turns.release()
             raise
 
-    async def commit(self, held: _Held, tx: Tx, *, only_reads: bool = False) -> None:
+    def end_reading(self, held: _Held) -> None:
+        """Nothing depends on this commit, and so nobody waits for it."""
+        ending = asyncio.create_task(self._end_reading(held))
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+
+    async def _end_reading(self, held: _Held) -> None:
+        try:
+            await held.driver.execute("COMMIT")
+        except (asyncpg.PostgresError, *LOST) as error:
+            await self.roll_back(held, error)
+        else:
+            await self._give_back(held)
+
+    async def commit(self, held: _Held, tx: Tx) -> None:
         try:
             await outbox.write(held.driver, tx._emitted, answer=tx._answer)
             ended = await held.driver.execute("COMMIT")
@@ -275,7 +297,7 @@ class Database:
                 raise DatabaseUnavailable("the database went away during the commit") from error
             raise
         await self._give_back(held)
-        for wake in self._on_commit if not only_reads else ():
+        for wake in self._on_commit:
             wake()
         if tx._emitted:
             for wake in self._on_emit:
@@ -356,8 +378,10 @@ class _Transaction(AbstractAsyncContextManager[Tx]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            await self._database.commit(self._held, self._tx, only_reads=self._only_reads)
+        if error is None and self._only_reads and not self._tx.has_told:
+            self._database.end_reading(self._held)
+        elif error is None:
+            await self._database.commit(self._held, self._tx)
         elif await self._database.roll_back(self._held, error):
             raise DatabaseUnavailable("the database went away") from error
 

@@ -52,7 +52,6 @@ async def totals(tx: Tx, queries: Sequence[UsageQuery], versions: Sequence[Meter
     asked = [(nth, name) for nth, query in enumerate(queries) for name in query.customers]
     edges = _edges(periods, whole)
     few = len(asked) <= FEW_STREAMS
-    await tx.driver.execute(_PLAN_FOR_FEW if few else _PLAN_FOR_MANY)
     for _ in range(TRIES_MAX):
         places = await tx.driver.fetchrow(
             _PLACES,
@@ -63,6 +62,7 @@ async def totals(tx: Tx, queries: Sequence[UsageQuery], versions: Sequence[Meter
             [end for _, end in edges],
             min(start for start, _ in whole),
             max(end for _, end in whole),
+            *(_PLAN_FOR_FEW if few else _PLAN_FOR_MANY),
         )
         assert places is not None, "what is read from one row is a row"
         streams = [(nth, stream) for (nth, _), stream in zip(asked, places["streams"], strict=True) if stream]
@@ -182,10 +182,11 @@ CASE WHEN {_EVER_CORRECTED} THEN coalesce(
 """
 # What is asked about few streams is planned once for any few, in a third of the time, and never reads a whole leaf: the
 # planner does not know that rows lie in order of their streams, and would not go by what pages tell of themselves.
-_PLAN_FOR_FEW: Final = "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off"
+_PLAN_FOR_FEW: Final = ("force_generic_plan", "off")
 # What is asked about many is planned for those and their leaves: else it would look up a thousand one by one.
-_PLAN_FOR_MANY: Final = "SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL enable_seqscan = on"
-# Each name is looked up, however few names there seem to be.
+_PLAN_FOR_MANY: Final = ("force_custom_plan", "on")
+# Each name is looked up, however few names there seem to be. Behind (SELECT $n) the planner sees no values: so it finds
+# that it need not plan this anew for each of them, before it has been told so for what is asked next.
 _PLACES: Final = rf"""
 WITH unsummed AS (
     SELECT l.leaf, to_regclass('leaves.usage_' || l.leaf || '_stream') IS NOT NULL AS is_indexed
@@ -194,8 +195,8 @@ WITH unsummed AS (
     SELECT ARRAY(
         SELECT (SELECT n.stream FROM usage_streams n
                 WHERE (n.seller_id, n.meter, n.customer) = ($1, a.meter, a.customer))
-        FROM unnest(string_to_array($2, E'\x1f'), string_to_array($3, E'\x1f')) WITH ORDINALITY
-            AS a (meter, customer, nth) ORDER BY a.nth
+        FROM unnest(string_to_array((SELECT $2::text), E'\x1f'), string_to_array((SELECT $3::text), E'\x1f'))
+            WITH ORDINALITY AS a (meter, customer, nth) ORDER BY a.nth
     ) AS streams
 )
 SELECT a.streams, {", ".join(f"{sql} AS {name}" for name, sql in _SEEN.items())},
@@ -203,7 +204,7 @@ ARRAY(SELECT l.leaf FROM unsummed l WHERE NOT l.is_indexed) AS bare,
 ARRAY(SELECT l.leaf FROM unsummed l WHERE l.is_indexed) AS indexed,
 ARRAY(
     SELECT l.leaf FROM usage_leaves l WHERE l.is_summed AND {_OF_SHARD} AND EXISTS (
-        SELECT FROM unnest($4::timestamptz[], $5::timestamptz[]) AS e (start_time, end_time)
+        SELECT FROM unnest((SELECT $4::timestamptz[]), (SELECT $5::timestamptz[])) AS e (start_time, end_time)
         WHERE e.start_time <= l.end_time AND e.end_time > l.start_time
     )
 ) AS edges,
@@ -211,11 +212,12 @@ ARRAY(
 CASE WHEN {_EVER_CORRECTED} THEN ARRAY(
     SELECT l.leaf FROM usage_leaves l WHERE l.is_summed AND {_OF_SHARD} AND EXISTS (
         SELECT FROM usage_corrections c
-        WHERE c.stream = ANY (a.streams) AND c.day >= ($6::timestamptz AT TIME ZONE 'UTC')::date
-          AND c.day < ($7::timestamptz AT TIME ZONE 'UTC')::date
+        WHERE c.stream = ANY (a.streams) AND c.day >= ((SELECT $6::timestamptz) AT TIME ZONE 'UTC')::date
+          AND c.day < ((SELECT $7::timestamptz) AT TIME ZONE 'UTC')::date
           AND c.day <= (l.end_time AT TIME ZONE 'UTC')::date AND c.day >= (l.start_time AT TIME ZONE 'UTC')::date
     )
-) ELSE '{{}}' END AS corrected_days
+) ELSE '{{}}' END AS corrected_days,
+set_config('plan_cache_mode', $8, true), set_config('enable_seqscan', $9, true)  -- of what is asked next
 FROM asked a
 """
 _SUMS: Final = (
