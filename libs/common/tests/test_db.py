@@ -269,6 +269,35 @@ async def test_a_connection_lost_on_the_way_is_an_outage(
     assert await note_count(database) == 0
 
 
+async def test_who_only_reads_has_no_part_in_what_becomes_of_the_commit(database: Database, seller: SellerId) -> None:
+    """What was read is right, whatever happens then. The connection is not given to anybody, nor is its place lost: all
+    who come after get one.
+    """
+    for _ in range(10):
+        async with (
+            database.transaction(EVERYBODY) as other,
+            database.transaction(caller(seller), only_reads=True) as tx,
+        ):
+            pid = await tx.driver.fetchval("SELECT pg_backend_pid()")
+            assert await store.note_count(tx) == 0
+            assert await other.driver.fetchval("SELECT pg_terminate_backend($1, 1000)", pid)
+    assert await asyncio.gather(*(note_count(database) for _ in range(20))) == [0] * 20
+
+
+async def test_a_database_that_is_closed_waits_for_those_who_read(url: str, seller: SellerId) -> None:
+    """Or their connections would be left behind."""
+    database = Database(url, service="notebook")
+    for _ in range(3):
+        async with database.transaction(caller(seller), only_reads=True) as tx:
+            own = await tx.driver.fetchval("SELECT pg_backend_pid()")
+    await database.close()
+    another = Database(url, service="notebook")
+    async with another.transaction(EVERYBODY) as tx:
+        left = await tx.driver.fetchval("SELECT count(*) FROM pg_stat_activity WHERE pid = $1", own)
+    await another.close()
+    assert left == 0
+
+
 async def test_connections_that_went_stale_harm_nobody(database: Database, seller: SellerId) -> None:
     """After a restart of the server the whole pool is: the first callers must not pay for that."""
     async with database.transaction(EVERYBODY) as tx:
