@@ -33,6 +33,7 @@ CORRECTIONS = "corrections of a period add up"
 STEPS = "rating steps explain every amount"
 TOTALS = "lines sum to totals"
 NUMBERS = "invoice numbers are gapless and unique"
+ISSUED = "issued documents say what they said, each linked to the one before"
 PAID = "paid and remaining make the total"
 PAYMENTS = "payments agree with invoices"
 ATTEMPTS = "attempts agree with payments"
@@ -98,7 +99,7 @@ BILLING_CORRUPTIONS = {
         (PERIODS, AMOUNTS, TERMS, DECISIONS),
     ),
     "a credit was lost": Corruption(
-        "invoicing", ("DELETE FROM invoice_lines WHERE kind = 'CREDIT'",), (CREDITS, TOTALS)
+        "invoicing", ("DELETE FROM invoice_lines WHERE kind = 'CREDIT'",), (CREDITS, TOTALS, ISSUED)
     ),
     "a credit was given twice": Corruption(
         "invoicing",
@@ -107,10 +108,10 @@ BILLING_CORRUPTIONS = {
             "UPDATE again SET id = 'again', position = 99, correction = 1",
             "INSERT INTO invoice_lines SELECT * FROM again",
         ),
-        (CREDITS, AMOUNTS, TOTALS),
+        (CREDITS, AMOUNTS, TOTALS, ISSUED),
     ),
     "a credit is another share than was unused": Corruption(
-        "invoicing", (one("invoice_lines", "proration_numerator = 1", "kind = 'CREDIT'"),), (AMOUNTS,)
+        "invoicing", (one("invoice_lines", "proration_numerator = 1", "kind = 'CREDIT'"),), (AMOUNTS, ISSUED)
     ),
     "a part was billed twice": Corruption(
         "invoicing",
@@ -119,7 +120,7 @@ BILLING_CORRUPTIONS = {
             "UPDATE again SET id = 'again', position = 99, change_id = ''",
             "INSERT INTO invoice_lines SELECT * FROM again",
         ),
-        (PERIODS, AMOUNTS, TOTALS),
+        (PERIODS, AMOUNTS, TOTALS, ISSUED),
     ),
     "the terms of an item are others than were agreed": Corruption(
         "subscriptions", (one("subscription_terms", "quantity = quantity + 1", "quantity > 0"),), (TERMS,)
@@ -144,7 +145,7 @@ BILLING_CORRUPTIONS = {
                 "meter = '' AND period_start = '2026-02-01T00:00:00+01' AND description = 'Seats'",
             ),
         ),
-        (PERIODS, OVERLAP),
+        (PERIODS, OVERLAP, ISSUED),
     ),
     "a price is another than was billed": Corruption(
         "catalog",
@@ -174,15 +175,17 @@ BILLING_CORRUPTIONS = {
         "catalog", (one("coupons", "redemption_count = redemption_count + 1"),), (REDEEMED,)
     ),
     "a share is another than was billed": Corruption(
-        "invoicing", (one("invoice_lines", "proration_denominator = 30", "proration_denominator <> 1"),), (AMOUNTS,)
+        "invoicing",
+        (one("invoice_lines", "proration_denominator = 30", "proration_denominator <> 1"),),
+        (AMOUNTS, ISSUED),
     ),
     "a correction is of another quantity": Corruption(
-        "invoicing", (one("invoice_lines", "quantity = quantity + 1", "correction = 1"),), (CORRECTIONS,)
+        "invoicing", (one("invoice_lines", "quantity = quantity + 1", "correction = 1"),), (CORRECTIONS, ISSUED)
     ),
     "a rating step is not explained": Corruption(
         "invoicing",
         (one("invoice_lines", "rating_steps = jsonb_set(rating_steps, '{0,amount}', '\"1\"')", "meter <> ''"),),
-        (STEPS,),
+        (STEPS, ISSUED),
     ),
     "a rating step does not multiply out": Corruption(
         "invoicing",
@@ -193,16 +196,24 @@ BILLING_CORRUPTIONS = {
                 "rating_steps->0->>'kind' = 'UNITS'",
             ),
         ),
-        (STEPS,),
+        (STEPS, ISSUED),
     ),
     "a line is missing from a total": Corruption(
         "invoicing", (one("invoices", "line_count = line_count + 1"),), (TOTALS,)
     ),
     "a number was lost": Corruption(
-        "invoicing", (one("invoices", "number = 'CHK-000099'", "number = 'CHK-000003'"),), (NUMBERS,)
+        "invoicing", (one("invoices", "number = 'CHK-000099'", "number = 'CHK-000003'"),), (NUMBERS, ISSUED)
     ),
     "a number series went on without an invoice": Corruption(
         "invoicing", ("UPDATE number_series SET last = last + 1",), (NUMBERS,)
+    ),
+    "what was kept of a document was exchanged": Corruption(
+        "invoicing", (one("issued_documents", "link = sha256(link)", "ordinal = 1"),), (ISSUED,)
+    ),
+    "a document says another name": Corruption(
+        "invoicing",
+        (one("invoices", "customer_party = jsonb_set(customer_party, '{display_name}', '\"X\"')", "number <> ''"),),
+        (ISSUED,),
     ),
     "a payment was forgotten": Corruption(
         "invoicing", (one("invoices", "amount_paid_minor = amount_paid_minor - 1", "state = 'PAID'"),), (PAID,)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.check.corruptions import ANNOUNCED, DUE, OVERLAP, PERIODS, Corruption, one
+from tests.check.corruptions import ANNOUNCED, DUE, ISSUED, OVERLAP, PERIODS, Corruption, one
 
 STORED = "every acknowledged usage event is stored exactly once"
 POSITIONS = "positions account for every usage event"
@@ -50,7 +50,9 @@ USAGE_CORRUPTIONS = {
     "a seller is in a shard that is none": Corruption("metering", ("DELETE FROM shards",), (SHARDED,)),
     "a position counts nothing": Corruption("metering", ("UPDATE positions SET last = last + 1",), (POSITIONS,)),
     "a digest is of other usage events": Corruption(
-        "invoicing", (one("invoice_lines", "usage_digest = repeat('0', 64)", "usage_digest IS NOT NULL"),), (COUNTED,)
+        "invoicing",
+        (one("invoice_lines", "usage_digest = repeat('0', 64)", "usage_digest IS NOT NULL"),),
+        (ISSUED, COUNTED),
     ),
     "a usage event that was there in time was not billed": Corruption(
         "metering",
@@ -70,7 +72,7 @@ USAGE_CORRUPTIONS = {
             "UPDATE invoice_lines SET period_start = period_start - interval '3 days'"
             " WHERE description = 'Power' AND period_start = '2026-03-01T00:00:00+01' AND correction = 0",
         ),
-        (PERIODS, OVERLAP, COUNTED, ONE_PERIOD),
+        (PERIODS, OVERLAP, ISSUED, COUNTED, ONE_PERIOD),
     ),
     "a frozen usage has another quantity": Corruption(
         "metering", (one("usage_freezes", "quantity = quantity + 1"),), (FROZEN,)
@@ -90,7 +92,7 @@ USAGE_CORRUPTIONS = {
                 """usage_meter_versions = '{"power": 2}'""",
             ),
         ),
-        (IN_EFFECT,),
+        (ISSUED, IN_EFFECT),
     ),
     "a version took effect earlier than it was told": Corruption(
         "metering",

@@ -273,6 +273,8 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
         invoicing.GetUpcomingInvoiceRequest(customer_id=payer.id),
         invoicing.FinalizeInvoiceRequest(id=invoice.id),
         invoicing.GetInvoiceDocumentRequest(id=invoice.id),
+        invoicing.ListNumberSeriesRequest(page_size=10),
+        invoicing.VerifySeriesRequest(series=invoice.number.rpartition("-")[0], page_size=10),
         rating.RateRequest(price_id=plan.prices[1].id, usage=used),
         rating.BatchRateRequest(
             requests=[rating.RateRequest(price=fresh, usage=used)], price_id=plan.prices[1].id, without_steps=True

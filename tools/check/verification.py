@@ -15,6 +15,7 @@ from tools.check import (
     corrections,
     coupons,
     decisions,
+    documents,
     freezes,
     hygiene,
     payers,
@@ -30,6 +31,7 @@ from tools.check.report import Invariant, Report, examine
 
 INVARIANTS: Final[tuple[Invariant, ...]] = (
     *billing.INVARIANTS,
+    *documents.INVARIANTS,
     *coupons.INVARIANTS,
     *catalog.INVARIANTS,
     *usage.INVARIANTS,

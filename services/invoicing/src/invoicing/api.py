@@ -9,8 +9,9 @@ from common.db import Database, Tx
 from common.rpc import Desk, transactional
 from invoicing import store
 from invoicing.convert.invoice import invoice_to_proto, parse_invoice_id
+from invoicing.convert.series import ordinal_after, parse_series, series_to_proto, verification_to_proto
 from invoicing.documents.document import Printer
-from invoicing.usecases import drafts, upcoming
+from invoicing.usecases import drafts, issuing, upcoming
 from saldo.invoicing.v1 import invoice_pb2
 from saldo.invoicing.v1 import invoicing_service_pb2 as pb
 from saldo.invoicing.v1.invoicing_service_pb2_grpc import InvoicingServiceServicer
@@ -54,6 +55,23 @@ class InvoicingApi(InvoicingServiceServicer):
         return pb.InvoiceDocument(
             file_name=document.file_name, content_type=document.content_type, content=document.content
         )
+
+    @transactional
+    async def ListNumberSeries(self, request: pb.ListNumberSeriesRequest, tx: Tx) -> pb.ListNumberSeriesResponse:
+        page = wire.page(request)
+        found = await issuing.list_series(tx, after=page.after[0] if page.after else "", limit=page.size + 1)
+        return pb.ListNumberSeriesResponse(
+            series=[series_to_proto(each) for each in found[: page.size]],
+            next_page_token=wire.encode_page_token(found[page.size - 1].last.series) if len(found) > page.size else "",
+        )
+
+    @transactional
+    async def VerifySeries(self, request: pb.VerifySeriesRequest, tx: Tx) -> pb.VerifySeriesResponse:
+        page = wire.page(request)
+        found = await issuing.verify_series(
+            tx, parse_series(request.series), after=ordinal_after(page), limit=page.size
+        )
+        return verification_to_proto(found)
 
 
 class _Finalizing:

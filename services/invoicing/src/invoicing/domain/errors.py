@@ -9,6 +9,10 @@ class InvoiceNotFound(NotFound):
     """There is no such invoice at this seller."""
 
 
+class SeriesNotFound(NotFound):
+    """The seller has no series of numbers of this name, or it has no numbers beyond the one asked about."""
+
+
 class CustomerNotFound(NotFound):
     """There is no such customer at this seller."""
 

@@ -26,14 +26,15 @@ from invoicing.store.invoices import (
     add_invoice,
     already_billed,
     invoice,
+    invoices_numbered,
     list_invoices,
     lock_draft,
-    next_number,
     remember_payment,
     replace_lines,
     save_draft,
     save_invoice,
 )
+from invoicing.store.issued import add_issued, issued_between, last_ordinal, link_before, list_series, next_number
 from invoicing.store.tables import metadata
 
 __all__ = [
@@ -45,14 +46,20 @@ __all__ = [
     "Billing",
     "Sweep",
     "add_invoice",
+    "add_issued",
     "already_billed",
     "count_lines_billed_by",
     "find_billing",
     "find_sweep",
     "invoice",
+    "invoices_numbered",
+    "issued_between",
     "known_customers",
+    "last_ordinal",
     "line_with_period",
+    "link_before",
     "list_invoices",
+    "list_series",
     "lock_draft",
     "mark_due",
     "metadata",

@@ -18,7 +18,7 @@ from invoicing.domain.invoice import Invoice, InvoiceId, State
 from invoicing.domain.line import Line, LineKey
 from invoicing.domain.lines_due import Billed
 from invoicing.store.rows import invoice_of, invoice_row, line_of, line_row
-from invoicing.store.tables import invoice_lines, invoice_payments, invoices, number_series
+from invoicing.store.tables import invoice_lines, invoice_payments, invoices
 
 LINES_PER_PAGE_MAX: Final = 2_000
 """A page of invoices ends early rather than outgrow a message."""
@@ -71,6 +71,24 @@ async def list_invoices(tx: Tx, *, customer_id: str, after: str, limit: int) -> 
             break
         page.append(row)
     return await _with_lines(tx, page), page[-1].id if len(page) < len(rows) else ""
+
+
+async def invoices_numbered(tx: Tx, numbers: Sequence[str], *, lines_max: int) -> tuple[dict[str, Invoice], int]:
+    """By number; and how many of the numbers were looked for: fewer when they have more lines than that together."""
+    query = select(invoices).where(
+        invoices.c.seller_id == tx.seller_id, invoices.c.number == any_(literal(list(numbers), ARRAY(Text)))
+    )
+    rows = {row.number: row for row in await tx.execute(query)}
+    page: list[Row[Any]] = []  # Any: rows of `invoices`
+    line_count = 0
+    looked_for = len(numbers)
+    for nth, number in enumerate(numbers):
+        line_count += rows[number].line_count if number in rows else 0
+        if page and line_count > lines_max:
+            looked_for = nth
+            break
+        page += [rows[number]] if number in rows else []
+    return {found.number: found for found in await _with_lines(tx, page)}, looked_for
 
 
 async def add_invoice(tx: Tx, invoice: Invoice) -> None:
@@ -126,17 +144,6 @@ async def already_billed(
         line = line_of(row)
         lines[line.key].append((line, row.state != State.DRAFT.name))
     return {key: Billed.of(lines[key]) for key in keys if key in lines}
-
-
-async def next_number(tx: Tx, prefix: str) -> str:
-    """The next of the series. Its row stays locked until the commit, so that a number is never lost nor given twice."""
-    statement = insert(number_series).values(seller_id=tx.seller_id, prefix=prefix, last=1)
-    last = await tx.execute(
-        statement.on_conflict_do_update(
-            index_elements=["seller_id", "prefix"], set_={"last": number_series.c.last + 1}
-        ).returning(number_series.c.last)
-    )
-    return f"{prefix}-{last.scalar_one():06d}"
 
 
 async def remember_payment(tx: Tx, *, payment_id: str, invoice_id: InvoiceId, amount: Money) -> bool:

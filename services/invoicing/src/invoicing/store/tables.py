@@ -8,6 +8,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Numeric,
     Table,
@@ -129,6 +130,21 @@ number_series = Table(
     Column("seller_id", Text, primary_key=True),
     Column("prefix", Text, primary_key=True),
     Column("last", BigInteger, nullable=False),
+)
+
+issued_documents = Table(
+    "issued_documents",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("series", Text, primary_key=True),
+    Column("ordinal", BigInteger, primary_key=True, autoincrement=False),
+    Column("invoice_id", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("content_hash", LargeBinary, nullable=False),
+    Column("link", LargeBinary, nullable=False),
+    Column("create_time", Instant, nullable=False),
+    UniqueConstraint("seller_id", "invoice_id", name="issued_documents_invoice"),
+    comment="of every number of a series, a hash of its document, and one that links it to the number before",
 )
 
 billing = Table(

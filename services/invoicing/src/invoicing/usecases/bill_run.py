@@ -15,8 +15,7 @@ from invoicing.domain.errors import TooManyLines
 from invoicing.domain.invoice import Invoice, InvoiceId
 from invoicing.domain.lines_due import CORRECTION_WINDOW, lines_due, next_look
 from invoicing.domain.party import Customer, Seller
-from invoicing.usecases import facts
-from invoicing.usecases.drafts import announce_finalized
+from invoicing.usecases import facts, issuing
 from invoicing.usecases.sweep import SWEEP_EVERY
 
 SLICES_MAX: Final = 1_000
@@ -101,7 +100,6 @@ async def _write(tx: Tx, bill: Bill, *, customer: Customer, seller: Seller, grac
     if invoice.is_waiting_for_usage:
         await store.add_invoice(tx, invoice)
         return
-    number = await store.next_number(tx, seller.invoice_number_prefix)
-    invoice = invoice.finalize(number=number, at=tx.now, seller=seller, customer=customer)
+    invoice = await issuing.issue(tx, invoice, seller=seller, customer=customer)
     await store.add_invoice(tx, invoice)
-    await announce_finalized(tx, invoice)
+    await issuing.announce(tx, invoice)

@@ -9,7 +9,6 @@ from common.crash import crashpoint, register
 from common.db import Tx
 from common.rpc import Desk
 from invoicing import clients, store
-from invoicing.convert.invoice import invoice_for_event
 from invoicing.domain.consolidation import payable
 from invoicing.domain.errors import InvoiceNotDraft, UsageTooDetailed
 from invoicing.domain.invoice import Invoice, InvoiceId, State
@@ -17,7 +16,7 @@ from invoicing.domain.line import Line, Usage
 from invoicing.domain.lines_due import UsageKey, recomputed
 from invoicing.domain.party import Customer, Seller
 from invoicing.domain.price import Price
-from saldo.invoicing.v1 import events_pb2 as events
+from invoicing.usecases import issuing
 
 RECOUNTED: Final = register("invoicing.recounted", "the usage of a draft was asked for again and nothing written")
 NUMBERED: Final = register("invoicing.numbered", "an invoice has its number and nothing is committed")
@@ -73,23 +72,14 @@ async def finalize_draft(tx: Tx, invoice_id: InvoiceId, facts: Facts | None) -> 
     return await _finalize(tx, found, facts)
 
 
-async def announce_finalized(tx: Tx, invoice: Invoice) -> None:
-    """A total of nothing is paid the moment it is owed: both are said."""
-    told = invoice_for_event(invoice)
-    await tx.emit(events.InvoiceFinalized(invoice=told))
-    if invoice.state is State.PAID:
-        await tx.emit(events.InvoicePaid(invoice=told))
-
-
 async def _finalize(tx: Tx, draft: Invoice, facts: Facts) -> Invoice:
     recomputed_draft = await _recomputed(tx, draft, facts)
     if recomputed_draft.lines != draft.lines:
         await store.replace_lines(tx, recomputed_draft)
-    # The number last: everyone else who finalizes waits for it from here to the commit.
-    number = await store.next_number(tx, facts.seller.invoice_number_prefix)
-    invoice = recomputed_draft.finalize(number=number, at=tx.now, seller=facts.seller, customer=facts.customer)
+    # The number last: everyone else who finalizes waits for it.
+    invoice = await issuing.issue(tx, recomputed_draft, seller=facts.seller, customer=facts.customer)
     await store.save_invoice(tx, invoice)
-    await announce_finalized(tx, invoice)
+    await issuing.announce(tx, invoice)
     crashpoint(NUMBERED)
     return invoice
 

@@ -1,0 +1,230 @@
+"""Knows what was issued: the content of a document that is in somebody's hands, and the chain of all in a series.
+
+    document ─► content, as canonical JSON ─► content hash ─┐
+                              the link of the number before ┴─► link ─► ...
+
+Whoever keeps one link knows of every document up to it that none was changed, left out or slipped in since.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Final
+
+from invoicing.domain.invoice import Invoice, InvoiceId
+from invoicing.domain.line import Line, Usage
+from invoicing.domain.party import Party
+from invoicing.domain.steps import RatingStep
+
+CONTENT_VERSION: Final = 1
+"""What the content of a document is may grow; what was issued before stays what it is."""
+BEGINNING: Final = bytes(32)
+"""What the first link of a chain is linked to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Number:
+    """A place in a series of numbers, in which none is left out."""
+
+    series: str
+    ordinal: int
+    """From 1."""
+
+    def __str__(self) -> str:
+        return f"{self.series}-{self.ordinal:06d}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issued:
+    """What is kept of a document that was issued, and never changed."""
+
+    number: Number
+    invoice_id: InvoiceId
+    version: int
+    content_hash: bytes
+    link: bytes
+
+    @classmethod
+    def of(cls, invoice: Invoice, number: Number, *, before: bytes | None) -> Issued:
+        """`before` is the link of the number before; None when that has none."""
+        content_hash = hash_of(invoice)
+        return cls(
+            number=number,
+            invoice_id=invoice.id,
+            version=CONTENT_VERSION,
+            content_hash=content_hash,
+            link=link(before, content_hash),
+        )
+
+
+class FaultKind(Enum):
+    """What can be wrong with a number of a series."""
+
+    MISSING = "MISSING"
+    """No document has it."""
+    UNCHAINED = "UNCHAINED"
+    """Its document was issued before documents were chained, or what is kept of it is gone."""
+    ALTERED = "ALTERED"
+    """Its document does not say any more what it said when it was issued."""
+    BROKEN = "BROKEN"
+    """Its link does not follow from the one before it: that was exchanged, or taken away."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    number: Number
+    kind: FaultKind
+    invoice_id: str
+    """Empty when no document has the number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """A series of numbers, as far as it has got."""
+
+    last: Number
+    link: bytes | None
+    """Of its last number; None if that was issued before documents were chained."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What was found out about some numbers of a series, one after the other."""
+
+    first: Number
+    last: Number
+    link: bytes | None
+    """Of the last one."""
+    faults: tuple[Fault, ...]
+    is_end: bool
+
+
+def faults(
+    numbers: Iterable[Number], documents: Mapping[str, Invoice], issued: Mapping[int, Issued]
+) -> Iterator[Fault]:
+    """What is wrong with some numbers in a row. `documents` are by number, `issued` by ordinal, also of the one before
+    the first.
+    """
+    for number in numbers:
+        document, kept = documents.get(str(number)), issued.get(number.ordinal)
+        before = issued.get(number.ordinal - 1)
+        if document is None:
+            kind = FaultKind.MISSING
+        elif kept is None:
+            kind = FaultKind.UNCHAINED
+        elif kept.invoice_id != document.id or kept.content_hash != hash_of(document):
+            kind = FaultKind.ALTERED
+        elif kept.link != link(None if before is None else before.link, kept.content_hash):
+            kind = FaultKind.BROKEN
+        else:
+            continue
+        yield Fault(number=number, kind=kind, invoice_id="" if document is None else document.id)
+
+
+def link(before: bytes | None, content_hash: bytes) -> bytes:
+    return hashlib.sha256((BEGINNING if before is None else before) + content_hash).digest()
+
+
+def hash_of(invoice: Invoice) -> bytes:
+    """SHA-256 of the content: UTF-8, without spaces, members in order of their names (RFC 8785). Every value is a text,
+    so no two programs write it differently.
+    """
+    text = json.dumps(_content(invoice), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _content(invoice: Invoice) -> dict[str, object]:
+    """What a document says for good. Not what becomes of it: paid, overdue."""
+    assert invoice.seller is not None, "only what is finalized is issued"
+    assert invoice.customer is not None, "as above"
+    return {
+        "version": str(CONTENT_VERSION),
+        "id": invoice.id,
+        "number": invoice.number,
+        "customer_id": invoice.customer_id,
+        "seller": _party(invoice.seller),
+        "customer": _party(invoice.customer),
+        "currency": invoice.currency,
+        "total_minor": str(invoice.total.minor),
+        "collection_method": invoice.collection_method.name,
+        "time_zone": invoice.time_zone,
+        "bill_time": _instant(invoice.bill_time),
+        "finalize_time": _instant(invoice.finalize_time),
+        "due_time": _instant(invoice.due_time),
+        "lines": [_line(line) for line in invoice.lines],
+    }
+
+
+def _line(line: Line) -> dict[str, object]:
+    return {
+        "id": line.id,
+        "description": line.description,
+        "subscription_id": line.subscription_id,
+        "item_id": line.item_id,
+        "price_id": line.price_id,
+        "period_start": _instant(line.period.start),
+        "period_end": _instant(line.period.end),
+        "full_period_start": _instant(line.full_period.start),
+        "full_period_end": _instant(line.full_period.end),
+        "quantity": _plain(line.quantity),
+        "unit_label": line.unit_label,
+        "currency": line.amount.currency,
+        "amount_minor": str(line.amount.minor),
+        "exact_amount": _plain(line.exact_amount),
+        "proration": f"{line.proration.numerator}/{line.proration.denominator}",
+        "correction": str(line.correction),
+        "kind": line.kind.name,
+        "change_id": line.change_id,
+        "steps": [_step(step) for step in line.steps],
+        "usage": {} if line.usage is None else _usage(line.usage),
+    }
+
+
+def _step(step: RatingStep) -> dict[str, str]:
+    told = {
+        "quantity": step.quantity,
+        "unit_price": step.unit_price,
+        "amount": step.amount,
+        "over": step.over,
+        "up_to": step.up_to,
+        "percent": step.percent,
+        "package_size": step.package_size,
+    }
+    numbers = {name: _plain(number) for name, number in told.items() if number is not None}
+    return {"kind": step.kind.name, "description": step.description, "cell": step.cell, **numbers}
+
+
+def _usage(usage: Usage) -> dict[str, object]:
+    return {
+        "meter": usage.meter,
+        "quantity": _plain(usage.quantity),
+        "event_count": str(usage.event_count),
+        "digest": usage.digest,
+        "through_position": str(usage.through_position),
+        "meter_versions": {meter: str(version) for meter, version in usage.meter_versions.items()},
+    }
+
+
+def _party(party: Party) -> dict[str, object]:
+    """What is empty says nothing."""
+    told = asdict(party)
+    address = {name: value for name, value in (told.pop("address") or {}).items() if value}
+    return {**{name: value for name, value in told.items() if value}, "address": address}
+
+
+def _instant(instant: datetime | None) -> str:
+    assert instant is not None, "what is finalized has all of them"
+    return instant.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _plain(number: Decimal) -> str:
+    """Without an exponent, and without zeros that say nothing: a database may keep more or fewer of them."""
+    text = f"{number:f}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text in ("-0", "") else text

@@ -1,0 +1,88 @@
+"""Knows how series of numbers are kept, and what is kept of the documents that have them."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+
+from common.db import Tx
+from invoicing.domain.invoice import InvoiceId
+from invoicing.domain.issued import Issued, Number
+from invoicing.store.tables import issued_documents, number_series
+
+
+async def next_number(tx: Tx, series: str) -> Number:
+    """The series stays locked until the commit, so that a number is never lost nor given twice."""
+    statement = insert(number_series).values(seller_id=tx.seller_id, prefix=series, last=1)
+    last = await tx.execute(
+        statement.on_conflict_do_update(
+            index_elements=["seller_id", "prefix"], set_={"last": number_series.c.last + 1}
+        ).returning(number_series.c.last)
+    )
+    return Number(series=series, ordinal=last.scalar_one())
+
+
+async def link_before(tx: Tx, number: Number) -> bytes | None:
+    """Asked after `next_number`: only then is that of whoever was before us sure to be there."""
+    return (
+        await tx.execute(
+            select(issued_documents.c.link).where(
+                issued_documents.c.seller_id == tx.seller_id,
+                issued_documents.c.series == number.series,
+                issued_documents.c.ordinal == number.ordinal - 1,
+            )
+        )
+    ).scalar_one_or_none()
+
+
+async def add_issued(tx: Tx, issued: Issued) -> None:
+    await tx.execute(
+        insert(issued_documents).values(
+            seller_id=tx.seller_id,
+            series=issued.number.series,
+            ordinal=issued.number.ordinal,
+            invoice_id=issued.invoice_id,
+            version=issued.version,
+            content_hash=issued.content_hash,
+            link=issued.link,
+            create_time=tx.now,
+        )
+    )
+
+
+async def last_ordinal(tx: Tx, series: str) -> int:
+    """0 for a series that has no numbers yet."""
+    query = select(number_series.c.last).where(
+        number_series.c.seller_id == tx.seller_id, number_series.c.prefix == series
+    )
+    return (await tx.execute(query)).scalar_one_or_none() or 0
+
+
+async def list_series(tx: Tx, *, after: str, limit: int) -> list[Number]:
+    """The last number of each, in order of their names."""
+    query = (
+        select(number_series)
+        .where(number_series.c.seller_id == tx.seller_id, number_series.c.prefix > after)
+        .order_by(number_series.c.prefix)
+        .limit(limit)
+    )
+    return [Number(series=row.prefix, ordinal=row.last) for row in await tx.execute(query)]
+
+
+async def issued_between(tx: Tx, series: str, first: int, last: int) -> dict[int, Issued]:
+    """By ordinal, both ends included."""
+    query = select(issued_documents).where(
+        issued_documents.c.seller_id == tx.seller_id,
+        issued_documents.c.series == series,
+        issued_documents.c.ordinal.between(first, last),
+    )
+    return {
+        row.ordinal: Issued(
+            number=Number(series=series, ordinal=row.ordinal),
+            invoice_id=InvoiceId(row.invoice_id),
+            version=row.version,
+            content_hash=row.content_hash,
+            link=row.link,
+        )
+        for row in await tx.execute(query)
+    }

@@ -1,0 +1,125 @@
+"""Invariants of what was issued: every document says what it said then, and follows from the one before.
+
+The content of a document is put together here once more, from the rows: as JSON whose values are all texts, in the form
+of RFC 8785. A link is SHA-256 of the link before it and of the SHA-256 of the content; before the first there are 32
+bytes of zero.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final
+
+from tools.check.records import Records, Row
+from tools.check.report import Invariant, Tally
+
+VERSION: Final = "1"
+NOTHING: Final = bytes(32)
+
+_STEP_NUMBERS: Final = ("quantity", "unit_price", "amount", "over", "up_to", "percent", "package_size")
+
+
+def documents_chained(records: Records, tally: Tally) -> None:
+    """What was issued before documents were linked has no link, and is looked at by the other invariants only."""
+    kept = {
+        (row["seller_id"], row["series"], row["ordinal"]): row for row in records.rows("invoicing", "issued_documents")
+    }
+    invoices = {(row["seller_id"], row["id"]): row for row in records.rows("invoicing", "invoices")}
+    lines = records.by("invoicing", "invoice_lines", "invoice_id")
+    for (seller_id, series, ordinal), row in sorted(kept.items()):
+        number = f"{series}-{ordinal:06d}"
+        invoice = invoices.get((seller_id, row["invoice_id"]))
+        if invoice is None or invoice["number"] != number:
+            tally.check(False, f"{seller_id} {number} was issued as {row['invoice_id']}, which has it no more")
+            continue
+        own = sorted(lines.get(invoice["id"], ()), key=lambda line: line["position"])
+        tally.check(row["content_hash"] == _hash(invoice, own), f"{invoice['id']} {number} says something else")
+        before = kept.get((seller_id, series, ordinal - 1))
+        link = hashlib.sha256((NOTHING if before is None else before["link"]) + row["content_hash"]).digest()
+        tally.check(row["link"] == link, f"{invoice['id']} {number} does not follow from the number before")
+
+
+def _hash(invoice: Row, lines: list[Row]) -> bytes:
+    content = {
+        "version": VERSION,
+        **{
+            name: invoice[name]
+            for name in ("id", "number", "customer_id", "currency", "collection_method", "time_zone")
+        },
+        "seller": _party(json.loads(invoice["seller_party"])),
+        "customer": _party(json.loads(invoice["customer_party"])),
+        "total_minor": str(invoice["total_minor"]),
+        **{name: _instant(invoice[name]) for name in ("bill_time", "finalize_time", "due_time")},
+        "lines": [_line(line) for line in lines],
+    }
+    text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _line(line: Row) -> dict[str, object]:
+    return {
+        **{
+            name: line[name]
+            for name in (
+                *("id", "description", "subscription_id", "item_id", "price_id", "unit_label", "currency", "kind"),
+                "change_id",
+            )
+        },
+        **{
+            name: _instant(line[name])
+            for name in ("period_start", "period_end", "full_period_start", "full_period_end")
+        },
+        "quantity": _plain(line["quantity"]),
+        "exact_amount": _plain(line["exact_amount"]),
+        "amount_minor": str(line["amount_minor"]),
+        "proration": f"{line['proration_numerator']}/{line['proration_denominator']}",
+        "correction": str(line["correction"]),
+        "steps": [_step(step) for step in json.loads(line["rating_steps"])],
+        "usage": _usage(line) if line["meter"] else {},
+    }
+
+
+def _step(step: Mapping[str, Any]) -> dict[str, str]:  # Any: JSON
+    numbers = {name: _plain(Decimal(step[name])) for name in _STEP_NUMBERS if step.get(name) is not None}
+    kind = step.get("kind", "KIND_UNSPECIFIED")
+    return {"kind": kind, "description": step["description"], "cell": step.get("cell", ""), **numbers}
+
+
+def _usage(line: Row) -> dict[str, object]:
+    versions = json.loads(line["usage_meter_versions"] or "{}")
+    return {
+        "meter": line["meter"],
+        "quantity": _plain(line["usage_quantity"]),
+        "event_count": str(line["usage_event_count"]),
+        "digest": line["usage_digest"],
+        "through_position": str(line["usage_through_position"]),
+        "meter_versions": {meter: str(version) for meter, version in versions.items()},
+    }
+
+
+def _party(party: Mapping[str, Any]) -> dict[str, object]:  # Any: JSON
+    address = {name: value for name, value in (party["address"] or {}).items() if value}
+    return {**{name: value for name, value in party.items() if value and name != "address"}, "address": address}
+
+
+def _instant(instant: datetime) -> str:
+    return instant.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _plain(number: Decimal) -> str:
+    text = f"{number:f}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text == "-0" else text
+
+
+INVARIANTS: Final = (
+    Invariant(
+        name="issued documents say what they said, each linked to the one before",
+        needs=("invoicing",),
+        verify=documents_chained,
+    ),
+)
