@@ -87,7 +87,9 @@ async def commit_rows(connection: asyncpg.Connection, begin: str, leaf: int, par
     with _fenced():
         # The library's own way to copy takes one statement and waits for nothing before it sends the rows: it does so
         # with several as well. When one of them fails, the database does none after it, and passes over the rows.
-        await connection._copy_in(f"{begin}; {copying}; COMMIT", framed(parts), None)  # type: ignore[attr-defined]
+        ended = await connection._copy_in(f"{begin}; {copying}; COMMIT", framed(parts), None)  # type: ignore[attr-defined]
+    if ended != "COMMIT":
+        raise DatabaseUnavailable(f"what was committed ended with {ended}")
 
 
 async def start(connection: asyncpg.Connection, begin: str) -> None:
