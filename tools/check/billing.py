@@ -180,13 +180,21 @@ def negotiated_for_its_customer(records: Records, tally: Tally) -> None:
 
 
 def lines_sum_to_totals(records: Records, tally: Tally) -> None:
-    """An invoice is the sum of its lines, all of them in its currency."""
+    """An invoice is the sum of its lines, all in its currency, less discounts, with the taxes that they do not include."""
     lines = records.by("invoicing", "invoice_lines", "invoice_id")
     for invoice in records.rows("invoicing", "invoices"):
         own = lines.get(invoice["id"], ())
-        total = sum(line["amount_minor"] for line in own)
+        for line in own:
+            taken_off = sum(each["amount_minor"] for each in json.loads(line["discounts"]))
+            tally.check(taken_off == line["discount_minor"], f"{line['id']}: discounts of {taken_off}")
+        discount = sum(line["discount_minor"] for line in own)
+        taxes = json.loads(invoice["taxes"])
+        added = sum(tax["amount_minor"] for tax in taxes if not tax["is_included"])
+        total = sum(line["amount_minor"] for line in own) - discount + added + invoice["rounding_minor"]
         alike = {line["currency"] for line in own} <= {invoice["currency"]}
-        holds = total == invoice["total_minor"] and len(own) == invoice["line_count"] and alike
+        parts = (sum(tax["amount_minor"] for tax in taxes), discount)
+        told = (invoice["tax_minor"], invoice["discount_minor"])
+        holds = total == invoice["total_minor"] and len(own) == invoice["line_count"] and alike and parts == told
         tally.check(holds, f"{invoice['id']}: {invoice['total_minor']}, its {len(own)} lines {total}")
 
 

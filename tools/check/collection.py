@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from typing import Final
 
-from tools.check.records import GATEWAY, Records
+from tools.check.records import GATEWAY, Records, Row
 from tools.check.report import Invariant, Tally
 
 LOST: Final = "lost"
@@ -16,22 +16,28 @@ FINAL: Final = ("OPEN", "PAID", "UNCOLLECTIBLE")
 
 
 def paid_and_remaining(records: Records, tally: Tally) -> None:
-    """What was paid is the sum of the payments taken in, never more than the total; PAID means that nothing remains."""
+    """What was paid is the sum of the payments taken in, never more than was due; PAID means that nothing remains."""
     taken: dict[str, int] = defaultdict(int)
     for row in records.rows("invoicing", "invoice_payments"):
         taken[row["invoice_id"]] += row["amount_minor"]
     for row in records.rows("invoicing", "invoices"):
-        paid, total = row["amount_paid_minor"], row["total_minor"]
-        settled = row["state"] in FINAL and paid == total
+        paid, due = row["amount_paid_minor"], row["total_minor"] - row["credit_applied_minor"]
+        settled = row["state"] in FINAL and paid + row["amount_credited_minor"] == due
         holds = (
             paid == taken.pop(row["id"], 0)
-            and 0 <= paid <= max(total, 0)
+            and 0 <= paid <= max(due, 0)
             and (row["state"] == "PAID") == settled
             and (row["state"] == "PAID") == (row["paid_time"] is not None)
         )
-        tally.check(holds, f"{row['id']} is {row['state']} with {paid} of {total}")
+        tally.check(holds, f"{row['id']} is {row['state']} with {paid} of {due}")
     for invoice_id in taken:
         tally.check(False, f"{invoice_id} has payments and does not exist")
+
+
+def _due(invoice: Row) -> int:
+    """What the document asks for."""
+    due: int = invoice["total_minor"] - invoice["credit_applied_minor"]
+    return due
 
 
 def payments_agree_with_invoices(records: Records, tally: Tally) -> None:
@@ -41,14 +47,12 @@ def payments_agree_with_invoices(records: Records, tally: Tally) -> None:
     for invoice in records.rows("invoicing", "invoices"):
         own = payments.get(invoice["id"], ())
         collected = (
-            invoice["state"] in FINAL
-            and invoice["collection_method"] == "CHARGE_AUTOMATICALLY"
-            and invoice["total_minor"] > 0
+            invoice["state"] in FINAL and invoice["collection_method"] == "CHARGE_AUTOMATICALLY" and _due(invoice) > 0
         )
         tally.check(len(own) == int(collected), f"{invoice['id']} has {len(own)} payments")
         for payment in own:
             same = (payment["amount_minor"], payment["currency"], payment["customer_id"])
-            due = (invoice["total_minor"], invoice["currency"], invoice["customer_id"])
+            due = (_due(invoice), invoice["currency"], invoice["customer_id"])
             tally.check(same == due, f"{payment['id']} is of {same[0]} {same[1]}, {invoice['id']} of {due[0]} {due[1]}")
             holds = payment["state"] != "CANCELLED" or invoice["state"] == "PAID"
             tally.check(holds, f"{payment['id']} is CANCELLED, {invoice['id']} is {invoice['state']}")
@@ -104,14 +108,14 @@ def captures_agree_with_attempts(records: Records, tally: Tally) -> None:
 
 
 def captures_within_due(records: Records, tally: Tally) -> None:
-    """What the gateway captured for an invoice is never more than its total."""
+    """What the gateway captured for an invoice is never more than was due."""
     captured: dict[str, int] = defaultdict(int)
     for row in records.rows(GATEWAY, "captures"):
         if row["outcome"] == "CAPTURED":
             captured[row["invoice_id"]] += row["amount_minor"]
     for invoice in records.rows("invoicing", "invoices"):
         amount = captured.pop(invoice["id"], 0)
-        tally.check(amount <= max(invoice["total_minor"], 0), f"{invoice['id']}: {amount} of {invoice['total_minor']}")
+        tally.check(amount <= max(_due(invoice), 0), f"{invoice['id']}: {amount} of {_due(invoice)}")
     for invoice_id, amount in captured.items():
         tally.check(False, f"{invoice_id}: {amount} were captured and there is no such invoice")
 

@@ -20,6 +20,7 @@ from tools.check.report import Invariant, Tally
 VERSION: Final = "1"
 NOTHING: Final = bytes(32)
 
+_AMOUNTS: Final = ("discount_minor", "tax_minor", "rounding_minor", "credit_applied_minor")
 _STEP_NUMBERS: Final = ("quantity", "unit_price", "amount", "over", "up_to", "percent", "package_size")
 
 
@@ -55,6 +56,12 @@ def _hash(invoice: Row, lines: list[Row]) -> bytes:
         "total_minor": str(invoice["total_minor"]),
         **{name: _instant(invoice[name]) for name in ("bill_time", "finalize_time", "due_time")},
         "lines": [_line(line) for line in lines],
+        **_telling(
+            {
+                **{name: str(invoice[name]) if invoice[name] else "" for name in _AMOUNTS},
+                "taxes": [_texts(tax) for tax in json.loads(invoice["taxes"])],
+            }
+        ),
     }
     text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).digest()
@@ -80,7 +87,19 @@ def _line(line: Row) -> dict[str, object]:
         "correction": str(line["correction"]),
         "steps": [_step(step) for step in json.loads(line["rating_steps"])],
         "usage": _usage(line) if line["meter"] else {},
+        **_telling({"discounts": [_texts(each) for each in json.loads(line["discounts"])]}),
     }
+
+
+def _telling(members: Mapping[str, object]) -> dict[str, object]:
+    """What was added to the content later is left out where it says nothing."""
+    return {name: value for name, value in members.items() if value}
+
+
+def _texts(stored: Mapping[str, Any]) -> dict[str, str]:  # Any: JSON
+    numbers = {name: _plain(Decimal(value)) for name, value in stored.items() if name == "percent"}
+    truths = {name: "true" if value else "false" for name, value in stored.items() if isinstance(value, bool)}
+    return {**{name: str(value) for name, value in stored.items()}, **numbers, **truths}
 
 
 def _step(step: Mapping[str, Any]) -> dict[str, str]:  # Any: JSON

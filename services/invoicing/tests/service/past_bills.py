@@ -73,6 +73,7 @@ async def bill(suite: Suite, *lines: Line, customer_id: str = "", state: State =
     is_draft = state is State.DRAFT
     currency = lines[0].amount.currency
     total = Money(sum(each.amount.minor for each in lines), currency)
+    nothing = Money.zero(currency)
     party = Party(id=customer_id, display_name="Somebody")
     invoice = Invoice(
         id=InvoiceId(new("inv")),
@@ -83,7 +84,11 @@ async def bill(suite: Suite, *lines: Line, customer_id: str = "", state: State =
         customer=None if is_draft else party,
         currency=currency,
         lines=lines,
-        amount_paid=total if state is State.PAID else Money.zero(currency),
+        rounding=nothing,
+        credit_applied=nothing,
+        amount_paid=total if state is State.PAID else nothing,
+        amount_credited=nothing,
+        amount_written_off=nothing,
         collection_method=CollectionMethod.SEND_INVOICE,
         time_zone="Europe/London",
         bill_time=end,

@@ -21,9 +21,10 @@ async def on_invoice_finalized(tx: Tx, event: invoicing.InvoiceFinalized) -> Non
 
 async def on_invoice_paid(tx: Tx, event: invoicing.InvoicePaid) -> None:
     invoice = event.invoice
-    total = wire.parse_money(invoice.total, field="invoice.total")
-    if _collected_here(invoice) and total.minor > 0:
-        await usecases.settle_invoice(tx, invoice_id=invoice.id, customer_id=invoice.customer_id, amount=total)
+    # The release before knows of no credit that may have been taken up.
+    due = wire.parse_money(invoice.amount_due if invoice.HasField("amount_due") else invoice.total, field="amount_due")
+    if _collected_here(invoice) and due.minor > 0:
+        await usecases.settle_invoice(tx, invoice_id=invoice.id, customer_id=invoice.customer_id, amount=due)
 
 
 def _collected_here(invoice: Invoice) -> bool:

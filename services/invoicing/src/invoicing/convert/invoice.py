@@ -13,6 +13,7 @@ from invoicing.domain.invoice import Invoice, InvoiceId
 from invoicing.domain.line import Line, Usage
 from invoicing.domain.party import Party
 from invoicing.domain.steps import RatingStep
+from invoicing.domain.tax import TaxLine
 from saldo.invoicing.v1 import invoice_pb2 as pb
 
 EVENT_BYTES_MAX: Final = 900_000
@@ -46,15 +47,23 @@ def invoice_for_event(invoice: Invoice) -> pb.Invoice:
 
 
 def _invoice_without_parties(invoice: Invoice) -> pb.Invoice:
-    total = wire.money(invoice.total)
     return pb.Invoice(
         id=invoice.id,
         number=invoice.number,
         state=pb.Invoice.State.Value(invoice.state.name),
         customer_id=invoice.customer_id,
         line_items=[_line_to_proto(line) for line in invoice.lines],
-        subtotal=total,
-        total=total,
+        subtotal=wire.money(invoice.subtotal),
+        discount_total=wire.money(invoice.discount_total),
+        tax_total=wire.money(invoice.tax_total),
+        total_excluding_tax=wire.money(invoice.total_excluding_tax),
+        taxes=[_tax_to_proto(tax) for tax in invoice.taxes],
+        rounding=wire.money(invoice.rounding),
+        total=wire.money(invoice.total),
+        credit_applied=wire.money(invoice.credit_applied),
+        amount_due=wire.money(invoice.amount_due),
+        amount_credited=wire.money(invoice.amount_credited),
+        amount_written_off=wire.money(invoice.amount_written_off),
         amount_paid=wire.money(invoice.amount_paid),
         amount_remaining=wire.money(invoice.amount_remaining),
         collection_method=pb.Invoice.CollectionMethod.Value(invoice.collection_method.name),
@@ -89,6 +98,24 @@ def _line_to_proto(line: Line) -> pb.LineItem:
         full_period=wire.interval(line.full_period),
         kind=pb.LineItem.Kind.Value(line.kind.name),
         change_id=line.change_id,
+        discounts=[
+            pb.LineDiscount(discount_id=each.discount_id, description=each.description, amount=wire.money(each.amount))
+            for each in line.discounts
+        ],
+        net_amount=wire.money(line.net_amount),
+    )
+
+
+def _tax_to_proto(tax: TaxLine) -> pb.TaxLine:
+    return pb.TaxLine(
+        name=tax.name,
+        category=tax.category,
+        percent=wire.decimal(tax.percent),
+        taxable_amount=wire.money(tax.taxable),
+        amount=wire.money(tax.amount),
+        is_included=tax.is_included,
+        rate_id=tax.rate_id,
+        exemption_reason=tax.exemption_reason,
     )
 
 

@@ -1,8 +1,20 @@
 """Knows the life of an invoice: assembled as a draft, finalized, paid.
 
-DRAFT ──finalize──► OPEN ──pay──► PAID          a total of nothing is paid when it is finalized
+DRAFT ──finalize──► OPEN ──pay──► PAID          what leaves nothing to pay is paid when it is finalized
                      │
                      └─ mark_overdue             a note on it, not a state
+
+    subtotal              what the lines come to
+    - discount_total      what was taken off them, before tax
+    + tax                 that the lines do not include
+    + rounding            of the payable amount, where cash or a buyer wants it rounded (BT-114 of EN 16931)
+    = total
+    - credit_applied      the customer's credit that it took up when it was finalized
+    = amount_due
+    - amount_paid
+    - amount_credited     the debt that credit notes cancelled
+    - amount_written_off
+    = amount_remaining
 """
 
 from __future__ import annotations
@@ -26,6 +38,7 @@ from invoicing.domain.errors import (
 )
 from invoicing.domain.line import Line
 from invoicing.domain.party import CollectionMethod, Customer, Party, Seller
+from invoicing.domain.tax import TaxLine
 
 InvoiceId = NewType("InvoiceId", str)
 
@@ -53,7 +66,12 @@ class Invoice:
     """The parties as they were when it was finalized; None in a draft."""
     currency: str
     lines: tuple[Line, ...]
+    taxes: tuple[TaxLine, ...] = ()
+    rounding: Money
+    credit_applied: Money
     amount_paid: Money
+    amount_credited: Money
+    amount_written_off: Money
     collection_method: CollectionMethod
     time_zone: str
     bill_time: datetime
@@ -67,6 +85,7 @@ class Invoice:
 
     @classmethod
     def draft(cls, *, id: InvoiceId, customer: Customer, bill: Bill, at: datetime, grace: timedelta) -> Invoice:  # noqa: A002
+        nothing = Money.zero(bill.currency)
         return cls(
             id=id,
             number="",
@@ -76,7 +95,11 @@ class Invoice:
             customer=None,
             currency=bill.currency,
             lines=bill.lines,
-            amount_paid=Money.zero(bill.currency),
+            rounding=nothing,
+            credit_applied=nothing,
+            amount_paid=nothing,
+            amount_credited=nothing,
+            amount_written_off=nothing,
             collection_method=customer.collection_method,
             time_zone=customer.time_zone,
             bill_time=bill.bill_time,
@@ -89,12 +112,35 @@ class Invoice:
         )
 
     @property
-    def total(self) -> Money:
+    def subtotal(self) -> Money:
         return sum_money((line.amount for line in self.lines), self.currency)
 
     @property
+    def discount_total(self) -> Money:
+        return sum_money((line.discount for line in self.lines), self.currency)
+
+    @property
+    def tax_total(self) -> Money:
+        """Of all taxes, whether the lines include them or not."""
+        return sum_money((tax.amount for tax in self.taxes), self.currency)
+
+    @property
+    def total(self) -> Money:
+        added = sum_money((tax.amount for tax in self.taxes if not tax.is_included), self.currency)
+        return self.subtotal - self.discount_total + added + self.rounding
+
+    @property
+    def total_excluding_tax(self) -> Money:
+        return self.total - self.rounding - self.tax_total
+
+    @property
+    def amount_due(self) -> Money:
+        """What the document asks for."""
+        return self.total - self.credit_applied
+
+    @property
     def amount_remaining(self) -> Money:
-        return self.total - self.amount_paid
+        return self.amount_due - self.amount_paid - self.amount_credited - self.amount_written_off
 
     @property
     def invoice_date(self) -> date:
@@ -128,11 +174,11 @@ class Invoice:
         return replace(self, finalize_time=None)
 
     def finalize(self, *, number: str, at: datetime, seller: Seller, customer: Customer) -> Invoice:
-        """Freeze lines, parties and terms, and make the total due. A zero total is paid on the spot."""
+        """Freeze lines, parties and terms, and make the total due. What leaves nothing to pay is paid on the spot."""
         self._must_be_draft()
         if self.total.minor < 0:
             raise NegativeTotal(f"the lines of {self.id} add up to {self.total}", invoice=self.id, total=self.total)
-        settled = self.total.minor == 0
+        settled = self.amount_due.minor == 0
         return replace(
             self,
             number=number,

@@ -17,13 +17,17 @@ from decimal import Decimal
 from enum import Enum
 from typing import Final
 
+from common.money import Money
 from invoicing.domain.invoice import Invoice, InvoiceId
-from invoicing.domain.line import Line, Usage
+from invoicing.domain.line import Line, LineDiscount, Usage
 from invoicing.domain.party import Party
 from invoicing.domain.steps import RatingStep
+from invoicing.domain.tax import TaxLine
 
 CONTENT_VERSION: Final = 1
-"""What the content of a document is may grow; what was issued before stays what it is."""
+"""What the content of a document is may grow: a member that is new is left out where it says nothing, so that what was
+issued before it has the hash that it had. Another version is for another form.
+"""
 BEGINNING: Final = bytes(32)
 """What the first link of a chain is linked to."""
 
@@ -158,6 +162,36 @@ def _content(invoice: Invoice) -> dict[str, object]:
         "finalize_time": _instant(invoice.finalize_time),
         "due_time": _instant(invoice.due_time),
         "lines": [_line(line) for line in invoice.lines],
+        **_telling(
+            discount_minor=_minor(invoice.discount_total),
+            tax_minor=_minor(invoice.tax_total),
+            taxes=[_tax(tax) for tax in invoice.taxes],
+            rounding_minor=_minor(invoice.rounding),
+            credit_applied_minor=_minor(invoice.credit_applied),
+        ),
+    }
+
+
+def _telling(**members: object) -> dict[str, object]:
+    """Those that say something."""
+    return {name: value for name, value in members.items() if value}
+
+
+def _minor(amount: Money) -> str:
+    """Nothing is said of nothing."""
+    return str(amount.minor) if amount.minor else ""
+
+
+def _tax(tax: TaxLine) -> dict[str, str]:
+    return {
+        "name": tax.name,
+        "category": tax.category,
+        "percent": _plain(tax.percent),
+        "taxable_minor": str(tax.taxable.minor),
+        "amount_minor": str(tax.amount.minor),
+        "is_included": "true" if tax.is_included else "false",
+        "rate_id": tax.rate_id,
+        "exemption_reason": tax.exemption_reason,
     }
 
 
@@ -183,6 +217,15 @@ def _line(line: Line) -> dict[str, object]:
         "change_id": line.change_id,
         "steps": [_step(step) for step in line.steps],
         "usage": {} if line.usage is None else _usage(line.usage),
+        **_telling(discounts=[_discount(each) for each in line.discounts]),
+    }
+
+
+def _discount(discount: LineDiscount) -> dict[str, str]:
+    return {
+        "discount_id": discount.discount_id,
+        "description": discount.description,
+        "amount_minor": str(discount.amount.minor),
     }
 
 

@@ -12,7 +12,7 @@ from fractions import Fraction
 from itertools import chain, zip_longest
 from typing import Final, NamedTuple
 
-from common.money import Money, exact_sum
+from common.money import Money, exact_sum, sum_money
 from common.period import Period
 from invoicing.domain.price import Capacity, Dynamic, Matrix, Percentage, Price
 from invoicing.domain.steps import RatingStep, StepKind, flat_step
@@ -29,6 +29,8 @@ class LineKind(Enum):
     """What was billed in advance and is no longer wanted, taken off."""
     REFUND = "REFUND"
     """As a credit, and to be paid back."""
+    MANUAL = "MANUAL"
+    """Owed because somebody said so: it was derived from no subscription."""
 
 
 class LineKey(NamedTuple):
@@ -92,6 +94,16 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LineDiscount:
+    """What one discount takes off a line: its share, never more than the line has left."""
+
+    discount_id: str
+    """What was redeemed, or was given by hand."""
+    description: str
+    amount: Money
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     """One billed thing. Its id is empty as long as it is only proposed."""
 
@@ -118,6 +130,17 @@ class Line:
     kind: LineKind = LineKind.OWED
     change_id: str = ""
     """The change of the subscription that made it due; empty in the ordinary course."""
+    discounts: tuple[LineDiscount, ...] = ()
+    """In the order in which they were taken off. The amount is that before them."""
+
+    @property
+    def discount(self) -> Money:
+        return sum_money((each.amount for each in self.discounts), self.amount.currency)
+
+    @property
+    def net_amount(self) -> Money:
+        """What is left when all discounts are taken off; before tax that is not included."""
+        return self.amount - self.discount
 
     @property
     def key(self) -> LineKey:
@@ -125,7 +148,7 @@ class Line:
 
     @property
     def is_credit(self) -> bool:
-        return self.kind is not LineKind.OWED
+        return self.kind in (LineKind.CREDIT, LineKind.REFUND)
 
     def credited(self, amount: Money) -> Line:
         """As much of a credit as an invoice has room for: the rest is taken off later ones."""

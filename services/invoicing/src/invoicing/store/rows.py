@@ -13,9 +13,10 @@ from sqlalchemy import Row
 from common.money import Money
 from common.period import Period
 from invoicing.domain.invoice import Invoice, InvoiceId, State
-from invoicing.domain.line import Line, LineKind, Usage
+from invoicing.domain.line import Line, LineDiscount, LineKind, Usage
 from invoicing.domain.party import Address, CollectionMethod, Party
 from invoicing.domain.steps import RatingStep, StepKind
+from invoicing.domain.tax import TaxLine
 
 
 def invoice_row(invoice: Invoice) -> dict[str, object]:
@@ -28,8 +29,15 @@ def invoice_row(invoice: Invoice) -> dict[str, object]:
         "customer_party": None if invoice.customer is None else asdict(invoice.customer),
         "currency": invoice.currency,
         "line_count": len(invoice.lines),
+        "discount_minor": invoice.discount_total.minor,
+        "tax_minor": invoice.tax_total.minor,
+        "taxes": [tax_row(tax) for tax in invoice.taxes],
+        "rounding_minor": invoice.rounding.minor,
         "total_minor": invoice.total.minor,
+        "credit_applied_minor": invoice.credit_applied.minor,
         "amount_paid_minor": invoice.amount_paid.minor,
+        "amount_credited_minor": invoice.amount_credited.minor,
+        "amount_written_off_minor": invoice.amount_written_off.minor,
         "collection_method": invoice.collection_method.name,
         "time_zone": invoice.time_zone,
         "bill_time": invoice.bill_time,
@@ -53,7 +61,12 @@ def invoice_of(row: Row[Any], lines: Sequence[Line]) -> Invoice:  # Any: a row o
         customer=None if row.customer_party is None else _party(row.customer_party),
         currency=row.currency,
         lines=tuple(lines),
+        taxes=tuple(_tax(tax, row.currency) for tax in row.taxes),
+        rounding=Money(row.rounding_minor, row.currency),
+        credit_applied=Money(row.credit_applied_minor, row.currency),
         amount_paid=Money(row.amount_paid_minor, row.currency),
+        amount_credited=Money(row.amount_credited_minor, row.currency),
+        amount_written_off=Money(row.amount_written_off_minor, row.currency),
         collection_method=CollectionMethod[row.collection_method],
         time_zone=row.time_zone,
         bill_time=row.bill_time,
@@ -97,6 +110,24 @@ def line_row(line: Line) -> dict[str, object]:
         "correction": line.correction,
         "kind": line.kind.name,
         "change_id": line.change_id,
+        "discount_minor": line.discount.minor,
+        "discounts": [
+            {"discount_id": each.discount_id, "description": each.description, "amount_minor": each.amount.minor}
+            for each in line.discounts
+        ],
+    }
+
+
+def tax_row(tax: TaxLine) -> dict[str, object]:
+    return {
+        "name": tax.name,
+        "category": tax.category,
+        "percent": str(tax.percent),
+        "taxable_minor": tax.taxable.minor,
+        "amount_minor": tax.amount.minor,
+        "is_included": tax.is_included,
+        "rate_id": tax.rate_id,
+        "exemption_reason": tax.exemption_reason,
     }
 
 
@@ -138,6 +169,27 @@ def line_of(row: Row[Any]) -> Line:  # Any: a row of `invoice_lines`
         correction=row.correction,
         kind=LineKind[row.kind],
         change_id=row.change_id,
+        discounts=tuple(
+            LineDiscount(
+                discount_id=each["discount_id"],
+                description=each["description"],
+                amount=Money(each["amount_minor"], row.currency),
+            )
+            for each in row.discounts
+        ),
+    )
+
+
+def _tax(stored: dict[str, Any], currency: str) -> TaxLine:  # Any: JSON as `tax_row` wrote it
+    return TaxLine(
+        name=stored["name"],
+        category=stored["category"],
+        percent=Decimal(stored["percent"]),
+        taxable=Money(stored["taxable_minor"], currency),
+        amount=Money(stored["amount_minor"], currency),
+        is_included=stored["is_included"],
+        rate_id=stored["rate_id"],
+        exemption_reason=stored["exemption_reason"],
     )
 
 

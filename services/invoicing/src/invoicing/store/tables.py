@@ -47,6 +47,13 @@ invoices = Table(
     Column("revision", BigInteger, nullable=False),
     Column("create_time", Instant, nullable=False),
     Column("traceparent", Text, nullable=False),
+    Column("discount_minor", BigInteger, nullable=False, server_default="0"),
+    Column("tax_minor", BigInteger, nullable=False, server_default="0"),
+    Column("taxes", JSONB, nullable=False, server_default="[]"),
+    Column("rounding_minor", BigInteger, nullable=False, server_default="0"),
+    Column("credit_applied_minor", BigInteger, nullable=False, server_default="0"),
+    Column("amount_credited_minor", BigInteger, nullable=False, server_default="0"),
+    Column("amount_written_off_minor", BigInteger, nullable=False, server_default="0"),
     UniqueConstraint("seller_id", "number", name="invoices_number"),
     Index("invoices_of_customer", "seller_id", "customer_id", "id"),
     Index(
@@ -98,10 +105,14 @@ invoice_lines = Table(
     Column("correction", Integer, nullable=False),
     Column("kind", Text, nullable=False, server_default="OWED"),
     Column("change_id", Text, nullable=False, server_default=""),
-    # What makes it impossible to bill a period of an item twice, whatever else goes wrong.
-    UniqueConstraint(
+    Column("discount_minor", BigInteger, nullable=False, server_default="0"),
+    Column("discounts", JSONB, nullable=False, server_default="[]"),
+    # What makes it impossible to bill a period of an item twice, whatever else goes wrong. Manual lines are of no item.
+    Index(
+        "invoice_lines_billed_once",
         *("seller_id", "item_id", "price_id", "period_start", "kind", "change_id", "correction"),
-        name="invoice_lines_billed_once",
+        unique=True,
+        postgresql_where=text("item_id <> ''"),
     ),
     UniqueConstraint("seller_id", "invoice_id", "position", name="invoice_lines_position"),
     Index("invoice_lines_of_price", "seller_id", "price_id", "period_end"),
