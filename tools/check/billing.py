@@ -180,7 +180,7 @@ def negotiated_for_its_customer(records: Records, tally: Tally) -> None:
 
 
 def lines_sum_to_totals(records: Records, tally: Tally) -> None:
-    """An invoice is the sum of its lines, all in its currency, less discounts, with the taxes that they do not include."""
+    """An invoice is the sum of its lines, all in its currency, less discounts, with taxes that they do not include."""
     lines = records.by("invoicing", "invoice_lines", "invoice_id")
     for invoice in records.rows("invoicing", "invoices"):
         own = lines.get(invoice["id"], ())
