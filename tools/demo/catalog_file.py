@@ -16,7 +16,7 @@ _COUNTRY: Final = re.compile(r"[A-Z]{2}")
 def parse_seller(document: Value) -> Seller:
     fields = document.fields(
         required=["display_name", "address"],
-        optional=["tax_id", "email", "payment_instructions", "invoice_number_prefix"],
+        optional=["tax_id", "email", "payment_instructions", "invoice_number_prefix", "invoice_numbering"],
     )
     return Seller(
         display_name=fields["display_name"].text(),
@@ -27,6 +27,7 @@ def parse_seller(document: Value) -> Seller:
         if "payment_instructions" in fields
         else "",
         invoice_number_prefix=_prefix(fields["invoice_number_prefix"]) if "invoice_number_prefix" in fields else "",
+        is_numbered_yearly="invoice_numbering" in fields and _is_yearly(fields["invoice_numbering"]),
     )
 
 
@@ -49,6 +50,13 @@ def _prefix(value: Value) -> str:
     if not _PREFIX.fullmatch(written):
         raise value.fault("must be 1 to 16 of A-Z, 0-9 and -")
     return written
+
+
+def _is_yearly(value: Value) -> bool:
+    written = value.text()
+    if written not in ("CONTINUOUS", "YEARLY"):
+        raise value.fault("must be CONTINUOUS or YEARLY")
+    return written == "YEARLY"
 
 
 def _country(value: Value) -> str:

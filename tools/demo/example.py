@@ -27,6 +27,7 @@ class Seller:
     email: str
     payment_instructions: str
     invoice_number_prefix: str
+    is_numbered_yearly: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

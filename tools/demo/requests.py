@@ -50,6 +50,7 @@ def create_seller(seller: Seller, *, start: datetime, key: str) -> catalog_servi
         email=seller.email,
         payment_instructions=seller.payment_instructions,
         invoice_number_prefix=seller.invoice_number_prefix,
+        invoice_numbering=seller_pb2.Seller.YEARLY if seller.is_numbered_yearly else seller_pb2.Seller.CONTINUOUS,
         sandbox_start_time=wire.timestamp(start),
         request_id=key,
     )

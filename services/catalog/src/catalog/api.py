@@ -14,6 +14,7 @@ from catalog.convert import (
     checked_price,
     contract_price_from_proto,
     feature_to_proto,
+    numbering_from_proto,
     place,
     plan_terms_from_proto,
     plan_to_proto,
@@ -72,6 +73,7 @@ class CatalogApi(CatalogServiceServicer):
                 tax_id=wire.text(request.tax_id, field="tax_id", max_length=NAME_LENGTH_MAX, required=False),
                 email=wire.text(request.email, field="email", max_length=NAME_LENGTH_MAX, required=False),
                 payment_instructions=_instructions(request.payment_instructions),
+                invoice_numbering=numbering_from_proto(request.invoice_numbering),
             ),
             invoice_number_prefix=check_number_prefix(request.invoice_number_prefix, field="invoice_number_prefix"),
             sandbox_start=start,
@@ -108,6 +110,7 @@ class CatalogApi(CatalogServiceServicer):
             payment_instructions=(
                 _instructions(request.payment_instructions) if request.HasField("payment_instructions") else None
             ),
+            invoice_numbering=numbering_from_proto(request.invoice_numbering),
         )
         return seller_to_proto(await sellers.update_seller(tx, imprint))
 

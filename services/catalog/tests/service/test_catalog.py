@@ -219,6 +219,14 @@ async def test_a_platform_creates_sellers(suite: Suite, catalog: Any) -> None:
     assert await owner.GetSeller(pb.GetSellerRequest()) == sandbox
     renamed = await owner.UpdateSeller(pb.UpdateSellerRequest(display_name="Acme Ltd"))
     assert (renamed.display_name, renamed.address, renamed.revision) == ("Acme Ltd", BERLIN, 2)
+    assert sandbox.invoice_numbering == renamed.invoice_numbering == seller_pb2.Seller.CONTINUOUS
+    yearly = await owner.UpdateSeller(pb.UpdateSellerRequest(invoice_numbering=seller_pb2.Seller.YEARLY))
+    assert (yearly.invoice_numbering, yearly.display_name) == (seller_pb2.Seller.YEARLY, "Acme Ltd")
+    assert (await owner.GetSeller(pb.GetSellerRequest())).invoice_numbering == seller_pb2.Seller.YEARLY
+    with refused("INVALID_ARGUMENT") as refusal:
+        unknown = 9
+        await owner.UpdateSeller(pb.UpdateSellerRequest(invoice_numbering=unknown))  # type: ignore[arg-type] # on purpose
+    assert refusal.field == "invoice_numbering"
     live = await platform.CreateSeller(
         pb.CreateSellerRequest(mode=seller_pb2.Seller.LIVE, display_name="Acme", address=BERLIN)
     )

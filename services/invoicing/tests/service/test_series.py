@@ -13,11 +13,13 @@ import pytest
 from common import ids, wire
 from common.ids import SellerId
 from common.testing import SANDBOX_START, refused
+from saldo.catalog.v1 import catalog_service_pb2 as catalog
+from saldo.catalog.v1 import price_pb2, seller_pb2
 from saldo.invoicing.v1 import invoice_pb2
 from saldo.invoicing.v1 import invoicing_service_pb2 as pb
 from saldo.invoicing.v1.invoicing_service_pb2_grpc import InvoicingServiceStub
 
-from .conftest import Business, per_unit
+from .conftest import Business, civil, per_unit, utc
 from .test_invoices import DAY, FEBRUARY, billed_for_seats, connected, drafted
 
 MISSING, UNCHAINED = pb.SeriesFault.MISSING, pb.SeriesFault.UNCHAINED
@@ -112,6 +114,33 @@ async def test_drafts_that_are_finalized_together_are_linked_one_by_one(business
     )
     assert (await series_of(business)).count == 6
     assert await faults(business) == []
+
+
+async def test_numbers_begin_again_with_the_year_where_the_seller_wants_it(business: Business) -> None:
+    """Each year is a series of its own, without gaps and verified by itself; what was numbered before stays so."""
+    yearly = price_pb2.BillingInterval(unit=price_pb2.BillingInterval.YEAR, count=1)
+    plan = await business.plan(await business.price("Seats", **per_unit("10"), billing_interval=yearly))
+    await business.subscribe(await business.customer(), plan)
+    await business.catalog.UpdateSeller(catalog.UpdateSellerRequest(invoice_numbering=seller_pb2.Seller.YEARLY))
+    for _ in range(2):
+        await business.subscribe(await business.customer(), plan)
+    await business.suite.travel(utc(2027, 1, 2))
+    found = [(civil(invoice), invoice.number) for invoice in await business.invoices()]
+    assert found[:3] == [
+        ("2026-01-01", "NL-000001"),
+        ("2026-01-01", "NL-2026-000001"),
+        ("2026-01-01", "NL-2026-000002"),
+    ]
+    assert sorted(found[3:]) == [("2027-01-01", f"NL-2027-{n:06d}") for n in (1, 2, 3)]
+    series = (await business.invoicing.ListNumberSeries(pb.ListNumberSeriesRequest())).series
+    assert [(each.name, each.count, each.last_number) for each in series] == [
+        ("NL", 1, "NL-000001"),
+        ("NL-2026", 2, "NL-2026-000002"),
+        ("NL-2027", 3, "NL-2027-000003"),
+    ]
+    for each in series:
+        page = await business.invoicing.VerifySeries(pb.VerifySeriesRequest(series=each.name))
+        assert (page.count, page.link, list(page.faults)) == (each.count, each.link, [])
 
 
 @pytest.mark.parametrize(

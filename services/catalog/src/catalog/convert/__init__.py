@@ -16,7 +16,7 @@ from catalog.convert.page import place, shown
 from catalog.convert.plan import plan_terms_from_proto, plan_to_proto
 from catalog.convert.price import checked_price, price_from_proto, price_to_proto, priced_product_to_proto
 from catalog.convert.product import product_to_proto, tax_code_to_proto
-from catalog.convert.seller import address_bytes, seller_to_proto
+from catalog.convert.seller import address_bytes, numbering_from_proto, seller_to_proto
 
 __all__ = [
     "NAME_LENGTH_MAX",
@@ -29,6 +29,7 @@ __all__ = [
     "coupon_code_to_proto",
     "coupon_to_proto",
     "feature_to_proto",
+    "numbering_from_proto",
     "place",
     "plan_terms_from_proto",
     "plan_to_proto",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from google.type import postal_address_pb2
 
 from catalog.convert.limits import NAME_LENGTH_MAX
-from catalog.domain.seller import Seller
+from catalog.domain.seller import InvoiceNumbering, Seller
 from common import wire
 from common.errors import InvalidArgument
 from saldo.catalog.v1 import seller_pb2
@@ -21,10 +21,18 @@ def seller_to_proto(seller: Seller) -> seller_pb2.Seller:
         email=seller.email,
         payment_instructions=seller.payment_instructions,
         invoice_number_prefix=seller.invoice_number_prefix,
+        invoice_numbering=seller_pb2.Seller.InvoiceNumbering.Value(seller.invoice_numbering.name),
         revision=seller.revision,
         create_time=wire.timestamp(seller.create_time),
         update_time=wire.timestamp(seller.update_time),
     )
+
+
+def numbering_from_proto(numbering: seller_pb2.Seller.InvoiceNumbering.ValueType) -> InvoiceNumbering | None:
+    """None when nothing is said."""
+    if not numbering:
+        return None
+    return InvoiceNumbering[wire.enum_name(seller_pb2.Seller.InvoiceNumbering, numbering, field="invoice_numbering")]
 
 
 def address_bytes(proto: postal_address_pb2.PostalAddress, *, field: str = "address") -> bytes:

@@ -19,6 +19,13 @@ class Mode(Enum):
     SANDBOX = "SANDBOX"
 
 
+class InvoiceNumbering(Enum):
+    """When the numbers of invoices begin again: never, or with every year."""
+
+    CONTINUOUS = "CONTINUOUS"
+    YEARLY = "YEARLY"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seller:
     """What is printed and configured about a seller. `address` is a serialized google.type.PostalAddress."""
@@ -31,6 +38,7 @@ class Seller:
     email: str
     payment_instructions: str
     invoice_number_prefix: str
+    invoice_numbering: InvoiceNumbering
     revision: int
     create_time: datetime
     update_time: datetime

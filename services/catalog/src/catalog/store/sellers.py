@@ -6,7 +6,7 @@ from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from catalog.domain.errors import SellerNotFound
-from catalog.domain.seller import Mode, Seller
+from catalog.domain.seller import InvoiceNumbering, Mode, Seller
 from catalog.store.tables import sellers
 from common.db import Tx
 from common.ids import SellerId
@@ -30,6 +30,7 @@ async def seller(tx: Tx, seller_id: SellerId, *, lock: bool = False) -> Seller:
         email=row.email,
         payment_instructions=row.payment_instructions,
         invoice_number_prefix=row.invoice_number_prefix,
+        invoice_numbering=InvoiceNumbering[row.invoice_numbering],
         revision=row.revision,
         create_time=row.create_time,
         update_time=row.update_time,
@@ -50,6 +51,7 @@ def _seller_row(seller: Seller) -> dict[str, object]:
         "email": seller.email,
         "payment_instructions": seller.payment_instructions,
         "invoice_number_prefix": seller.invoice_number_prefix,
+        "invoice_numbering": seller.invoice_numbering.name,
         "revision": seller.revision,
         "create_time": seller.create_time,
         "update_time": seller.update_time,

@@ -34,6 +34,7 @@ sellers = Table(
     Column("revision", BigInteger, nullable=False),
     Column("create_time", Instant, nullable=False),
     Column("update_time", Instant, nullable=False),
+    Column("invoice_numbering", Text, nullable=False, server_default="CONTINUOUS"),
 )
 
 products = Table(

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from catalog import store
 from catalog.convert import seller_to_proto
-from catalog.domain.seller import Mode, Seller
+from catalog.domain.seller import InvoiceNumbering, Mode, Seller
 from common import ids
 from common.db import Tx
 from common.ids import SellerId
@@ -23,6 +23,7 @@ class Imprint:
     tax_id: str | None
     email: str | None
     payment_instructions: str | None
+    invoice_numbering: InvoiceNumbering | None
 
 
 async def create_seller(
@@ -41,6 +42,7 @@ async def create_seller(
         email=imprint.email or "",
         payment_instructions=imprint.payment_instructions or "",
         invoice_number_prefix=invoice_number_prefix,
+        invoice_numbering=imprint.invoice_numbering or InvoiceNumbering.CONTINUOUS,
         revision=1,
         create_time=own.now,
         update_time=own.now,
@@ -65,6 +67,7 @@ async def update_seller(tx: Tx, imprint: Imprint) -> Seller:
         payment_instructions=(
             old.payment_instructions if imprint.payment_instructions is None else imprint.payment_instructions
         ),
+        invoice_numbering=imprint.invoice_numbering or old.invoice_numbering,
         revision=old.revision + 1,
         update_time=tx.now,
     )

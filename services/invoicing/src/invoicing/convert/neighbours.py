@@ -71,6 +71,7 @@ def seller_from_proto(proto: seller_pb2.Seller) -> Seller:
             payment_instructions=proto.payment_instructions,
         ),
         invoice_number_prefix=proto.invoice_number_prefix,
+        is_numbered_yearly=proto.invoice_numbering == seller_pb2.Seller.YEARLY,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from enum import Enum
 
 
@@ -44,6 +44,12 @@ class Party:
 class Seller:
     party: Party
     invoice_number_prefix: str
+    is_numbered_yearly: bool = False
+
+    def series_of(self, invoice_date: date) -> str:
+        """The series of numbers that an invoice of that date belongs to."""
+        prefix = self.invoice_number_prefix
+        return f"{prefix}-{invoice_date.year:04d}" if self.is_numbered_yearly else prefix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ LINES_MAX: Final = 20_000
 
 async def issue(tx: Tx, draft: Invoice, *, seller: Seller, customer: Customer) -> Invoice:
     """Give it the next number, and keep what it says. Everyone else who issues waits from here to the commit."""
-    number = await store.next_number(tx, seller.invoice_number_prefix)
+    number = await store.next_number(tx, seller.series_of(draft.invoice_date))
     invoice = draft.finalize(number=str(number), at=tx.now, seller=seller, customer=customer)
     await store.add_issued(tx, Issued.of(invoice, number, before=await store.link_before(tx, number)))
     return invoice
