@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from common.crash import arm
 from common.db import Database, Tx
 from common.errors import Unavailable
 from common.ids import SellerId
-from common.jobs import TRIES_MAX
+from common.jobs import LANES, TRIES_MAX, BatchErrand
+from common.neighbours import Desk
 from libs.common.tests.conftest import eventually
+from libs.common.tests.notebook import store
 from libs.common.tests.test_batches import add_many, announced, batch, remind_all
 from libs.common.tests.test_jobs import EVERYBODY, PAST, all_reminded, failures, make_jobs, reminders, running
 
@@ -69,6 +72,79 @@ async def test_a_batch_that_has_to_wait_stays_together(
         await eventually(lambda: _nothing_failed(database))
     assert await reminders(database) == dict.fromkeys(added, 1)
     assert min(calls) > 1
+
+
+async def test_what_cannot_be_done_is_found_by_halves(
+    database: Database, seller: SellerId, quick_retries: None
+) -> None:
+    """An errand for many asks others on the way: to go on row by row would be as many questions as there are rows."""
+    added = await add_many(database, seller, PAST, 400)
+    bad = added[123]
+    sizes: list[int] = []
+    tries: list[int] = []
+
+    async def picky(desk: Desk, ids: Sequence[str]) -> None:
+        sizes.append(len(ids))
+        if bad in ids:
+            tries.append(len(ids))
+            raise ValueError("never")
+        async with desk.transaction() as tx:
+            await remind_all(tx, ids)
+
+    async with running(make_jobs(database, errand(picky))):
+        await eventually(lambda: _is_dead(database, bad))
+        await asyncio.sleep(0.2)
+    together = [size for size in tries if size > 1]
+    assert together == sorted(together, reverse=True)
+    assert all(half in (whole // 2, whole - whole // 2) for whole, half in pairwise([*together, 1]))
+    assert tries[len(together) :] == [1] * TRIES_MAX
+    assert len(sizes) < 2 * LANES + 2 * len(together) + TRIES_MAX
+    assert await reminders(database) == dict.fromkeys(added, 1) | {bad: 0}
+
+
+async def test_an_errand_for_many_waits_for_others_together(
+    database: Database, seller: SellerId, quick_retries: None
+) -> None:
+    """A neighbour's outage is nobody's fault: no half is tried, and no try is counted."""
+    calls: list[int] = []
+
+    async def later(desk: Desk, ids: Sequence[str]) -> None:
+        calls.append(len(ids))
+        if len(calls) <= 3 * TRIES_MAX:
+            raise Unavailable("away")
+        async with desk.transaction() as tx:
+            await remind_all(tx, ids)
+
+    added = await add_many(database, seller, PAST, 400)
+    async with running(make_jobs(database, errand(later))):
+        await eventually(lambda: all_reminded(database))
+        await eventually(lambda: _nothing_failed(database))
+    assert await reminders(database) == dict.fromkeys(added, 1)
+    assert min(calls) > 1
+
+
+async def test_a_stopping_loop_tries_no_other_half(database: Database, seller: SellerId) -> None:
+    """What is left is done by the next process."""
+    calls: list[int] = []
+
+    async def fail_together(desk: Desk, ids: Sequence[str]) -> None:
+        calls.append(len(ids))
+        if len(ids) > 2:
+            raise ValueError("not together")
+        jobs.stop()
+        async with desk.transaction() as tx:
+            await remind_all(tx, ids)
+
+    await add_many(database, seller, PAST, 200)
+    jobs = make_jobs(database, errand(fail_together), concurrency=1)
+    await asyncio.wait_for(jobs.run(), 15)
+    assert calls[-1] <= 2
+    assert sum((await reminders(database)).values()) == calls[-1]
+    assert await failures(database) == []
+
+
+def errand(run: Callable[[Desk, Sequence[str]], Awaitable[object]]) -> BatchErrand:
+    return BatchErrand(name="remind", due=store.REMINDERS_DUE, run=run)
 
 
 async def _nothing_failed(database: Database) -> bool:

@@ -97,9 +97,12 @@ class Tx:
         """Run a statement; its result is already here."""
         return await self._connection.execute(statement, parameters)
 
-    async def emit(self, event: Message) -> None:
-        """Announce a fact: written to the outbox by the commit, published soon after."""
-        self._emitted.append(outbox.emitted(event, seller_id=self.seller_id, at=self.now))
+    async def emit(self, event: Message, *, traceparent: str = "") -> None:
+        """Announce a fact: written to the outbox by the commit, published soon after.
+
+        `traceparent`: where many are worked on together, the trace that this one goes on with.
+        """
+        self._emitted.append(outbox.emitted(event, seller_id=self.seller_id, at=self.now, traceparent=traceparent))
 
     def new_id(self, prefix: str) -> str:
         return ids.mint(prefix, self.now)

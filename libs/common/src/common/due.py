@@ -55,16 +55,11 @@ class Errand:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """A job for rows that come due in thousands: up to `size` of one seller in one transaction: `run(tx, ids)`.
-
-    Locks the rows, in one order, and looks again, like a job; a row may have several due moments behind it, and `run`
-    settle only some of them. When it raises, each row is carried out by itself: then `ids` is one id.
-    """
+class InBatches:
+    """What is done for up to `size` rows of one seller together, because they come due in thousands."""
 
     name: str
     due: Select[Any]  # Any: as in Job
-    run: Callable[[Tx, Sequence[str]], Awaitable[object]]
     size: int = BATCH_SIZE
 
     def __post_init__(self) -> None:
@@ -76,7 +71,29 @@ class Batch:
         return BATCHES_PER_SCAN * self.size
 
 
-Scheduled = Job | Errand | Batch
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch(InBatches):
+    """A job for many rows at once, in one transaction: `run(tx, ids)`.
+
+    Locks the rows, in one order, and looks again, like a job; a row may have several due moments behind it, and `run`
+    settle only some of them. When it raises, each row is carried out by itself: then `ids` is one id.
+    """
+
+    run: Callable[[Tx, Sequence[str]], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchErrand(InBatches):
+    """An errand for many rows at once: `run(desk, ids)`.
+
+    When it raises, each half of the rows is carried out by itself, and so on: one that can never be done costs the
+    others that they are done in smaller batches, once.
+    """
+
+    run: Callable[[Desk, Sequence[str]], Awaitable[object]]
+
+
+Scheduled = Job | Errand | Batch | BatchErrand
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +149,7 @@ def due_rows(jobs: Sequence[Scheduled], *, limit: int) -> str:
     return _due(jobs, limit=limit)
 
 
-def due_for_batches(batches: Sequence[Batch]) -> str:
+def due_for_batches(batches: Sequence[Batch | BatchErrand]) -> str:
     """The same, as much of each as one scan may take, of all sellers but some ($2)."""
     others: ColumnElement[bool] = literal_column("r.seller_id <> ALL($2::text[])")
     parts = [f"({_due([batch], others, limit=batch.rows_per_scan)})" for batch in batches]

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Final
 
 import asyncpg
@@ -28,7 +29,18 @@ from common import clock, failures
 from common.caller import current_caller, service_caller
 from common.crash import crashpoint
 from common.db import Database, DatabaseUnavailable, is_lost
-from common.due import Batch, DueRow, Errand, Job, Scheduled, due_for_batches, due_moments, due_rows, forget_settled
+from common.due import (
+    Batch,
+    BatchErrand,
+    DueRow,
+    Errand,
+    Job,
+    Scheduled,
+    due_for_batches,
+    due_moments,
+    due_rows,
+    forget_settled,
+)
 from common.errors import Unavailable
 from common.failures import dead_letter_id
 from common.ids import SellerId
@@ -36,11 +48,12 @@ from common.pace import Pace
 from common.rpc import Desk, Neighbours
 from common.telemetry import SECONDS, Telemetry
 
-__all__ = ["Batch", "Errand", "Job", "JobLeftItsRowDue", "Jobs", "Scheduled", "dead_letter_id"]
+__all__ = ["Batch", "BatchErrand", "Errand", "Job", "JobLeftItsRowDue", "Jobs", "Scheduled", "dead_letter_id"]
 
 CLAIM_CLASS: Final = 7_203
 ROWS_PER_SCAN: Final = 200
 LANES: Final = 8
+LINKS_MAX: Final = 8
 SCAN_INTERVAL_SECONDS: Final = 0.02
 SCAN_INTERVAL_SECONDS_MAX: Final = 0.5
 SCAN_SHARE: Final = 4
@@ -99,7 +112,7 @@ class Jobs:
         self._done: OrderedDict[tuple[str, str], tuple[datetime, str]] = OrderedDict()
         self._claims: asyncpg.Connection | None = None
         self._claims_lock = asyncio.Lock()
-        self._batches = {job.name: job for job in jobs if isinstance(job, Batch)}
+        self._batches = {job.name: job for job in jobs if isinstance(job, Batch | BatchErrand)}
         self._served: set[str] = set()  # sellers who filled the last scans: now it is the turn of the others
         singles = [job for job in jobs if job.name not in self._batches]
         self._singles_sql = due_rows(singles, limit=ROWS_PER_SCAN) if singles else ""
@@ -260,15 +273,29 @@ class Jobs:
                 self._pace.wake()
 
     async def _try_together(self, rows: Sequence[DueRow]) -> None:
-        """In one transaction, if they are several; one by one what has failed before, and all if that fails."""
+        """All at once, if they are several; one by one what has failed before, and all of a batch if that fails."""
         together = [row for row in rows if not row.tries and not self._is_left_due(row)]
         apart = [row for row in rows if row.tries or self._is_left_due(row)]
-        if len(together) > 1 and await self._try(together):
-            together = []
+        if len(together) > 1:
+            if isinstance(self._jobs[rows[0].job], BatchErrand):
+                await self._try_in_halves(together)
+                together = []
+            elif await self._try(together):
+                together = []
         for row in sorted(together + apart, key=lambda row: row.due_time):
             if len(rows) > 1 and self._pace.stopping:
                 return
             await self._try([row])
+
+    async def _try_in_halves(self, rows: Sequence[DueRow]) -> None:
+        """Together, or in parts that get smaller around those that cannot be done."""
+        if await self._try(rows):
+            return
+        middle = len(rows) // 2
+        for half in (rows[:middle], rows[middle:]):
+            if self._pace.stopping:
+                return
+            await self._try_in_halves(half)
 
     async def _try(self, rows: Sequence[DueRow]) -> bool:
         """Whether that settled them: they are done, or it is on record when they are tried again."""
@@ -281,8 +308,11 @@ class Jobs:
         fields: dict[str, object] = {"job": first.job, "seller_id": first.seller_id, **what}
         attributes = {f"job.{name}": value for name, value in what.items()} | {"seller.id": first.seller_id}
         parent = first.traceparent if alone else ""
+        links = () if alone else tuple(islice({row.traceparent: None for row in rows if row.traceparent}, LINKS_MAX))
         # What is logged and recorded is inside the span, so that it carries the trace.
-        with self._telemetry.span(first.job, SpanKind.INTERNAL, parent=parent, attributes=attributes) as span:
+        with self._telemetry.span(
+            first.job, SpanKind.INTERNAL, parent=parent, links=links, attributes=attributes
+        ) as span:
             try:
                 if self._is_left_due(first):
                     raise JobLeftItsRowDue(f"{first.job} left {first.id} due at {first.due_time.isoformat()}")
@@ -316,9 +346,13 @@ class Jobs:
     async def _carry_out(self, rows: Sequence[DueRow]) -> None:
         job = self._jobs[rows[0].job]
         caller = current_caller.get()
-        if isinstance(job, Errand):
+        if isinstance(job, Errand | BatchErrand):
             crashpoint("errand.started")
-            await job.run(Desk(self._database, caller, self._neighbours), rows[0].id)
+            desk = Desk(self._database, caller, self._neighbours)
+            if isinstance(job, Errand):
+                await job.run(desk, rows[0].id)
+            else:
+                await job.run(desk, [row.id for row in rows])
         else:
             async with self._database.transaction(caller) as tx:
                 if isinstance(job, Batch):

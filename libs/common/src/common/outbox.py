@@ -41,14 +41,15 @@ class Answer:
     response: bytes
 
 
-def emitted(event: Message, *, seller_id: SellerId, at: datetime) -> Emitted:
+def emitted(event: Message, *, seller_id: SellerId, at: datetime, traceparent: str = "") -> Emitted:
+    """It goes on with the trace that is given, or else with the span under way."""
     return Emitted(
         id=ids.mint("evt", at),
         seller_id=seller_id,
         subject=subject_of(type(event)),
         aggregate_id=aggregate_of(event),
         time=at,
-        traceparent=telemetry.traceparent(),
+        traceparent=traceparent or telemetry.traceparent(),
         payload=event.SerializeToString(),
     )
 

@@ -44,7 +44,7 @@ class InvoicingApi(InvoicingServiceServicer):
         return invoice_to_proto(await upcoming.upcoming_invoice(self._desk(), customer_id))
 
     async def FinalizeInvoice(self, request: pb.FinalizeInvoiceRequest, context: object) -> invoice_pb2.Invoice:
-        facts = await drafts.pull(self._desk(), parse_invoice_id(request.id))
+        facts = await drafts.pull(self._desk(), [parse_invoice_id(request.id)])
         return await _Finalizing(self.database, facts).FinalizeInvoice(request, context)
 
     async def GetInvoiceDocument(self, request: pb.GetInvoiceDocumentRequest, context: object) -> pb.InvoiceDocument:

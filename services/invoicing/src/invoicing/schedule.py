@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 
-from common.jobs import Errand, Job
-from common.rpc import Desk
+from common.jobs import BatchErrand, Errand, Job, Scheduled
 from invoicing import store
 from invoicing.usecases import bill_run, drafts, overdue, sweep
 
 
-def jobs(*, grace: timedelta) -> Sequence[Job | Errand]:
-    async def bill(desk: Desk, customer_id: str) -> None:
-        await bill_run.bill_customer(desk, customer_id, grace=grace)
-
+def jobs(*, grace: timedelta) -> Sequence[Scheduled]:
     return [
-        Errand(name="bill customers", due=store.CUSTOMERS_DUE, run=bill),
-        Errand(name="finalize drafts whose grace is over", due=store.DRAFTS_DUE, run=drafts.finalize_due_draft),
+        BatchErrand(name="bill customers", due=store.CUSTOMERS_DUE, run=partial(bill_run.bill_customers, grace=grace)),
+        BatchErrand(name="finalize drafts whose grace is over", due=store.DRAFTS_DUE, run=drafts.finalize_due_drafts),
         Job(name="mark overdue invoices", due=store.OVERDUE_DUE, run=overdue.mark_overdue),
         Errand(name="look for customers that were missed", due=store.SWEEPS_DUE, run=sweep.sweep),
     ]

@@ -101,7 +101,7 @@ async def bill(suite: Suite, *lines: Line, customer_id: str = "", state: State =
     )
     caller = service_caller("invoicing", suite.seller)
     async with suite.running["invoicing"].database.transaction(caller) as tx:
-        await store.add_invoice(tx, invoice)
+        await store.add_invoices(tx, [store.Draft(invoice, "")])
     return invoice
 
 

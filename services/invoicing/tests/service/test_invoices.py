@@ -111,7 +111,7 @@ async def test_what_joins_a_draft_while_it_is_finalized_stays_on_it(suite: Suite
     [draft] = await drafted(business)
     current_caller.set(service_caller("invoicing", suite.seller))
     desk = suite.running["invoicing"].desk()
-    facts = await drafts.pull(desk, InvoiceId(draft.id))
+    facts = await drafts.pull(desk, [InvoiceId(draft.id)])
     dearer = await business.plan(await business.price("Heating", "kWh", meter="kwh", **per_unit("0.50")))
     customer = await business.subscriptions.GetCustomer(subscriptions.GetCustomerRequest(id=draft.customer_id))
     await business.subscribe(customer, dearer, start=SANDBOX_START)
@@ -136,7 +136,7 @@ async def test_a_customer_is_billed_once_by_several_replicas(suite: Suite, busin
     desk = suite.running["invoicing"].desk()
     async with desk.transaction() as tx:
         await bill_run.mark_customer_due(tx, draft.customer_id)
-    await asyncio.gather(*(bill_run.bill_customer(desk, draft.customer_id, grace=HOUR) for _ in range(4)))
+    await asyncio.gather(*(bill_run.bill_customers(desk, [draft.customer_id], grace=HOUR) for _ in range(4)))
     await clock.AdvanceClock(operations.AdvanceClockRequest(time=wire.timestamp(FEBRUARY)))
     await suite.travel(FEBRUARY + HOUR)
     lines = [line for invoice in await business.invoices() for line in told(invoice)]

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from common.testing import Suite, refused
-from invoicing import clients
-from invoicing.domain.line import Usage
+from invoicing.clients import counting
 from saldo.catalog.v1 import price_pb2
 from saldo.invoicing.v1 import invoicing_service_pb2 as pb
 from saldo.metering.v1 import metering_service_pb2 as metering
@@ -280,18 +279,18 @@ async def test_transactions_that_come_between_two_answers_are_of_the_next_one(
     await business.meter("sales")
     month = await Month.begin(business, await business.price("Payments", meter="sales", **FEE_AFTER_TWO))
     await month.use(*(used("sales", "1", day) for day in range(2, 24)))
-    batch = clients._batch
+    ask = counting._counted
     came = 0
 
-    async def interrupted(*args: Any, **more: Any) -> list[Usage]:  # Any: as the original
+    async def interrupted(*args: Any) -> Any:  # Any: as the function itself
         nonlocal came
-        answer = await batch(*args, **more)
+        answer = await ask(*args)
         await month.use(used("sales", "1", 1))
         came += 1
         return answer
 
     with monkeypatch.context() as patch:
-        patch.setattr(clients, "_batch", interrupted)
+        patch.setattr(counting, "_counted", interrupted)
         [line] = await month.upcoming_lines()
     assert came > 3
     assert (line.exact_amount, line.usage.event_count) == (decimal("6.58"), 22)
@@ -316,7 +315,7 @@ async def test_more_transactions_than_can_be_held_are_not_billed(
     business: Business, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half a million in a period is what is looked at; here it is 20."""
-    monkeypatch.setattr(clients, "VALUES_MAX", 20)
+    monkeypatch.setattr(counting, "VALUES_MAX", 20)
     await business.meter("sales")
     month = await Month.begin(business, await business.price("Payments", meter="sales", **FEE_AFTER_TWO))
     await month.use(*(used("sales", "1", day) for day in range(2, 22)))
@@ -332,7 +331,7 @@ async def test_more_than_can_be_held_at_once_is_billed_in_slices(
 ) -> None:
     """A year of transactions told in January is no reason never to bill it: as many months are looked at at once as can
     be held, and each is billed once. Of 4 of 1.00 in every month two are free: 0.658."""
-    monkeypatch.setattr(clients, "VALUES_MAX", 7)
+    monkeypatch.setattr(counting, "VALUES_MAX", 7)
     await business.meter("sales")
     plan = await business.plan(await business.price("Payments", meter="sales", **FEE_AFTER_TWO))
     month = Month(business, await business.customer())
@@ -359,7 +358,7 @@ async def test_a_draft_of_too_much_usage_waits_for_an_operator(
     month = await Month.begin(business, *prices)
     await month.use(*(used("sales", "1", day) for day in range(2, 12)))
     assert await month.draft() == 2_63 + 2_00
-    monkeypatch.setattr(clients, "VALUES_MAX", 0)
+    monkeypatch.setattr(counting, "VALUES_MAX", 0)
     [draft] = await business.invoices()
     with refused("USAGE_TOO_DETAILED") as refusal:
         await business.invoicing.FinalizeInvoice(pb.FinalizeInvoiceRequest(id=draft.id))

@@ -12,7 +12,7 @@ from google.type import decimal_pb2
 
 from common import wire
 from common.testing import Suite
-from invoicing import clients
+from invoicing.clients import counting
 from saldo.catalog.v1 import price_pb2
 from saldo.invoicing.v1 import invoice_pb2
 from saldo.invoicing.v1 import invoicing_service_pb2 as pb
@@ -177,15 +177,15 @@ async def test_many_names_take_more_calls(
     suite: Suite, business: Business, names: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A question must fit a message, however long the names are."""
-    monkeypatch.setattr(clients, "NAMES_PER_CALL", 8)
+    monkeypatch.setattr(counting, "NAMES_PER_CALL", 8)
     asked: list[int] = []
-    batch = clients._batch
+    ask = counting._counted
 
-    async def counted(desk: Any, customer: Any, keys: Any, **more: Any) -> Any:  # Any: as the function itself
-        asked.append(len(keys))
-        return await batch(desk, customer, keys, **more)
+    async def counted(desk: Any, queries: Any) -> Any:  # Any: as the function itself
+        asked.append(len(queries))
+        return await ask(desk, queries)
 
-    monkeypatch.setattr(clients, "_batch", counted)
+    monkeypatch.setattr(counting, "_counted", counted)
     ada = await business.customer()
     for n in range(4):
         await names.add(ada, f"device {n}")

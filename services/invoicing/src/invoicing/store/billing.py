@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from common.db import Tx
 from common.telemetry import traceparent
+from invoicing.store.many import update_rows
 from invoicing.store.tables import billing, sweeps
 
 CUSTOMERS_DUE: Final = select(
@@ -33,6 +34,18 @@ class Billing:
     """The bill time of the oldest credit that no invoice had room for."""
     revision: int
     """Counts how often the customer was marked: whether that happened while it was being billed."""
+    traceparent: str
+    """Of what made it due; empty when its time has come."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """How far a customer is billed now, and when to come again."""
+
+    customer_id: str
+    next_time: datetime | None
+    through_time: datetime
+    credit_since: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,34 +85,47 @@ async def mark_due(tx: Tx, customer_id: str, *, look_back_to: datetime | None = 
     return bool(marked.scalar_one() == 1)
 
 
-async def find_billing(tx: Tx, customer_id: str, *, lock: bool = False) -> Billing | None:
-    query = select(billing).where(billing.c.seller_id == tx.seller_id, billing.c.customer_id == customer_id)
-    row = (await tx.execute(query.with_for_update() if lock else query)).one_or_none()
-    if row is None:
-        return None
-    return Billing(
-        customer_id=row.customer_id,
-        due_time=row.due_time,
-        billed_through_time=row.billed_through_time,
-        credit_since=row.credit_since,
-        revision=row.revision,
+async def find_billing(tx: Tx, customer_id: str) -> Billing | None:
+    return (await find_billings(tx, [customer_id])).get(customer_id)
+
+
+async def find_billings(tx: Tx, customer_ids: Collection[str], *, lock: bool = False) -> dict[str, Billing]:
+    """Of those that are known here. Locked are only those that nobody else holds: a fact that comes in holds those of
+    all customers it came for, in whatever order it came, and nobody may wait for another in a circle.
+    """
+    wanted = any_(literal(sorted(customer_ids), ARRAY(Text)))
+    query = (
+        select(billing)
+        .where(billing.c.seller_id == tx.seller_id, billing.c.customer_id == wanted)
+        .order_by(billing.c.customer_id)
     )
+    return {
+        row.customer_id: Billing(
+            customer_id=row.customer_id,
+            due_time=row.due_time,
+            billed_through_time=row.billed_through_time,
+            credit_since=row.credit_since,
+            revision=row.revision,
+            traceparent=row.traceparent,
+        )
+        for row in await tx.execute(query.with_for_update(skip_locked=True) if lock else query)
+    }
 
 
-async def save_billing(
-    tx: Tx,
-    customer_id: str,
-    *,
-    due_time: datetime | None,
-    billed_through_time: datetime,
-    credit_since: datetime | None,
-) -> None:
+async def save_billings(tx: Tx, looked: Sequence[Looked]) -> None:
     """When to come again. That begins a trace of its own: a subscription is not one story that never ends."""
-    await tx.execute(
-        update(billing)
-        .where(billing.c.seller_id == tx.seller_id, billing.c.customer_id == customer_id)
-        .values(due_time=due_time, billed_through_time=billed_through_time, credit_since=credit_since, traceparent="")
-    )
+    rows = [
+        {
+            "seller_id": tx.seller_id,
+            "customer_id": each.customer_id,
+            "due_time": each.next_time,
+            "billed_through_time": each.through_time,
+            "credit_since": each.credit_since,
+            "traceparent": "",
+        }
+        for each in looked
+    ]
+    await update_rows(tx, billing, rows, key="customer_id")
 
 
 async def known_customers(tx: Tx, customer_ids: Collection[str]) -> set[str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Row, Text, any_, bindparam, column, delete, func, literal, select, update
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
+from sqlalchemy import Row, Select, Text, any_, delete, func, literal, select, tuple_
+from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP, insert
 
 from common.db import Tx
 from common.money import Money
@@ -17,6 +17,7 @@ from invoicing.domain.errors import InvoiceNotFound
 from invoicing.domain.invoice import Invoice, InvoiceId, State
 from invoicing.domain.line import Line, LineKey
 from invoicing.domain.lines_due import Billed
+from invoicing.store.many import insert_rows, update_rows
 from invoicing.store.rows import invoice_of, invoice_row, line_of, line_row
 from invoicing.store.tables import invoice_lines, invoice_payments, invoices
 
@@ -32,6 +33,25 @@ OVERDUE_DUE: Final = select(
 ).where(invoices.c.overdue_from_time.is_not(None))
 
 
+class DraftKey(NamedTuple):
+    """Of which there is one draft at most."""
+
+    customer_id: str
+    currency: str
+    bill_time: datetime
+
+    @classmethod
+    def of(cls, invoice: Invoice) -> DraftKey:
+        return cls(invoice.customer_id, invoice.currency, invoice.bill_time)
+
+
+class Draft(NamedTuple):
+    """A draft, and the trace that it is part of."""
+
+    invoice: Invoice
+    traceparent: str
+
+
 async def invoice(tx: Tx, invoice_id: InvoiceId, *, lock: bool = False) -> Invoice:
     query = select(invoices).where(invoices.c.seller_id == tx.seller_id, invoices.c.id == invoice_id)
     row = (await tx.execute(query.with_for_update() if lock else query)).one_or_none()
@@ -40,21 +60,51 @@ async def invoice(tx: Tx, invoice_id: InvoiceId, *, lock: bool = False) -> Invoi
     return (await _with_lines(tx, [row]))[0]
 
 
-async def lock_draft(tx: Tx, *, customer_id: str, currency: str, bill_time: datetime) -> Invoice | None:
-    """The draft that bills the same customer for the same moment, if it is still one."""
+async def drafts(tx: Tx, invoice_ids: Collection[InvoiceId], *, lock: bool = False) -> list[Draft]:
+    """Those of the invoices that are drafts, in the order in which everybody locks them."""
     query = (
         select(invoices)
         .where(
             invoices.c.seller_id == tx.seller_id,
-            invoices.c.customer_id == customer_id,
-            invoices.c.currency == currency,
-            invoices.c.bill_time == bill_time,
+            invoices.c.id == any_(literal(list(invoice_ids), ARRAY(Text))),
             invoices.c.state == State.DRAFT.name,
         )
-        .with_for_update()
+        .order_by(invoices.c.id)
     )
-    row = (await tx.execute(query)).one_or_none()
-    return None if row is None else (await _with_lines(tx, [row]))[0]
+    return await _drafts(tx, query, lock=lock)
+
+
+async def lock_drafts_for(tx: Tx, wanted: Collection[DraftKey]) -> dict[DraftKey, Draft]:
+    """The drafts that bill the same customers for the same moments, if there are any."""
+    if not wanted:
+        return {}
+    names, currencies, moments = zip(*wanted, strict=True)
+    asked = (
+        func.unnest(
+            literal(list(names), ARRAY(Text)),
+            literal(list(currencies), ARRAY(Text)),
+            literal(list(moments), ARRAY(TIMESTAMP(timezone=True))),
+        )
+        .table_valued("customer_id", "currency", "bill_time")
+        .render_derived(name="asked")
+    )
+    query = (
+        select(invoices)
+        .where(
+            invoices.c.seller_id == tx.seller_id,
+            tuple_(invoices.c.customer_id, invoices.c.currency, invoices.c.bill_time).in_(select(asked)),
+            invoices.c.state == State.DRAFT.name,
+        )
+        .order_by(invoices.c.id)
+    )
+    found = await _drafts(tx, query, lock=True)
+    return {DraftKey.of(each.invoice): each for each in found}
+
+
+async def _drafts(tx: Tx, query: Select[Any], *, lock: bool) -> list[Draft]:  # Any: rows of `invoices`
+    rows = (await tx.execute(query.with_for_update(of=invoices) if lock else query)).all()
+    with_lines = await _with_lines(tx, rows)
+    return [Draft(found, row.traceparent) for found, row in zip(with_lines, rows, strict=True)]
 
 
 async def list_invoices(tx: Tx, *, customer_id: str, after: str, limit: int) -> tuple[list[Invoice], str]:
@@ -91,40 +141,64 @@ async def invoices_numbered(tx: Tx, numbers: Sequence[str], *, lines_max: int) -
     return {found.number: found for found in await _with_lines(tx, page)}, looked_for
 
 
-async def add_invoice(tx: Tx, invoice: Invoice) -> None:
-    """With its lines."""
-    row = {**invoice_row(invoice), "seller_id": tx.seller_id, "traceparent": traceparent()}
-    await tx.execute(insert(invoices).values(row))
-    await _add_lines(tx, invoice, first=0)
+async def add_invoices(tx: Tx, new: Sequence[Draft]) -> None:
+    """With their lines, and the traces that they are part of."""
+    own = {"seller_id": tx.seller_id}
+    rows = [{**invoice_row(each), **own, "traceparent": trace or traceparent()} for each, trace in new]
+    await insert_rows(tx, invoices, rows)
+    await _add_lines(tx, [(each, 0) for each, _ in new])
 
 
 async def save_invoice(tx: Tx, invoice: Invoice) -> None:
     """All but its lines."""
+    await save_invoices(tx, [invoice])
+
+
+async def save_invoices(tx: Tx, changed: Sequence[Invoice]) -> None:
+    """All but their lines."""
+    own = {"seller_id": tx.seller_id}
+    await update_rows(tx, invoices, [{**invoice_row(each), **own} for each in changed], key="id")
+
+
+async def save_drafts(tx: Tx, grown: Sequence[tuple[Invoice, int]]) -> None:
+    """With the lines that have been added to each, which had so many before."""
+    await save_invoices(tx, [each for each, _ in grown])
+    await _add_lines(tx, grown)
+
+
+async def replace_lines(tx: Tx, changed: Sequence[Invoice]) -> None:
+    """The lines of drafts, computed anew."""
+    if not changed:
+        return
+    named = any_(literal([each.id for each in changed], ARRAY(Text)))
     await tx.execute(
-        update(invoices)
-        .where(invoices.c.seller_id == tx.seller_id, invoices.c.id == invoice.id)
-        .values(invoice_row(invoice))
+        delete(invoice_lines).where(invoice_lines.c.seller_id == tx.seller_id, invoice_lines.c.invoice_id == named)
     )
+    await _add_lines(tx, [(each, 0) for each in changed])
 
 
-async def save_draft(tx: Tx, invoice: Invoice, *, lines_before: int) -> None:
-    """With the lines that have been added to it."""
-    await save_invoice(tx, invoice)
-    await _add_lines(tx, invoice, first=lines_before)
+async def already_billed(tx: Tx, keys: Collection[LineKey]) -> dict[LineKey, Billed]:
+    """What has been billed for these keys, on all invoices."""
+    lines = await _lines_billed(tx, keys)
+    return {key: Billed.of((line, is_final) for line, is_final, _ in lines[key]) for key in keys if key in lines}
 
 
-async def replace_lines(tx: Tx, invoice: Invoice) -> None:
-    """The lines of a draft, computed anew."""
-    await tx.execute(
-        delete(invoice_lines).where(invoice_lines.c.seller_id == tx.seller_id, invoice_lines.c.invoice_id == invoice.id)
-    )
-    await _add_lines(tx, invoice, first=0)
+async def billed_elsewhere(
+    tx: Tx, keys: Mapping[InvoiceId, Collection[LineKey]]
+) -> dict[InvoiceId, dict[LineKey, Billed]]:
+    """What has been billed for keys of some invoices, on all but the invoice itself."""
+    lines = await _lines_billed(tx, {key for own in keys.values() for key in own})
+    found: dict[InvoiceId, dict[LineKey, Billed]] = defaultdict(dict)
+    for invoice_id, own in keys.items():
+        for key in own:
+            others = [(line, is_final) for line, is_final, on in lines.get(key, ()) if on != invoice_id]
+            if others:
+                found[invoice_id][key] = Billed.of(others)
+    return found
 
 
-async def already_billed(
-    tx: Tx, keys: Collection[LineKey], *, but_on: InvoiceId | None = None
-) -> dict[LineKey, Billed]:
-    """What has been billed for these keys, on all invoices (but one)."""
+async def _lines_billed(tx: Tx, keys: Collection[LineKey]) -> Mapping[LineKey, list[tuple[Line, bool, str]]]:
+    """Each with whether it is final, and on which invoice it is."""
     if not keys:
         return {}
     query = (
@@ -133,17 +207,16 @@ async def already_billed(
         .where(
             invoice_lines.c.seller_id == tx.seller_id,
             invoice_lines.c.item_id == any_(literal(sorted({key.item_id for key in keys}), ARRAY(Text))),
+            invoice_lines.c.item_id != "",  # as the index has it
             invoice_lines.c.period_start >= min(key.period_start for key in keys),
             invoice_lines.c.period_start <= max(key.period_start for key in keys),
         )
     )
-    if but_on is not None:
-        query = query.where(invoice_lines.c.invoice_id != but_on)
-    lines: dict[LineKey, list[tuple[Line, bool]]] = defaultdict(list)
+    lines: dict[LineKey, list[tuple[Line, bool, str]]] = defaultdict(list)
     for row in await tx.execute(query):
         line = line_of(row)
-        lines[line.key].append((line, row.state != State.DRAFT.name))
-    return {key: Billed.of(lines[key]) for key in keys if key in lines}
+        lines[line.key].append((line, row.state != State.DRAFT.name, row.invoice_id))
+    return lines
 
 
 async def remember_payment(tx: Tx, *, payment_id: str, invoice_id: InvoiceId, amount: Money) -> bool:
@@ -162,26 +235,14 @@ async def remember_payment(tx: Tx, *, payment_id: str, invoice_id: InvoiceId, am
     return bool(result.rowcount)
 
 
-# All lines of an invoice are one parameter of one statement, however many there are. COPY, which would be a little
-# faster still, does not go through row-level security.
-_NEW_LINES: Final = (
-    func.jsonb_to_recordset(bindparam("rows", type_=JSONB))
-    .table_valued(*(column(each.name, each.type) for each in invoice_lines.c))
-    .render_derived(name="new", with_types=True)
-)
-_ADD_LINES: Final = insert(invoice_lines).from_select(
-    [each.name for each in invoice_lines.c], select(*(_NEW_LINES.c[each.name] for each in invoice_lines.c))
-)
-
-
-async def _add_lines(tx: Tx, invoice: Invoice, *, first: int) -> None:
+async def _add_lines(tx: Tx, grown: Sequence[tuple[Invoice, int]]) -> None:
+    """Those of each invoice that come after so many."""
     rows = [
         {**line_row(line), "seller_id": tx.seller_id, "invoice_id": invoice.id, "position": position}
-        for position, line in enumerate(invoice.lines)
-        if position >= first
+        for invoice, before in grown
+        for position, line in enumerate(invoice.lines[before:], start=before)
     ]
-    if rows:
-        await tx.execute(_ADD_LINES, {"rows": rows})
+    await insert_rows(tx, invoice_lines, rows)
 
 
 async def _with_lines(tx: Tx, rows: Sequence[Row[Any]]) -> list[Invoice]:  # Any: rows of `invoices`

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 from common.db import Tx
 from invoicing.domain.invoice import InvoiceId
 from invoicing.domain.issued import Issued, Number
+from invoicing.store.many import insert_rows
 from invoicing.store.tables import issued_documents, number_series
 
 
-async def next_number(tx: Tx, series: str) -> Number:
-    """The series stays locked until the commit, so that a number is never lost nor given twice."""
-    statement = insert(number_series).values(seller_id=tx.seller_id, prefix=series, last=1)
+async def take_numbers(tx: Tx, series: str, count: int) -> Number:
+    """So many numbers in a row; the first of them. The series stays locked until the commit, so that a number is never
+    lost nor given twice.
+    """
+    statement = insert(number_series).values(seller_id=tx.seller_id, prefix=series, last=count)
     last = await tx.execute(
         statement.on_conflict_do_update(
-            index_elements=["seller_id", "prefix"], set_={"last": number_series.c.last + 1}
+            index_elements=["seller_id", "prefix"], set_={"last": number_series.c.last + count}
         ).returning(number_series.c.last)
     )
-    return Number(series=series, ordinal=last.scalar_one())
+    return Number(series=series, ordinal=last.scalar_one() - count + 1)
 
 
 async def link_before(tx: Tx, number: Number) -> bytes | None:
-    """Asked after `next_number`: only then is that of whoever was before us sure to be there."""
+    """Asked after `take_numbers`: only then is that of whoever was before us sure to be there."""
     return (
         await tx.execute(
             select(issued_documents.c.link).where(
@@ -35,19 +40,21 @@ async def link_before(tx: Tx, number: Number) -> bytes | None:
     ).scalar_one_or_none()
 
 
-async def add_issued(tx: Tx, issued: Issued) -> None:
-    await tx.execute(
-        insert(issued_documents).values(
-            seller_id=tx.seller_id,
-            series=issued.number.series,
-            ordinal=issued.number.ordinal,
-            invoice_id=issued.invoice_id,
-            version=issued.version,
-            content_hash=issued.content_hash,
-            link=issued.link,
-            create_time=tx.now,
-        )
-    )
+async def add_issued(tx: Tx, issued: Sequence[Issued]) -> None:
+    rows = [
+        {
+            "seller_id": tx.seller_id,
+            "series": each.number.series,
+            "ordinal": each.number.ordinal,
+            "invoice_id": each.invoice_id,
+            "version": each.version,
+            "content_hash": each.content_hash,
+            "link": each.link,
+            "create_time": tx.now,
+        }
+        for each in issued
+    ]
+    await insert_rows(tx, issued_documents, rows)
 
 
 async def last_ordinal(tx: Tx, series: str) -> int:

@@ -79,7 +79,6 @@ def invoice_of(row: Row[Any], lines: Sequence[Line]) -> Invoice:  # Any: a row o
     )
 
 
-# Decimals and instants are text in JSON: a JSON number would be read as a float.
 def line_row(line: Line) -> dict[str, object]:
     usage = line.usage
     return {
@@ -88,20 +87,20 @@ def line_row(line: Line) -> dict[str, object]:
         "subscription_id": line.subscription_id,
         "item_id": line.item_id,
         "price_id": line.price_id,
-        "period_start": line.period.start.isoformat(),
-        "period_end": line.period.end.isoformat(),
-        "full_period_start": line.full_period.start.isoformat(),
-        "full_period_end": line.full_period.end.isoformat(),
-        "quantity": str(line.quantity),
+        "period_start": line.period.start,
+        "period_end": line.period.end,
+        "full_period_start": line.full_period.start,
+        "full_period_end": line.full_period.end,
+        "quantity": line.quantity,
         "unit_label": line.unit_label,
         "currency": line.amount.currency,
         "amount_minor": line.amount.minor,
         "rating_steps": [step_row(step) for step in line.steps],
-        "exact_amount": str(line.exact_amount),
+        "exact_amount": line.exact_amount,
         "proration_numerator": line.proration.numerator,
         "proration_denominator": line.proration.denominator,
         "meter": usage.meter if usage else "",
-        "usage_quantity": str(usage.quantity) if usage else None,
+        "usage_quantity": usage.quantity if usage else None,
         "usage_event_count": usage.event_count if usage else None,
         "usage_digest": usage.digest if usage else None,
         "usage_through_position": usage.through_position if usage else None,
@@ -132,7 +131,7 @@ def tax_row(tax: TaxLine) -> dict[str, object]:
 
 
 def step_row(step: RatingStep) -> dict[str, str | None]:
-    """What says nothing is left out: a line has many steps."""
+    """What says nothing is left out: a line has many steps. A number of JSON would be read as a float."""
     row = {
         "kind": step.kind.name,
         "description": step.description,

@@ -1,8 +1,9 @@
-"""Assembles the invoices of a customer who is due: everything due is asked for, nothing waits for anything."""
+"""Assembles the invoices of customers who are due: everything due is asked for, nothing waits for anything."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -15,7 +16,9 @@ from invoicing.domain.errors import TooManyLines
 from invoicing.domain.invoice import Invoice, InvoiceId
 from invoicing.domain.lines_due import CORRECTION_WINDOW, lines_due, next_look
 from invoicing.domain.party import Customer, Seller
+from invoicing.store import Draft, DraftKey
 from invoicing.usecases import facts, issuing
+from invoicing.usecases.facts import Facts
 from invoicing.usecases.sweep import SWEEP_EVERY
 
 SLICES_MAX: Final = 1_000
@@ -31,50 +34,62 @@ async def mark_customer_due(tx: Tx, customer_id: str, *, look_back_to: datetime 
         await store.plan_sweep(tx, first_after=SWEEP_EVERY)
 
 
-async def bill_customer(desk: Desk, customer_id: str, *, grace: timedelta) -> None:
-    """Bill everything a customer owes as of now, once, and note when to come again."""
+@dataclass(slots=True, kw_only=True)
+class _Unbilled:
+    """A customer who is due, and how far the bill run has come with what is owed."""
+
+    billing: store.Billing
+    after: datetime | None
+    looks: list[datetime] = field(default_factory=list)
+    waiting: list[datetime] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Owed:
+    """The lines of an invoice to be, who owes them, and the trace that made them due."""
+
+    bill: Bill
+    customer: Customer
+    traceparent: str
+
+    @property
+    def key(self) -> DraftKey:
+        return DraftKey(self.customer.party.id, self.bill.currency, self.bill.bill_time)
+
+
+async def bill_customers(desk: Desk, customer_ids: Sequence[str], *, grace: timedelta) -> None:
+    """Bill everything that some customers owe as of now, once, and note when to come again.
+
+    Whoever is marked at this very moment stays due for the next time.
+    """
     async with desk.transaction() as tx:
-        billing = await store.find_billing(tx, customer_id)
+        billings = await store.find_billings(tx, customer_ids)
         now = tx.now
-    if billing is None or billing.due_time is None or billing.due_time > now:
-        return
-    after = corrections_since(billing)
-    looks: list[datetime] = []
-    waiting: list[datetime] = []
+    unbilled = {
+        customer_id: _Unbilled(billing=each, after=corrections_since(each))
+        for customer_id, each in billings.items()
+        if each.due_time is not None and each.due_time <= now
+    }
     for _ in range(SLICES_MAX):
-        found = await facts.gather(desk, customer_id, after=after, through=now, as_of=now, proven=True)
-        is_all = found.through == now
-        # The next bill time after a slice lies in the next slice, and what waits for it would not be looked at there.
-        next_bill_time = found.next_bill_time if is_all else None
-        look = next_look(found.periods, as_of=now, next_bill_time=next_bill_time)
-        looks += [] if look is None else [look]
+        if not unbilled:
+            return
+        since = {customer_id: each.after for customer_id, each in unbilled.items()}
+        found = await facts.gather(desk, since, through=now, as_of=now, proven=True)
         # Asked for even when no invoice may come of it: what comes of it is decided with the rows locked.
-        seller = await clients.seller(desk) if found.periods else None
+        seller = await clients.seller(desk) if any(each.periods for each in found.values()) else None
         crashpoint(ASKED)
         async with desk.transaction() as tx:
-            locked = await store.find_billing(tx, customer_id, lock=True)
-            assert locked is not None, "a customer once known here stays known"
-            billed = await store.already_billed(tx, [each.key for each in found.periods])
-            due = lines_due(found.periods, found.prices, found.usage, billed, as_of=now, next_bill_time=next_bill_time)
-            bills = consolidate(due)
-            for bill in bills:
-                assert seller is not None
-                await _write(tx, bill, customer=found.customer, seller=seller, grace=grace)
-            waiting += left_waiting(due, bills)
-            # What was marked while the neighbours were asked may not have been in their answers: it stays due.
-            if is_all and locked.revision == billing.revision:
-                await store.save_billing(
-                    tx,
-                    customer_id,
-                    due_time=min(looks, default=None),
-                    billed_through_time=now,
-                    credit_since=min(waiting, default=None),
-                )
+            locked = await store.find_billings(tx, unbilled.keys(), lock=True)
+            own = {customer_id: each for customer_id, each in found.items() if customer_id in locked}
+            await _bill(tx, unbilled, locked, own, seller=seller, as_of=now, grace=grace)
             crashpoint(DRAFTED)
-        if is_all:
-            return
-        after = found.through
-    raise TooManyLines(f"customer {customer_id} is not billed after {SLICES_MAX} slices", customer=customer_id)
+        unbilled = {
+            customer_id: replace(unbilled[customer_id], after=each.through)
+            for customer_id, each in own.items()
+            if each.through < now
+        }
+    ids = ", ".join(unbilled)
+    raise TooManyLines(f"customer {ids} is not billed after {SLICES_MAX} slices", customer=ids)
 
 
 def corrections_since(billing: store.Billing | None) -> datetime | None:
@@ -87,19 +102,69 @@ def corrections_since(billing: store.Billing | None) -> datetime | None:
     return since if billing.credit_since is None else min(since, billing.credit_since)
 
 
-async def _write(tx: Tx, bill: Bill, *, customer: Customer, seller: Seller, grace: timedelta) -> None:
-    """Into the draft for the same moment, if there is one, or as an invoice of its own."""
-    lines = tuple(replace(line, id=tx.new_id("line")) for line in bill.lines)
-    draft = await store.lock_draft(tx, customer_id=customer.party.id, currency=bill.currency, bill_time=bill.bill_time)
-    if draft is not None:
-        await store.save_draft(tx, draft.add(lines), lines_before=len(draft.lines))
-        return
-    invoice = Invoice.draft(
-        id=InvoiceId(tx.new_id("inv")), customer=customer, bill=replace(bill, lines=lines), at=tx.now, grace=grace
+async def _bill(
+    tx: Tx,
+    unbilled: Mapping[str, _Unbilled],
+    locked: Mapping[str, store.Billing],
+    found: Mapping[str, Facts],
+    *,
+    seller: Seller | None,
+    as_of: datetime,
+    grace: timedelta,
+) -> None:
+    """Write what is owed, and how far they are billed, as they are `locked`."""
+    billed = await store.already_billed(tx, [period.key for each in found.values() for period in each.periods])
+    owed: list[_Owed] = []
+    looked: list[store.Looked] = []
+    for customer_id, each in found.items():
+        mine, is_all = unbilled[customer_id], each.through == as_of
+        # The next bill time after a slice lies in the next slice, and what waits for it would not be looked at there.
+        next_bill_time = each.next_bill_time if is_all else None
+        due = lines_due(each.periods, each.prices, each.usage, billed, as_of=as_of, next_bill_time=next_bill_time)
+        bills = consolidate(due)
+        owed += [_Owed(bill=bill, customer=each.customer, traceparent=mine.billing.traceparent) for bill in bills]
+        look = next_look(each.periods, as_of=as_of, next_bill_time=next_bill_time)
+        mine.looks += [] if look is None else [look]
+        mine.waiting += left_waiting(due, bills)
+        # What was marked while the neighbours were asked may not have been in their answers: it stays due.
+        if is_all and locked[customer_id].revision == mine.billing.revision:
+            looked.append(
+                store.Looked(
+                    customer_id=customer_id,
+                    next_time=min(mine.looks, default=None),
+                    through_time=as_of,
+                    credit_since=min(mine.waiting, default=None),
+                )
+            )
+    if owed:
+        assert seller is not None, "there is nothing owed without periods"
+        await _write(tx, owed, seller=seller, grace=grace)
+    await store.save_billings(tx, looked)
+
+
+async def _write(tx: Tx, owed: Sequence[_Owed], *, seller: Seller, grace: timedelta) -> None:
+    """Into the drafts for the same moments, where there are any, or as invoices of their own."""
+    drafts = await store.lock_drafts_for(tx, [each.key for each in owed])
+    grown: list[tuple[Invoice, int]] = []
+    waiting: list[Draft] = []
+    ready: list[issuing.Ready] = []
+    for each in owed:
+        bill = replace(each.bill, lines=tuple(replace(line, id=tx.new_id("line")) for line in each.bill.lines))
+        draft = drafts.get(each.key)
+        if draft is not None:
+            grown.append((draft.invoice.add(bill.lines), len(draft.invoice.lines)))
+            continue
+        invoice = Invoice.draft(
+            id=InvoiceId(tx.new_id("inv")), customer=each.customer, bill=bill, at=tx.now, grace=grace
+        )
+        if grace and invoice.is_waiting_for_usage:
+            waiting.append(Draft(invoice, each.traceparent))
+        else:
+            ready.append(issuing.Ready(draft=invoice, customer=each.customer, traceparent=each.traceparent))
+    await store.save_drafts(tx, grown)
+    await store.add_invoices(tx, waiting)
+    # The numbers last: everyone else who finalizes waits for them.
+    issued = await issuing.issue(tx, ready, seller=seller)
+    await store.add_invoices(
+        tx, [Draft(invoice, each.traceparent) for invoice, each in zip(issued, ready, strict=True)]
     )
-    if invoice.is_waiting_for_usage:
-        await store.add_invoice(tx, invoice)
-        return
-    invoice = await issuing.issue(tx, invoice, seller=seller, customer=customer)
-    await store.add_invoice(tx, invoice)
-    await issuing.announce(tx, invoice)

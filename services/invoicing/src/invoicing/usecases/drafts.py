@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,58 +10,62 @@ from common.crash import crashpoint, register
 from common.db import Tx
 from common.rpc import Desk
 from invoicing import clients, store
+from invoicing.clients import counting
 from invoicing.domain.consolidation import payable
 from invoicing.domain.errors import InvoiceNotDraft, UsageTooDetailed
 from invoicing.domain.invoice import Invoice, InvoiceId, State
-from invoicing.domain.line import Line, Usage
-from invoicing.domain.lines_due import UsageKey, recomputed
+from invoicing.domain.line import Line, LineKey, Usage
+from invoicing.domain.lines_due import Billed, UsageKey, recomputed
 from invoicing.domain.party import Customer, Seller
 from invoicing.domain.price import Price
 from invoicing.usecases import issuing
 
-RECOUNTED: Final = register("invoicing.recounted", "the usage of a draft was asked for again and nothing written")
-NUMBERED: Final = register("invoicing.numbered", "an invoice has its number and nothing is committed")
+RECOUNTED: Final = register("invoicing.recounted", "the usage of drafts was asked for again and nothing written")
+NUMBERED: Final = register("invoicing.numbered", "invoices have their numbers and nothing is committed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What a draft is recomputed from and finalized with."""
+    """What drafts are recomputed from and finalized with."""
 
-    customer: Customer
+    customers: dict[str, Customer]
     seller: Seller
     prices: dict[str, Price]
-    usage: dict[UsageKey, Usage]
+    usage: dict[InvoiceId, dict[UsageKey, Usage]]
+    """Of every draft that was there when metering was asked."""
 
 
-async def finalize_due_draft(desk: Desk, invoice_id: str) -> None:
-    """Finalize a draft whose grace period is over."""
-    facts = await pull(desk, InvoiceId(invoice_id))
+async def finalize_due_drafts(desk: Desk, invoice_ids: Sequence[str]) -> None:
+    """Finalize drafts whose grace period is over."""
+    facts = await pull(desk, [InvoiceId(each) for each in invoice_ids])
     crashpoint(RECOUNTED)
+    if facts is None:
+        return
     async with desk.transaction() as tx:
-        # Somebody may have finalized it by hand while the neighbours were asked.
-        found = await store.invoice(tx, InvoiceId(invoice_id), lock=True)
-        if facts is not None and found.state is State.DRAFT:
-            await _finalize(tx, found, facts)
+        # Somebody may have finalized some by hand while the neighbours were asked.
+        await _finalize(tx, await store.drafts(tx, facts.usage.keys(), lock=True), facts)
 
 
-async def pull(desk: Desk, invoice_id: InvoiceId) -> Facts | None:
-    """Ask for everything that finalizing needs; None when the invoice is no draft (any more)."""
+async def pull(desk: Desk, invoice_ids: Collection[InvoiceId]) -> Facts | None:
+    """Ask for everything that finalizing needs; None when none of the invoices is a draft (any more)."""
     async with desk.transaction() as tx:
-        draft = await store.invoice(tx, invoice_id)
-    if draft.state is not State.DRAFT:
+        drafts = [draft for draft, _ in await store.drafts(tx, invoice_ids)]
+    if not drafts:
         return None
-    metered = [line for line in draft.lines if line.usage is not None]
-    customer = await clients.customer(desk, draft.customer_id)
-    prices = await clients.prices(desk, (line.price_id for line in metered))
-    keys = {_usage_key(line, prices[line.price_id]) for line in metered}
-    usage = await clients.usages(desk, customer, keys)
-    if keys - usage.keys():
-        raise UsageTooDetailed(f"invoice {draft.id} has too much usage to look at at once", invoice=draft.id)
+    customers = await clients.customers(desk, {draft.customer_id for draft in drafts})
+    metered = [[line for line in draft.lines if line.usage is not None] for draft in drafts]
+    prices = await clients.prices(desk, (line.price_id for lines in metered for line in lines))
+    keys = [{_usage_key(line, prices[line.price_id]) for line in lines} for lines in metered]
+    asked = [(customers[draft.customer_id], own) for draft, own in zip(drafts, keys, strict=True)]
+    usages = await counting.usages_of_all(desk, asked)
+    for draft, own, usage in zip(drafts, keys, usages, strict=True):
+        if own - usage.keys():
+            raise UsageTooDetailed(f"invoice {draft.id} has too much usage to look at at once", invoice=draft.id)
     return Facts(
-        customer=customer,
+        customers=customers,
         seller=await clients.seller(desk),
         prices=prices,
-        usage=usage,
+        usage={draft.id: usage for draft, usage in zip(drafts, usages, strict=True)},
     )
 
 
@@ -69,29 +74,34 @@ async def finalize_draft(tx: Tx, invoice_id: InvoiceId, facts: Facts | None) -> 
     found = await store.invoice(tx, invoice_id, lock=True)
     if facts is None or found.state is not State.DRAFT:
         raise InvoiceNotDraft(f"invoice {found.id} is {found.state.name}", invoice=found.id, state=found.state)
-    return await _finalize(tx, found, facts)
-
-
-async def _finalize(tx: Tx, draft: Invoice, facts: Facts) -> Invoice:
-    recomputed_draft = await _recomputed(tx, draft, facts)
-    if recomputed_draft.lines != draft.lines:
-        await store.replace_lines(tx, recomputed_draft)
-    # The number last: everyone else who finalizes waits for it.
-    invoice = await issuing.issue(tx, recomputed_draft, seller=facts.seller, customer=facts.customer)
-    await store.save_invoice(tx, invoice)
-    await issuing.announce(tx, invoice)
-    crashpoint(NUMBERED)
+    [invoice] = await _finalize(tx, [store.Draft(found, "")], facts)
     return invoice
 
 
-async def _recomputed(tx: Tx, draft: Invoice, facts: Facts) -> Invoice:
-    corrected = [line.key for line in draft.lines if line.correction]
-    elsewhere = await store.already_billed(tx, corrected, but_on=draft.id)
+async def _finalize(tx: Tx, drafts: Sequence[store.Draft], facts: Facts) -> list[Invoice]:
+    corrected = {draft.id: [line.key for line in draft.lines if line.correction] for draft, _ in drafts}
+    elsewhere = await store.billed_elsewhere(tx, corrected)
+    recounted = [_recomputed(draft, facts, elsewhere.get(draft.id, {})) for draft, _ in drafts]
+    changed = [after for after, (before, _) in zip(recounted, drafts, strict=True) if after.lines != before.lines]
+    await store.replace_lines(tx, changed)
+    # The numbers last: everyone else who finalizes waits for them.
+    ready = [
+        issuing.Ready(draft=draft, customer=facts.customers[draft.customer_id], traceparent=traceparent)
+        for draft, (_, traceparent) in zip(recounted, drafts, strict=True)
+    ]
+    invoices = await issuing.issue(tx, ready, seller=facts.seller)
+    await store.save_invoices(tx, invoices)
+    crashpoint(NUMBERED)
+    return invoices
+
+
+def _recomputed(draft: Invoice, facts: Facts, elsewhere: Mapping[LineKey, Billed]) -> Invoice:
+    counted = facts.usage[draft.id]
 
     def anew(line: Line) -> Line:
         # A line that a bill run added since has been counted since; it may share its usage with one that was there.
         price = facts.prices.get(line.price_id)
-        usage = facts.usage.get(_usage_key(line, price)) if line.usage is not None and price is not None else None
+        usage = counted.get(_usage_key(line, price)) if line.usage is not None and price is not None else None
         if usage is None or price is None:
             return line
         return recomputed(line, price=price, usage=usage, billed_elsewhere=elsewhere.get(line.key))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -11,6 +11,7 @@ from typing import Final
 from common.period import Period
 from common.rpc import Desk
 from invoicing import clients
+from invoicing.clients import counting
 from invoicing.domain.errors import UsageTooDetailed
 from invoicing.domain.line import Usage
 from invoicing.domain.lines_due import BillablePeriod, UsageKey
@@ -34,18 +35,38 @@ class Facts:
 
 
 async def gather(
-    desk: Desk, customer_id: str, *, after: datetime | None, through: datetime, as_of: datetime, proven: bool
+    desk: Desk, since: Mapping[str, datetime | None], *, through: datetime, as_of: datetime, proven: bool
+) -> dict[str, Facts]:
+    """Of each of the customers all that is to be billed from a time of its own through another, or as much of it as can
+    be had at once, with usage up to `as_of`.
+    """
+    schedules = await clients.schedules(desk, since, through=through)
+    prices = await clients.prices(desk, {each.price_id for found in schedules.values() for each in found.periods})
+    keys = [
+        {UsageKey(each.meter, each.period, prices[each.price_id].needs) for each in found.periods if each.meter}
+        for found in schedules.values()
+    ]
+    asked = [{key: _until(key, as_of) for key in own if key.period.start < as_of} for own in keys]
+    questions = [(found.customer, set(own.values())) for found, own in zip(schedules.values(), asked, strict=True)]
+    counted = await counting.usages_of_all(desk, questions, proven=proven)
+    facts: dict[str, Facts] = {}
+    for (customer_id, schedule), own, clipped, usage in zip(schedules.items(), keys, asked, counted, strict=True):
+        known = {key: usage[until] for key, until in clipped.items() if until in usage}
+        missing = {(key.meter, key.period) for key in clipped.keys() - known.keys()}
+        facts[customer_id] = _facts(schedule, prices, {key: _none(key.meter) for key in own} | known, missing)
+    return facts
+
+
+def _facts(
+    schedule: clients.CustomerSchedule,
+    prices: dict[str, Price],
+    usage: dict[UsageKey, Usage],
+    missing: Set[tuple[str, Period]],
 ) -> Facts:
-    """All that is to be billed through a time, or as much of it as can be had at once, with usage up to `as_of`."""
-    schedule = await clients.schedule(desk, customer_id, after=after, through=through)
-    prices = await clients.prices(desk, (each.price_id for each in schedule.periods))
-    keys = {UsageKey(each.meter, each.period, prices[each.price_id].needs) for each in schedule.periods if each.meter}
-    asked = {key: _until(key, as_of) for key in keys if key.period.start < as_of}
-    counted = await clients.usages(desk, schedule.customer, asked.values(), proven=proven) if asked else {}
-    missing = asked.keys() - {key for key, clipped in asked.items() if clipped in counted}
-    through = _through(schedule, {(key.meter, key.period) for key in missing})
+    through = _through(schedule, missing)
     periods = [each for each in schedule.periods if each.bill_time <= through]
     if missing and not periods:
+        customer_id = schedule.customer.party.id
         raise UsageTooDetailed(f"customer {customer_id} has too much usage to look at at once", customer=customer_id)
     return Facts(
         customer=schedule.customer,
@@ -53,10 +74,7 @@ async def gather(
         through=through,
         next_bill_time=schedule.next_bill_time,
         prices=prices,
-        usage={
-            **{key: _none(key.meter) for key in keys},
-            **{key: counted[clipped] for key, clipped in asked.items() if clipped in counted},
-        },
+        usage=usage,
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from common.db import Tx
@@ -17,20 +20,41 @@ LINES_MAX: Final = 20_000
 """A page ends early rather than look at more lines than these at once."""
 
 
-async def issue(tx: Tx, draft: Invoice, *, seller: Seller, customer: Customer) -> Invoice:
-    """Give it the next number, and keep what it says. Everyone else who issues waits from here to the commit."""
-    number = await store.next_number(tx, seller.series_of(draft.invoice_date))
-    invoice = draft.finalize(number=str(number), at=tx.now, seller=seller, customer=customer)
-    await store.add_issued(tx, Issued.of(invoice, number, before=await store.link_before(tx, number)))
-    return invoice
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A draft with nothing left to wait for, and to whom it goes."""
+
+    draft: Invoice
+    customer: Customer
+    traceparent: str = ""
+    """Of the story that it belongs to; empty for the one under way."""
 
 
-async def announce(tx: Tx, invoice: Invoice) -> None:
-    """A total of nothing is paid the moment it is owed: both are said."""
-    told = invoice_for_event(invoice)
-    await tx.emit(events.InvoiceFinalized(invoice=told))
-    if invoice.state is State.PAID:
-        await tx.emit(events.InvoicePaid(invoice=told))
+async def issue(tx: Tx, ready: Sequence[Ready], *, seller: Seller) -> list[Invoice]:
+    """Give each the next number, keep what it says, and announce it: the invoices in the order given. Everyone else who
+    issues waits from here to the commit.
+    """
+    of_series: dict[str, list[int]] = defaultdict(list)
+    for place, each in enumerate(ready):
+        of_series[seller.series_of(each.draft.invoice_date)].append(place)
+    found: dict[int, Invoice] = {}
+    issued: list[Issued] = []
+    # Everybody takes the series in one order.
+    for series, places in sorted(of_series.items()):
+        first = await store.take_numbers(tx, series, len(places))
+        before = await store.link_before(tx, first)
+        for ordinal, place in enumerate(places, start=first.ordinal):
+            number = Number(series=series, ordinal=ordinal)
+            draft, customer = ready[place].draft, ready[place].customer
+            invoice = draft.finalize(number=str(number), at=tx.now, seller=seller, customer=customer)
+            issued.append(Issued.of(invoice, number, before=before))
+            before = issued[-1].link
+            found[place] = invoice
+    await store.add_issued(tx, issued)
+    invoices = [found[place] for place in range(len(ready))]
+    for invoice, each in zip(invoices, ready, strict=True):
+        await _announce(tx, invoice, traceparent=each.traceparent)
+    return invoices
 
 
 async def list_series(tx: Tx, *, after: str, limit: int) -> list[Series]:
@@ -60,3 +84,11 @@ async def verify_series(tx: Tx, series: str, *, after: int, limit: int) -> Verif
         faults=tuple(faults(numbers, documents, kept)),
         is_end=numbers[-1].ordinal == last,
     )
+
+
+async def _announce(tx: Tx, invoice: Invoice, *, traceparent: str) -> None:
+    """A total of nothing is paid the moment it is owed: both are said."""
+    told = invoice_for_event(invoice)
+    await tx.emit(events.InvoiceFinalized(invoice=told), traceparent=traceparent)
+    if invoice.state is State.PAID:
+        await tx.emit(events.InvoicePaid(invoice=told), traceparent=traceparent)

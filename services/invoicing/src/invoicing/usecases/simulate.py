@@ -13,6 +13,7 @@ from common.money import Money
 from common.period import EARLIEST, Interval, TimeOutOfRange, Unit, boundary
 from common.rpc import Desk
 from invoicing import clients, store
+from invoicing.clients import counting
 from invoicing.convert.rating import billing_interval, price_to_try
 from invoicing.domain.errors import TooManyLines, UsageTooDetailed
 from invoicing.domain.line import Usage
@@ -136,7 +137,7 @@ async def _count(desk: Desk, trial: _Trial) -> None:
 async def _usages(desk: Desk, trial: _Trial, customer_id: str) -> Mapping[UsageKey, Usage]:
     customer = await clients.customer(desk, customer_id)
     try:
-        return await clients.usages(
+        return await counting.usages(
             desk, customer, [question for _, _, question in trial.asked[customer_id]], proven=False
         )
     except UsageTooDetailed:

@@ -20,9 +20,8 @@ async def upcoming_invoice(desk: Desk, customer_id: str) -> Invoice:
         billing = await store.find_billing(tx, customer_id)
         now = tx.now
     next_bill_time = (await clients.schedule(desk, customer_id, after=now, through=now)).next_bill_time
-    found = await facts.gather(
-        desk, customer_id, after=corrections_since(billing), through=next_bill_time or now, as_of=now, proven=False
-    )
+    since = {customer_id: corrections_since(billing)}
+    found = (await facts.gather(desk, since, through=next_bill_time or now, as_of=now, proven=False))[customer_id]
     if found.through < (next_bill_time or now):
         raise TooManyLines(f"too much is due for customer {customer_id} to be shown at once", customer=customer_id)
     async with desk.transaction() as tx:

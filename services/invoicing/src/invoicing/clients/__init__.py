@@ -4,48 +4,45 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from common import wire
 from common.errors import InvalidArgument, Violation
 from common.ids import SellerId
-from common.period import EARLIEST, Period
+from common.period import EARLIEST
 from common.rpc import Desk, NeighbourRefused, NeighbourUnavailable
+from invoicing.clients.counting import reason_of
 from invoicing.convert.neighbours import (
     billable_period_from_proto,
     customer_from_proto,
     seller_from_proto,
-    usage_from_proto,
 )
 from invoicing.convert.price import price_from_proto
 from invoicing.domain.errors import (
     CustomerNotFound,
     PlanNotFound,
     PriceNotFound,
-    UsageTooDetailed,
 )
-from invoicing.domain.line import Usage
-from invoicing.domain.lines_due import BillablePeriod, UsageKey
+from invoicing.domain.lines_due import BillablePeriod
 from invoicing.domain.party import Customer, Seller
 from invoicing.domain.price import Price
 from saldo.catalog.v1 import catalog_service_pb2 as catalog
 from saldo.catalog.v1 import plan_pb2, price_pb2
 from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
-from saldo.metering.v1 import metering_service_pb2 as metering
-from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as subscriptions
 from saldo.subscriptions.v1.subscriptions_service_pb2_grpc import SubscriptionsServiceStub
 
 PRICES_PER_CALL: Final = 1_000
-QUERIES_PER_CALL: Final = 1_000
+CUSTOMERS_PER_CALL: Final = 100
+ASKED_TOGETHER: Final = timedelta(days=7)
+"""So much earlier than needed some are asked about at most, for the sake of few calls."""
 
-NAMES_PER_CALL: Final = 10_000
-"""Of customers, in all queries of a call: 5 MB if they are as long as names can be."""
-
+CUSTOMERS_PER_READ: Final = 1_000
 SUBSCRIPTIONS_PER_CALL: Final = 1_000
 PRICES_CACHED_MAX: Final = 50_000
 PRODUCT_TEXT_SECONDS: Final = 60
@@ -58,14 +55,6 @@ CHECKED_PRICE_BYTES_MAX: Final = 20_000
 VERSIONS_MAX: Final = 1_000
 SCHEDULE_SHORTEST: Final = timedelta(hours=1)
 """What is too much for an answer about so little time is too much for ever. From all time, 20 halvings lead there."""
-
-VALUES_MAX: Final = 500_000
-"""Of one period: they are gone through at once. When as many are held, no other period is asked for."""
-
-VALUES_SHORTEST: Final = timedelta(milliseconds=1)
-"""No period is halved further for its values. From a year, 35 halvings lead there."""
-
-"""Of values that do not fit into one answer, as long as usage comes in between the answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,37 +85,89 @@ async def schedule(desk: Desk, customer_id: str, *, after: datetime | None, thro
     since = EARLIEST if after is None else max(after, EARLIEST)
     while True:
         request = subscriptions.ListBillablePeriodsRequest(
-            customer_ids=[customer_id],
-            after_time=wire.timestamp(since) if since > EARLIEST else None,
-            through_time=wire.timestamp(through),
+            customer_ids=[customer_id], after_time=_after(since), through_time=wire.timestamp(through)
         )
         try:
             answer = await desk.ask(SubscriptionsServiceStub).ListBillablePeriods(request)
         except NeighbourRefused as error:
-            if _reason(error) != "TOO_MANY_PERIODS" or through - since <= SCHEDULE_SHORTEST:
+            if reason_of(error) != "TOO_MANY_PERIODS" or through - since <= SCHEDULE_SHORTEST:
                 raise _unless_customer(error, customer_id) from error
             through = since + (through - since) / 2
             continue
-        return _schedule(answer, through)
+        [told] = answer.schedules
+        return _schedule(told, through)
 
 
-def _schedule(answer: subscriptions.ListBillablePeriodsResponse, through: datetime) -> CustomerSchedule:
-    [found] = answer.schedules
-    next_time = found.next_bill_time if found.HasField("next_bill_time") else None
+async def schedules(
+    desk: Desk, since: Mapping[str, datetime | None], *, through: datetime
+) -> dict[str, CustomerSchedule]:
+    """The same of many customers, each from a time of its own, in few calls; where that is too much, one by one."""
+    found: dict[str, CustomerSchedule] = {}
+    for customer_ids in _asked_together(since):
+        request = subscriptions.ListBillablePeriodsRequest(
+            customer_ids=customer_ids, after_time=_after(since[customer_ids[0]]), through_time=wire.timestamp(through)
+        )
+        try:
+            answer = await desk.ask(SubscriptionsServiceStub).ListBillablePeriods(request)
+        except NeighbourRefused as error:
+            if reason_of(error) != "TOO_MANY_PERIODS":
+                raise _unless_customer(error, ", ".join(customer_ids)) from error
+            for each in customer_ids:
+                found[each] = await schedule(desk, each, after=since[each], through=through)
+            continue
+        for each, told in zip(customer_ids, answer.schedules, strict=True):
+            found[each] = _schedule(told, through, since=since[each])
+    return found
+
+
+def _asked_together(since: Mapping[str, datetime | None]) -> Iterator[list[str]]:
+    """Those that are looked back to about the same time. The first of each is looked back to the earliest."""
+    call: list[str] = []
+    earliest = EARLIEST
+    for back_to, customer_id in sorted((back_to or EARLIEST, each) for each, back_to in since.items()):
+        if call and (len(call) == CUSTOMERS_PER_CALL or back_to - earliest > ASKED_TOGETHER):
+            yield call
+            call = []
+        if not call:
+            earliest = back_to
+        call.append(customer_id)
+    if call:
+        yield call
+
+
+def _after(since: datetime | None) -> Timestamp | None:
+    return None if since is None or since <= EARLIEST else wire.timestamp(since)
+
+
+def _schedule(
+    told: subscriptions.CustomerSchedule, through: datetime, *, since: datetime | None = None
+) -> CustomerSchedule:
+    next_time = told.next_bill_time if told.HasField("next_bill_time") else None
+    periods = [billable_period_from_proto(each) for each in told.periods]
     return CustomerSchedule(
-        customer=customer_from_proto(found.customer),
-        periods=[billable_period_from_proto(each) for each in found.periods],
+        customer=customer_from_proto(told.customer),
+        periods=periods if since is None else [each for each in periods if each.bill_time >= since],
         through=through,
         next_bill_time=None if next_time is None else wire.parse_timestamp(next_time, field="next_bill_time"),
     )
 
 
 async def customer(desk: Desk, customer_id: str) -> Customer:
-    try:
-        request = subscriptions.GetCustomerRequest(id=customer_id)
-        return customer_from_proto(await desk.ask(SubscriptionsServiceStub).GetCustomer(request))
-    except NeighbourRefused as error:
-        raise _unless_customer(error, customer_id) from error
+    return (await customers(desk, [customer_id]))[customer_id]
+
+
+async def customers(desk: Desk, customer_ids: Collection[str]) -> dict[str, Customer]:
+    """By id; or CUSTOMER_NOT_FOUND."""
+    wanted = sorted(customer_ids)
+    found: dict[str, Customer] = {}
+    for first in range(0, len(wanted), CUSTOMERS_PER_READ):
+        request = subscriptions.BatchGetCustomersRequest(ids=wanted[first : first + CUSTOMERS_PER_READ])
+        try:
+            answer = await desk.ask(SubscriptionsServiceStub).BatchGetCustomers(request)
+        except NeighbourRefused as error:
+            raise _unless_customer(error, ", ".join(request.ids)) from error
+        found |= {each.id: customer_from_proto(each) for each in answer.customers}
+    return found
 
 
 async def subscription_starts(desk: Desk, *, page_token: str) -> tuple[list[SubscriptionStart], str]:
@@ -199,7 +240,7 @@ async def price(desk: Desk, price_id: str) -> Price:
     try:
         return (await prices(desk, [price_id]))[price_id]
     except NeighbourRefused as error:
-        if _reason(error) == "PRICE_NOT_FOUND":
+        if reason_of(error) == "PRICE_NOT_FOUND":
             raise PriceNotFound(f"there is no price {price_id}", price=price_id) from error
         raise
 
@@ -212,7 +253,7 @@ async def prices_that_exist(desk: Desk, price_ids: Iterable[str]) -> dict[str, P
             return await prices(desk, wanted)
         except NeighbourRefused as error:
             unknown = wanted & set(error.metadata.get("ids", "").split(","))
-            if _reason(error) != "PRICE_NOT_FOUND" or not unknown:
+            if reason_of(error) != "PRICE_NOT_FOUND" or not unknown:
                 raise
             wanted -= unknown
 
@@ -248,7 +289,7 @@ async def plan(desk: Desk, plan_id: str) -> plan_pb2.Plan:
     try:
         return await desk.ask(CatalogServiceStub).GetPlan(catalog.GetPlanRequest(id=plan_id))
     except NeighbourRefused as error:
-        if _reason(error) == "PLAN_NOT_FOUND":
+        if reason_of(error) == "PLAN_NOT_FOUND":
             raise PlanNotFound(f"there is no plan {plan_id}", plan=plan_id) from error
         raise
 
@@ -261,7 +302,7 @@ async def plan_versions(desk: Desk, code: str) -> list[plan_pb2.Plan]:
         try:
             found.append(await desk.ask(CatalogServiceStub).GetPlan(request))
         except NeighbourRefused as error:
-            if _reason(error) != "PLAN_NOT_FOUND":
+            if reason_of(error) != "PLAN_NOT_FOUND":
                 raise
             break
     return found
@@ -274,165 +315,7 @@ async def contract_prices(desk: Desk, *, page_token: str) -> tuple[list[price_pb
     return list(answer.prices), answer.next_page_token
 
 
-async def usages(
-    desk: Desk, customer: Customer, keys: Collection[UsageKey], *, proven: bool = True
-) -> dict[UsageKey, Usage]:
-    """What the customer used in all these periods, on all these meters, told as each key needs it.
-
-    Without a proof of what was counted it takes a fraction of the time: where it is only shown.
-    What is told in detail may be too much to hold all of it. Then some keys are missing, those of the latest periods.
-    """
-    wanted = sorted(set(keys), key=lambda key: (key.meter, key.period.start, key.period.end, key.needs.other_meters))
-    found: dict[UsageKey, Usage] = {}
-    for asked in _calls(customer, [key for key in wanted if not _in_detail(key)]):
-        plain = [_plain(key, meter) for key in asked for meter in key.meters]
-        answers = iter(await _batch(desk, customer, plain, proven=proven))
-        for key in asked:
-            own, *others = [next(answers) for _ in key.meters]
-            found[key] = own.beside(others)
-    held = 0
-    for key in sorted((key for key in wanted if _in_detail(key)), key=lambda key: key.period.start):
-        if held > VALUES_MAX:
-            break
-        found[key] = await _detailed(desk, customer, key)
-        held += len(found[key].values) + len(found[key].groups)
-    return found
-
-
-def _in_detail(key: UsageKey) -> bool:
-    return bool(key.needs.group_by) or key.needs.with_values
-
-
-def _plain(key: UsageKey, meter: str) -> UsageKey:
-    return UsageKey(meter, key.period)
-
-
-def _calls(customer: Customer, keys: Iterable[UsageKey]) -> Iterator[list[UsageKey]]:
-    """As many keys as one call answers. The meters of one key stay together: they are counted at the same moment."""
-    call: list[UsageKey] = []
-    size = names = 0
-    for key in keys:
-        more_names = len(key.meters) * len(customer.names_from(key.period.start))
-        if call and (size + len(key.meters) > QUERIES_PER_CALL or names + more_names > NAMES_PER_CALL):
-            yield call
-            call, size, names = [], 0, 0
-        call.append(key)
-        size += len(key.meters)
-        names += more_names
-    if call:
-        yield call
-
-
-async def _batch(
-    desk: Desk,
-    customer: Customer,
-    keys: Sequence[UsageKey],
-    *,
-    part_of: UsageKey | None = None,
-    whole: Usage | None = None,
-    proven: bool = True,
-) -> list[Usage]:
-    """`part_of`: what the customer is called depends on when the whole period begins, not on when a part of it does.
-    `whole`: how far was counted, and by which version of the meter, was decided when that was asked for.
-    """
-    queries = [
-        _query(
-            customer,
-            key,
-            begins=(part_of or key).period.start,
-            whole=whole,
-            proven=proven,
-        )
-        for key in keys
-    ]
-    answer = await desk.ask(MeteringServiceStub).BatchQueryUsage(metering.BatchQueryUsageRequest(queries=queries))
-    return [usage_from_proto(each, group_by=key.needs.group_by) for key, each in zip(keys, answer.usages, strict=True)]
-
-
-def _query(
-    customer: Customer, key: UsageKey, *, begins: datetime, whole: Usage | None, proven: bool
-) -> metering.UsageQuery:
-    names = customer.names_from(begins)
-    return metering.UsageQuery(
-        customer_id=customer.party.id,
-        # Also by itself: the release before knows of no other names.
-        external_id=customer.external_id if customer.external_id in names else "",
-        names=names,
-        meter=key.meter,
-        period=wire.interval(key.period),
-        group_by=key.needs.group_by,
-        with_values=key.needs.with_values,
-        through_position=whole.through_position if whole else None,
-        meter_version=whole.meter_versions.get(key.meter, 0) if whole else 0,
-        without_proof=not proven,
-    )
-
-
-async def _detailed(desk: Desk, customer: Customer, key: UsageKey) -> Usage:
-    """In a call of its own: its answer may be as large as an answer can be, and would make those of others late."""
-    try:
-        [usage] = await _batch(desk, customer, [key])
-    except NeighbourRefused as error:
-        if _reason(error) == "TOO_MANY_VALUES":
-            return await _valued_in_parts(desk, customer, key)
-        if _reason(error) == "TOO_MANY_GROUPS":
-            raise _too_detailed(error, customer, key) from error
-        raise
-    return usage
-
-
-async def _valued_in_parts(desk: Desk, customer: Customer, key: UsageKey) -> Usage:
-    """With values that are too many for one answer: those that were counted in the whole, whatever comes meanwhile."""
-    [whole] = await _batch(desk, customer, [_plain(key, key.meter)])
-    if whole.event_count > VALUES_MAX:
-        raise UsageTooDetailed(
-            f"{key.meter} has {whole.event_count} values, more than {VALUES_MAX}, in {key.period}",
-            customer=customer.party.id,
-            meter=key.meter,
-        )
-    return replace(whole, values=tuple(await _values(desk, customer, key, whole=whole)))
-
-
-async def _values(desk: Desk, customer: Customer, key: UsageKey, *, whole: Usage) -> list[Decimal]:
-    """In order of time: of the halves of the period, of their halves, and so on."""
-    found: list[Decimal] = []
-    parts = _halves(key.period)
-    while parts:
-        part = key._replace(period=parts.pop())
-        try:
-            [usage] = await _batch(desk, customer, [part], part_of=key, whole=whole)
-        except NeighbourRefused as error:
-            if _reason(error) != "TOO_MANY_VALUES":
-                raise
-            if part.period.end - part.period.start <= VALUES_SHORTEST:
-                raise _too_detailed(error, customer, part) from error
-            parts += _halves(part.period)
-            continue
-        found += usage.values
-    return found
-
-
-def _halves(period: Period) -> list[Period]:
-    """The later one first."""
-    middle = period.start + (period.end - period.start) / 2
-    return [Period(middle, period.end), Period(period.start, middle)]
-
-
-def _too_detailed(error: NeighbourRefused, customer: Customer, key: UsageKey) -> UsageTooDetailed:
-    """As metering says it, and of whom and when."""
-    return UsageTooDetailed(
-        f"{_reason(error)}: {error.message}, in {key.period}",
-        customer=customer.party.id,
-        meter=key.meter,
-        neighbour_reason=_reason(error),
-    )
-
-
 def _unless_customer(error: NeighbourRefused, customer_id: str) -> Exception:
-    if _reason(error) == "CUSTOMER_NOT_FOUND":
+    if reason_of(error) == "CUSTOMER_NOT_FOUND":
         return CustomerNotFound(f"there is no customer {customer_id}", customer=customer_id)
     return error
-
-
-def _reason(error: NeighbourRefused) -> str:
-    return error.metadata.get("neighbour_reason", "")
