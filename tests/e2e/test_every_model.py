@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from common import wire
 from saldo.catalog.v1.price_pb2 import Price
 from saldo.invoicing.v1.invoice_pb2 import Invoice, LineItem
+from saldo.invoicing.v1.proof_service_pb2 import ReplayInvoiceRequest
 from saldo.metering.v1.meter_pb2 import Meter
 from saldo.metering.v1.usage_event_pb2 import UsageEvent
 from saldo.subscriptions.v1.customer_pb2 import Customer
@@ -153,6 +154,7 @@ async def test_every_model_is_billed_and_corrected(sandbox: Sandbox) -> None:
         "resold": "12.00 EUR",
     }
     assert {line.correction for line in march.line_items} == {0, 1, 2}
+    await story.replay()
 
 
 class Story:
@@ -188,6 +190,12 @@ class Story:
     async def use(self, *events: UsageEvent) -> None:
         answer = await self._sandbox.use(*events)
         assert answer.accepted_count == len(events), answer
+
+    async def replay(self) -> None:
+        """Each invoice follows from its prices and its usage once more, to the byte, whatever was counted since."""
+        for invoice in await self._sandbox.invoices(self._customer):
+            replay = await self._sandbox.client.proof.ReplayInvoice(ReplayInvoiceRequest(invoice_id=invoice.id))
+            assert replay.is_identical, (replay.number, replay.differences)
 
     async def last(self, state: Invoice.State.ValueType) -> Invoice:
         invoice = (await self._sandbox.invoices(self._customer))[-1]

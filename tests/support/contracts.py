@@ -25,6 +25,7 @@ from saldo.catalog.v1.seller_pb2 import Seller
 from saldo.dunning.v1 import dunning_service_pb2 as dunning
 from saldo.dunning.v1.dunning_policy_pb2 import DunningPolicy
 from saldo.invoicing.v1 import invoicing_service_pb2 as invoicing
+from saldo.invoicing.v1 import proof_service_pb2 as proof
 from saldo.invoicing.v1 import rating_pb2
 from saldo.invoicing.v1 import rating_service_pb2 as rating
 from saldo.metering.v1 import archive_service_pb2 as archives
@@ -275,6 +276,8 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
         invoicing.GetInvoiceDocumentRequest(id=invoice.id),
         invoicing.ListNumberSeriesRequest(page_size=10),
         invoicing.VerifySeriesRequest(series=invoice.number.rpartition("-")[0], page_size=10),
+        proof.TraceLineRequest(invoice_id=invoice.id, line_id=invoice.line_items[0].id, page_size=10),
+        proof.ReplayInvoiceRequest(invoice_id=invoice.id),
         rating.RateRequest(price_id=plan.prices[1].id, usage=used),
         rating.BatchRateRequest(
             requests=[rating.RateRequest(price=fresh, usage=used)], price_id=plan.prices[1].id, without_steps=True

@@ -64,7 +64,7 @@ async def subscription_requests(
     revised = ContactPerson(id=added.id, display_name="Somebody Else", email="else@example.com")
     return [
         subscriptions.CreateCustomerRequest(external_id="fuzzed", contact=contact, billing_profile=profile),
-        subscriptions.GetCustomerRequest(id=payer.id),
+        subscriptions.GetCustomerRequest(id=payer.id, names_known_time=wire.timestamp(JANUARY)),
         subscriptions.UpdateCustomerRequest(id=payer.id, contact=contact, billing_profile=profile),
         subscriptions.BatchGetCustomersRequest(ids=[payer.id]),
         subscriptions.ListCustomersRequest(page_size=10),

@@ -68,6 +68,7 @@ STUBS: Final = {
     "CorrectionService": "corrections",
     "ArchiveService": "archives",
     "CouponService": "coupons",
+    "ProofService": "proof",
     "RatingService": "rating",
     "MoneyService": "money",
     "CustomersService": "customers",

@@ -27,7 +27,7 @@ NOBODY = "no token"
 READING = (
     *("Get", "List", "BatchGet", "BatchList", "Query", "BatchQuery", "Lookup", "Trace", "Export"),
     *("Rate", "BatchRate", "Explain", "Simulate", "Preview", "Round", "Allocate", "Check"),
-    *("VerifyDigest", "VerifySeries"),  # whose verb is that of a command elsewhere
+    *("VerifyDigest", "VerifySeries", "ReplayInvoice"),  # whose verb is that of a command elsewhere
 )
 WRITING = (
     "Acquire", "Apply", "Archive", "Attach", "Cancel", "Commit", "Create", "Finalize", "Freeze", "Ingest",

@@ -11,11 +11,12 @@ from invoicing.api import InvoicingApi
 from invoicing.consumers import HANDLERS
 from invoicing.documents.document import Printer
 from invoicing.money_api import MoneyApi
+from invoicing.proof_api import ProofApi
 from invoicing.rating_api import RatingApi
 from invoicing.schedule import jobs
 from invoicing.settings import Settings
 from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
-from saldo.invoicing.v1 import events_pb2, invoicing_service_pb2, rating_service_pb2
+from saldo.invoicing.v1 import events_pb2, invoicing_service_pb2, proof_service_pb2, rating_service_pb2
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
 from saldo.subscriptions.v1.subscriptions_service_pb2_grpc import SubscriptionsServiceStub
 
@@ -41,6 +42,7 @@ def build(settings: Settings, *, bus: Bus | None = None) -> Service:
     contract = rating_service_pb2.DESCRIPTOR.services_by_name
     service.serve(contract["RatingService"], RatingApi(service.desk))
     service.serve(contract["MoneyService"], MoneyApi())
+    service.serve(proof_service_pb2.DESCRIPTOR.services_by_name["ProofService"], ProofApi(service.desk))
     service.consume(HANDLERS)
     service.schedule(jobs(grace=timedelta(seconds=settings.grace_seconds)))
     return service

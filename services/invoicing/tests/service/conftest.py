@@ -20,6 +20,8 @@ from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from saldo.invoicing.v1 import invoice_pb2
 from saldo.invoicing.v1 import invoicing_service_pb2 as pb
 from saldo.invoicing.v1.invoicing_service_pb2_grpc import InvoicingServiceStub
+from saldo.invoicing.v1.proof_service_pb2 import ReplayInvoiceRequest
+from saldo.invoicing.v1.proof_service_pb2_grpc import ProofServiceStub
 from saldo.invoicing.v1.rating_service_pb2_grpc import RatingServiceStub
 from saldo.metering.v1 import meter_pb2, usage_event_pb2
 from saldo.metering.v1 import metering_service_pb2 as metering
@@ -244,6 +246,15 @@ async def business(suite: Suite) -> AsyncIterator[Business]:
     suite.seller = SellerId(seller.id)
     yield Business(suite)
     await _rate_anew(suite)
+
+
+async def replayed(business: Business) -> None:
+    """Every final invoice follows from what it was made of once more, to the byte."""
+    proof: Any = business.suite.stub(ProofServiceStub, "invoicing")  # Any: grpc stubs are generated
+    for invoice in await business.invoices():
+        if invoice.state != invoice_pb2.Invoice.DRAFT:
+            replay = await proof.ReplayInvoice(ReplayInvoiceRequest(invoice_id=invoice.id))
+            assert replay.is_identical, (replay.number, replay.differences)
 
 
 async def _rate_anew(suite: Suite) -> None:

@@ -25,7 +25,7 @@ from tools.check import usage as invariants
 from tools.check.records import Sources, read_records
 from tools.check.report import examine
 
-from .conftest import Business, decimal, pence, per_unit, told, utc
+from .conftest import Business, decimal, pence, per_unit, replayed, told, utc
 
 COUNTED = ("every billed quantity is counted anew", "every usage event is in one period of an item")
 
@@ -76,6 +76,7 @@ class Names:
                 found = examine(invariant, records)
                 assert found.checked
                 assert found.holds, found.offenders
+        await replayed(self.business)
 
 
 @pytest_asyncio.fixture

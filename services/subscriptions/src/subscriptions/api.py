@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from common import ids, wire
@@ -66,9 +66,13 @@ class SubscriptionsApi(SubscriptionsServiceServicer):
         if bool(request.id) == bool(request.external_id):
             raise InvalidArgument("must be given, or an external id instead", field="id")
         if request.external_id:
-            external_id = key(request.external_id, field="external_id")
-            return customer_to_proto(await store.customer_by_external_id(tx, external_id))
-        return customer_to_proto(await store.customer(tx, _customer_id(request.id, field="id")))
+            found = await store.customer_by_external_id(tx, key(request.external_id, field="external_id"))
+        else:
+            found = await store.customer(tx, _customer_id(request.id, field="id"))
+        if request.HasField("names_known_time"):
+            known = wire.parse_timestamp(request.names_known_time, field="names_known_time")
+            found = replace(found, names=await store.names_known(tx, found.id, known))
+        return customer_to_proto(found)
 
     @transactional
     async def UpdateCustomer(self, request: pb.UpdateCustomerRequest, tx: Tx) -> customer_pb2.Customer:

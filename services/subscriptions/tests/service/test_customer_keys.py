@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
 import grpc
 import pytest
 
-from common import ids
+from common import ids, wire
 from common.ids import SellerId
 from common.testing import SANDBOX_START, Suite, refused
 from saldo.subscriptions.v1 import customer_pb2, events_pb2
@@ -122,6 +122,25 @@ async def test_an_alias_that_is_taken_away_is_free(shop: Any) -> None:
         assert refusal.metadata == {"customer": ada.id, "alias": "key"}
     await add(shop, eve, "key")
     assert (await lookup(shop, "key")).id == eve.id
+
+
+async def test_what_a_customer_was_called_is_known_as_of_then(suite: Suite, shop: Any) -> None:
+    """An alias that was added, or taken back, later: usage is counted once more by the names of then."""
+    ada = await shop.customer(external_id="ada-1")
+    await add(shop, ada, "soon gone")
+    await suite.travel(datetime(2026, 1, 2, tzinfo=UTC))
+    await remove(shop, ada, "soon gone")
+    await suite.travel(datetime(2026, 1, 3, tzinfo=UTC))
+    await add(shop, ada, "late")
+
+    async def known(day: int) -> list[str]:
+        at = wire.timestamp(datetime(2026, 1, day, 12, tzinfo=UTC))
+        told = await shop.api.GetCustomer(pb.GetCustomerRequest(id=ada.id, names_known_time=at))
+        return [name.key for name in told.names]
+
+    assert [await known(day) for day in (1, 2, 3)] == [["ada-1", "soon gone"], ["ada-1"], ["ada-1", "late"]]
+    now = await shop.api.GetCustomer(pb.GetCustomerRequest(external_id="ada-1"))
+    assert [name.key for name in now.names] == ["ada-1", "late"]
 
 
 async def test_an_external_id_is_no_alias(shop: Any) -> None:

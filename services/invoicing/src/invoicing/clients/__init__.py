@@ -156,6 +156,17 @@ async def customer(desk: Desk, customer_id: str) -> Customer:
     return (await customers(desk, [customer_id]))[customer_id]
 
 
+async def customer_as_called(desk: Desk, customer_id: str, at: datetime | None) -> Customer:
+    """With the names that were known at an instant; or CUSTOMER_NOT_FOUND."""
+    request = subscriptions.GetCustomerRequest(
+        id=customer_id, names_known_time=None if at is None else wire.timestamp(at)
+    )
+    try:
+        return customer_from_proto(await desk.ask(SubscriptionsServiceStub).GetCustomer(request))
+    except NeighbourRefused as error:
+        raise _unless_customer(error, customer_id) from error
+
+
 async def customers(desk: Desk, customer_ids: Collection[str]) -> dict[str, Customer]:
     """By id; or CUSTOMER_NOT_FOUND."""
     wanted = sorted(customer_ids)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import islice
 from typing import Final, NamedTuple
 
 from common import wire
@@ -53,11 +54,13 @@ async def usages_of_all(
         _Question(customer, key, answers)
         for (customer, keys), answers in zip(asked, found, strict=True)
         for key in sorted(keys, key=lambda key: (key.meter, key.period.start, key.period.end, key.needs.other_meters))
-        if not _in_detail(key)
+        if not in_detail(key)
     )
     for call in _calls(plain):
         queries = [
-            _query(each.customer, _plain(each.key, meter), begins=each.key.period.start, whole=None, proven=proven)
+            usage_query(
+                each.customer, plain_key(each.key, meter), begins=each.key.period.start, whole=None, proven=proven
+            )
             for each in call
             for meter in each.key.meters
         ]
@@ -67,11 +70,29 @@ async def usages_of_all(
             each.answers[each.key] = own.beside(others)
     held = 0
     for (customer, keys), answers in zip(asked, found, strict=True):
-        for key in sorted((key for key in keys if _in_detail(key)), key=lambda key: key.period.start):
+        for key in sorted((key for key in keys if in_detail(key)), key=lambda key: key.period.start):
             if held > VALUES_MAX:
                 break
             answers[key] = await _detailed(desk, customer, key)
             held += len(answers[key].values) + len(answers[key].groups)
+    return found
+
+
+async def as_counted(desk: Desk, customer: Customer, asked: Sequence[tuple[UsageKey, Usage]]) -> list[Usage]:
+    """What was counted once for plain keys, through the same position by the same versions of the meters; in order."""
+    found: list[Usage] = []
+    rest = iter(asked)
+    for call in _calls(_Question(customer, key, {}) for key, _ in asked):
+        again = list(islice(rest, len(call)))
+        queries = [
+            usage_query(customer, plain_key(key, meter), begins=key.period.start, whole=before, proven=True)
+            for key, before in again
+            for meter in key.meters
+        ]
+        counted = iter(await _counted(desk, queries))
+        for key, _ in again:
+            own, *others = [usage_from_proto(next(counted), group_by=()) for _ in key.meters]
+            found.append(own.beside(others))
     return found
 
 
@@ -83,11 +104,11 @@ class _Question(NamedTuple):
     answers: dict[UsageKey, Usage]
 
 
-def _in_detail(key: UsageKey) -> bool:
+def in_detail(key: UsageKey) -> bool:
     return bool(key.needs.group_by) or key.needs.with_values
 
 
-def _plain(key: UsageKey, meter: str) -> UsageKey:
+def plain_key(key: UsageKey, meter: str) -> UsageKey:
     return UsageKey(meter, key.period)
 
 
@@ -113,18 +134,18 @@ async def _counted(desk: Desk, queries: Sequence[metering.UsageQuery]) -> Sequen
     return answer.usages
 
 
-async def _one(
+async def usage_of(
     desk: Desk, customer: Customer, key: UsageKey, *, part_of: UsageKey | None = None, whole: Usage | None = None
 ) -> Usage:
     """`part_of`: what the customer is called depends on when the whole period begins, not on when a part of it does.
     `whole`: how far was counted, and by which version of the meter, was decided when that was asked for.
     """
-    query = _query(customer, key, begins=(part_of or key).period.start, whole=whole, proven=True)
+    query = usage_query(customer, key, begins=(part_of or key).period.start, whole=whole, proven=True)
     [found] = await _counted(desk, [query])
     return usage_from_proto(found, group_by=key.needs.group_by)
 
 
-def _query(
+def usage_query(
     customer: Customer, key: UsageKey, *, begins: datetime, whole: Usage | None, proven: bool
 ) -> metering.UsageQuery:
     names = customer.names_from(begins)
@@ -146,7 +167,7 @@ def _query(
 async def _detailed(desk: Desk, customer: Customer, key: UsageKey) -> Usage:
     """In a call of its own: its answer may be as large as an answer can be, and would make those of others late."""
     try:
-        return await _one(desk, customer, key)
+        return await usage_of(desk, customer, key)
     except NeighbourRefused as error:
         if reason_of(error) == "TOO_MANY_VALUES":
             return await _valued_in_parts(desk, customer, key)
@@ -157,24 +178,24 @@ async def _detailed(desk: Desk, customer: Customer, key: UsageKey) -> Usage:
 
 async def _valued_in_parts(desk: Desk, customer: Customer, key: UsageKey) -> Usage:
     """With values that are too many for one answer: those that were counted in the whole, whatever comes meanwhile."""
-    whole = await _one(desk, customer, _plain(key, key.meter))
+    whole = await usage_of(desk, customer, plain_key(key, key.meter))
     if whole.event_count > VALUES_MAX:
         raise UsageTooDetailed(
             f"{key.meter} has {whole.event_count} values, more than {VALUES_MAX}, in {key.period}",
             customer=customer.party.id,
             meter=key.meter,
         )
-    return replace(whole, values=tuple(await _values(desk, customer, key, whole=whole)))
+    return replace(whole, values=tuple(await values_in_parts(desk, customer, key, whole=whole)))
 
 
-async def _values(desk: Desk, customer: Customer, key: UsageKey, *, whole: Usage) -> list[Decimal]:
+async def values_in_parts(desk: Desk, customer: Customer, key: UsageKey, *, whole: Usage) -> list[Decimal]:
     """In order of time: of the halves of the period, of their halves, and so on."""
     found: list[Decimal] = []
     parts = _halves(key.period)
     while parts:
         part = key._replace(period=parts.pop())
         try:
-            usage = await _one(desk, customer, part, part_of=key, whole=whole)
+            usage = await usage_of(desk, customer, part, part_of=key, whole=whole)
         except NeighbourRefused as error:
             if reason_of(error) != "TOO_MANY_VALUES":
                 raise

@@ -52,7 +52,7 @@ def _invoice_without_parties(invoice: Invoice) -> pb.Invoice:
         number=invoice.number,
         state=pb.Invoice.State.Value(invoice.state.name),
         customer_id=invoice.customer_id,
-        line_items=[_line_to_proto(line) for line in invoice.lines],
+        line_items=[line_to_proto(line) for line in invoice.lines],
         subtotal=wire.money(invoice.subtotal),
         discount_total=wire.money(invoice.discount_total),
         tax_total=wire.money(invoice.tax_total),
@@ -79,7 +79,7 @@ def _invoice_without_parties(invoice: Invoice) -> pb.Invoice:
     )
 
 
-def _line_to_proto(line: Line) -> pb.LineItem:
+def line_to_proto(line: Line) -> pb.LineItem:
     return pb.LineItem(
         id=line.id,
         description=line.description,
@@ -93,7 +93,7 @@ def _line_to_proto(line: Line) -> pb.LineItem:
         rating_steps=[step_to_proto(step) for step in line.steps],
         exact_amount=wire.decimal(line.exact_amount),
         proration=pb.Fraction(numerator=line.proration.numerator, denominator=line.proration.denominator),
-        usage=None if line.usage is None else _usage_to_proto(line.usage),
+        usage=None if line.usage is None else usage_to_proto(line.usage),
         correction=line.correction,
         full_period=wire.interval(line.full_period),
         kind=pb.LineItem.Kind.Value(line.kind.name),
@@ -138,7 +138,7 @@ def _told(number: Decimal | None) -> decimal_pb2.Decimal | None:
     return None if number is None else wire.decimal(number)
 
 
-def _usage_to_proto(usage: Usage) -> pb.UsageProof:
+def usage_to_proto(usage: Usage) -> pb.UsageProof:
     return pb.UsageProof(
         quantity=wire.decimal(usage.quantity),
         event_count=usage.event_count,

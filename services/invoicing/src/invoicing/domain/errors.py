@@ -21,6 +21,10 @@ class LineNotFound(NotFound):
     """There is no such line on the invoice."""
 
 
+class MeterNotCounted(InvalidArgument):
+    """The line was not derived from this meter."""
+
+
 class PriceNotFound(NotFound):
     """There is no such price in the catalog of this seller."""
 

@@ -139,11 +139,15 @@ def hash_of(invoice: Invoice) -> bytes:
     """SHA-256 of the content: UTF-8, without spaces, members in order of their names (RFC 8785). Every value is a text,
     so no two programs write it differently.
     """
-    text = json.dumps(_content(invoice), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).digest()
+    return hashlib.sha256(canonical(content_of(invoice)).encode()).digest()
 
 
-def _content(invoice: Invoice) -> dict[str, object]:
+def canonical(content: Mapping[str, object]) -> str:
+    """As RFC 8785 writes it, as long as all values are texts."""
+    return json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def content_of(invoice: Invoice) -> dict[str, object]:
     """What a document says for good. Not what becomes of it: paid, overdue."""
     assert invoice.seller is not None, "only what is finalized is issued"
     assert invoice.customer is not None, "as above"

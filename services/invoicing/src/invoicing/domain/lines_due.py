@@ -148,6 +148,38 @@ def recomputed(line: Line, *, price: Price, usage: Usage, billed_elsewhere: Bill
     return whole if billed_elsewhere is None else _difference(whole, billed_elsewhere, correction=line.correction)
 
 
+def derived_again(line: Line, *, price: Price, usage: Usage | None, billed: Billed | None) -> Line:
+    """A line from what it was derived from; `billed` is what stood on invoices before it.
+
+    Not derived, and so taken over: what it is called, how much of a credit there was room for, and discounts.
+    """
+    each = BillablePeriod(
+        subscription_id=line.subscription_id,
+        item_id=line.item_id,
+        price_id=line.price_id,
+        quantity=line.quantity if usage is None else None,
+        meter="" if usage is None else usage.meter,
+        period=line.period,
+        full_period=line.full_period,
+        proration=line.proration,
+        bill_time=line.period.start,
+        kind=line.kind,
+        change_id=line.change_id,
+    )
+    if line.is_credit:
+        again = _credit(each, price, billed)
+        assert again is not None, "there was something to take off"
+        if any(step.kind is StepKind.CREDITED_LATER for step in line.steps):
+            again = again.credited(line.amount)
+    else:
+        again = _first(each, price, usage)
+        if billed is not None:
+            again = _difference(again, billed, correction=line.correction)
+    return replace(
+        again, id=line.id, description=line.description, unit_label=line.unit_label, discounts=line.discounts
+    )
+
+
 def next_look(
     periods: Sequence[BillablePeriod], *, as_of: datetime, next_bill_time: datetime | None
 ) -> datetime | None:

@@ -18,6 +18,7 @@ from invoicing.store.billing import (
 from invoicing.store.history import (
     count_lines_billed_by,
     line_with_period,
+    lines_before,
     periods_billed_by,
     prices_ever_billed_by,
 )
@@ -40,8 +41,17 @@ from invoicing.store.invoices import (
     save_drafts,
     save_invoice,
     save_invoices,
+    traceparent_of,
 )
-from invoicing.store.issued import add_issued, issued_between, last_ordinal, link_before, list_series, take_numbers
+from invoicing.store.issued import (
+    add_issued,
+    issued,
+    issued_between,
+    last_ordinal,
+    link_before,
+    list_series,
+    take_numbers,
+)
 from invoicing.store.tables import metadata
 
 __all__ = [
@@ -66,10 +76,12 @@ __all__ = [
     "find_sweep",
     "invoice",
     "invoices_numbered",
+    "issued",
     "issued_between",
     "known_customers",
     "last_ordinal",
     "line_with_period",
+    "lines_before",
     "link_before",
     "list_invoices",
     "list_series",
@@ -87,4 +99,5 @@ __all__ = [
     "save_invoices",
     "save_sweep",
     "take_numbers",
+    "traceparent_of",
 ]

@@ -53,6 +53,30 @@ async def line_with_period(tx: Tx, invoice_id: InvoiceId, line_id: str) -> tuple
     return line, Money(int((await tx.execute(total)).scalar_one()), line.amount.currency), row.time_zone
 
 
+async def lines_before(tx: Tx, lines: Collection[Line]) -> dict[str, list[tuple[InvoiceId, Line]]]:
+    """By the id of each line, those that billed the same period before it, oldest first, with their invoices."""
+    later = {line.key: line for line in lines if line.correction}
+    if not later:
+        return {}
+    query = (
+        select(invoice_lines)
+        .where(
+            invoice_lines.c.seller_id == tx.seller_id,
+            invoice_lines.c.item_id == any_(literal(sorted({key.item_id for key in later}), ARRAY(Text))),
+            invoice_lines.c.period_start >= min(key.period_start for key in later),
+            invoice_lines.c.period_start <= max(key.period_start for key in later),
+        )
+        .order_by(invoice_lines.c.correction)
+    )
+    found: dict[str, list[tuple[InvoiceId, Line]]] = {}
+    for row in await tx.execute(query):
+        before = line_of(row)
+        line = later.get(before.key)
+        if line is not None and before.correction < line.correction:
+            found.setdefault(line.id, []).append((InvoiceId(row.invoice_id), before))
+    return found
+
+
 async def count_lines_billed_by(
     tx: Tx, price_ids: Collection[str], *, after: datetime, through: datetime, limit: int
 ) -> int:

@@ -60,6 +60,12 @@ async def invoice(tx: Tx, invoice_id: InvoiceId, *, lock: bool = False) -> Invoi
     return (await _with_lines(tx, [row]))[0]
 
 
+async def traceparent_of(tx: Tx, invoice_id: InvoiceId) -> str:
+    """Of what made the invoice; may be empty."""
+    query = select(invoices.c.traceparent).where(invoices.c.seller_id == tx.seller_id, invoices.c.id == invoice_id)
+    return str((await tx.execute(query)).scalar_one())
+
+
 async def drafts(tx: Tx, invoice_ids: Collection[InvoiceId], *, lock: bool = False) -> list[Draft]:
     """Those of the invoices that are drafts, in the order in which everybody locks them."""
     query = (

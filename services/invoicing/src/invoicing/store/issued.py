@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Row, select
 from sqlalchemy.dialects.postgresql import insert
 
 from common.db import Tx
@@ -57,6 +58,15 @@ async def add_issued(tx: Tx, issued: Sequence[Issued]) -> None:
     await insert_rows(tx, issued_documents, rows)
 
 
+async def issued(tx: Tx, invoice_id: InvoiceId) -> Issued | None:
+    """What was kept of an invoice when it was issued; None if that was before anything was."""
+    query = select(issued_documents).where(
+        issued_documents.c.seller_id == tx.seller_id, issued_documents.c.invoice_id == invoice_id
+    )
+    row = (await tx.execute(query)).one_or_none()
+    return None if row is None else _issued(row)
+
+
 async def last_ordinal(tx: Tx, series: str) -> int:
     """0 for a series that has no numbers yet."""
     query = select(number_series.c.last).where(
@@ -83,13 +93,14 @@ async def issued_between(tx: Tx, series: str, first: int, last: int) -> dict[int
         issued_documents.c.series == series,
         issued_documents.c.ordinal.between(first, last),
     )
-    return {
-        row.ordinal: Issued(
-            number=Number(series=series, ordinal=row.ordinal),
-            invoice_id=InvoiceId(row.invoice_id),
-            version=row.version,
-            content_hash=row.content_hash,
-            link=row.link,
-        )
-        for row in await tx.execute(query)
-    }
+    return {row.ordinal: _issued(row) for row in await tx.execute(query)}
+
+
+def _issued(row: Row[Any]) -> Issued:  # Any: a row of `issued_documents`
+    return Issued(
+        number=Number(series=row.series, ordinal=row.ordinal),
+        invoice_id=InvoiceId(row.invoice_id),
+        version=row.version,
+        content_hash=row.content_hash,
+        link=row.link,
+    )

@@ -8,7 +8,7 @@ from subscriptions.store.customer_keys import (
     take_alias,
     take_external_id,
 )
-from subscriptions.store.customer_names import save_names, take_back_names
+from subscriptions.store.customer_names import names_known, save_names, take_back_names
 from subscriptions.store.customers import (
     add_customer,
     check_customers,
@@ -73,6 +73,7 @@ __all__ = [
     "lock_hierarchy",
     "lock_subscriptions",
     "metadata",
+    "names_known",
     "payer_logs",
     "pays_for_others",
     "pays_for_subscriptions",

@@ -10,8 +10,8 @@ from sqlalchemy import Label, Row, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from common.db import Tx
-from subscriptions.domain.customer import Customer
-from subscriptions.domain.customer_name import CustomerName
+from subscriptions.domain.customer import Customer, CustomerId
+from subscriptions.domain.customer_name import CustomerName, ordered
 from subscriptions.store.tables import customer_names, customers
 
 _STANDS = customer_names.c.remove_time.is_(None)
@@ -31,6 +31,18 @@ def names() -> Label[Any]:  # Any: JSON, for `stored_names`
         .scalar_subquery()
         .label("names")
     )
+
+
+async def names_known(tx: Tx, customer_id: CustomerId, at: datetime) -> tuple[CustomerName, ...]:
+    """What usage was known at an instant to call the customer. When a name ended is told as it is known now."""
+    query = select(customer_names).where(
+        customer_names.c.seller_id == tx.seller_id,
+        customer_names.c.customer_id == customer_id,
+        customer_names.c.add_time <= at,
+        _STANDS | (customer_names.c.remove_time > at),
+    )
+    found = await tx.execute(query)
+    return ordered(CustomerName(key=row.key, since=row.since_time, until=row.until_time) for row in found)
 
 
 def stored_names(row: Row[Any]) -> list[CustomerName]:  # Any: a row with the column `names`
