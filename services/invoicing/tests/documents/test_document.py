@@ -14,16 +14,18 @@ from typing import Any
 import pytest
 import typst
 
+from common.money import Money, round_half_up
 from common.period import Period
 from invoicing.documents.document import TEMPLATE, Printer, contents
 from invoicing.domain.consolidation import Bill
 from invoicing.domain.errors import InvoiceNotFinalized
 from invoicing.domain.invoice import Invoice, InvoiceId
-from invoicing.domain.line import Line
+from invoicing.domain.line import Line, LineDiscount
 from invoicing.domain.party import Address, CollectionMethod, Customer, Party, Seller
 from invoicing.domain.price import Graduated, Operators, Percentage, PerUnit, Price, Tier
 from invoicing.domain.rating import rate
 from invoicing.domain.steps import flat_step
+from invoicing.domain.tax import TaxLine
 from invoicing.domain.usage import UsageToRate
 
 LONDON = "Europe/London"
@@ -89,6 +91,21 @@ def invoice(*lines: Line, customer: Customer = CUSTOMER) -> Invoice:
     bill = Bill(currency=lines[0].amount.currency, bill_time=MARCH.end, lines=lines)
     draft = Invoice.draft(id=InvoiceId("inv_1"), customer=customer, bill=bill, at=MARCH.end, grace=timedelta(hours=1))
     return draft.finalize(number="NL-000012", at=MARCH.end + timedelta(hours=1), seller=SELLER, customer=customer)
+
+
+def tax(
+    name: str, percent: str, taxable: int, *, category: str = "S", reason: str = "", is_included: bool = False
+) -> TaxLine:
+    amount = Money(round_half_up(Decimal(taxable) * Decimal(percent) / 100), "GBP")
+    return TaxLine(
+        name=name,
+        category=category,
+        percent=Decimal(percent),
+        taxable=Money(taxable, "GBP"),
+        amount=amount,
+        is_included=is_included,
+        exemption_reason=reason,
+    )
 
 
 def named(name: str) -> Customer:
@@ -199,6 +216,55 @@ def test_it_says_how_the_money_comes_in(method: CollectionMethod, unit_price: st
     """Nobody should pay by hand what is collected, nor wait when nothing is."""
     told: Any = contents(invoice(line(unit_price=unit_price), customer=replace(CUSTOMER, collection_method=method)))
     assert told["payment"]["title"] == title
+
+
+def test_the_sums_lead_from_the_lines_to_what_is_due() -> None:
+    """Each is the one before with what stands between them: a reader adds up what is printed."""
+    coupon = LineDiscount(discount_id="d", description="Welcome, 10%", amount=Money(10_00, "GBP"))
+    made = invoice(line(quantity="100", unit_price="1", discounts=(coupon,)))
+    taxed = replace(made, taxes=(tax("VAT", "20", 80_00), tax("VAT", "0", 10_00, category="E", reason="Books, § 4")))
+    told: Any = contents(replace(taxed, credit_applied=Money(6_00, "GBP")))  # Any: JSON
+    assert told["lines"][0]["notes"][-1] == "Welcome, 10%: −10.00 GBP"
+    assert told["sums"] == [
+        ["Subtotal", "100.00 GBP"],
+        ["Discounts", "−10.00 GBP"],
+        ["Total without tax", "90.00 GBP"],
+        ["VAT 20% of 80.00", "16.00 GBP"],
+        ["VAT 0% of 10.00", "0.00 GBP"],
+        ["Total", "106.00 GBP"],
+        ["Paid from your credit", "−6.00 GBP"],
+    ]
+    assert told["amount_due"] == "100.00 GBP"
+    assert told["remarks"] == ["Books, § 4"]
+    assert len(pages(taxed)) == 1
+
+
+def test_tax_that_the_prices_include_is_told_below_the_total() -> None:
+    """It is not added once more."""
+    made = replace(invoice(line(quantity="120", unit_price="1")), taxes=(tax("VAT", "20", 100_00, is_included=True),))
+    told: Any = contents(made)  # Any: JSON
+    assert told["sums"] == [
+        ["Subtotal", "120.00 GBP"],
+        ["Total", "120.00 GBP"],
+        ["of which VAT 20% of 100.00", "20.00 GBP"],
+    ]
+
+
+def test_what_credit_covers_needs_no_payment() -> None:
+    """And says why."""
+    made = invoice(line(quantity="5", unit_price="1"))
+    told: Any = contents(replace(made, credit_applied=made.total))  # Any: JSON
+    assert told["payment"] == {"title": "Nothing to pay", "text": "Your credit covers this invoice."}
+    assert told["amount_due"] == "0.00 GBP"
+
+
+def test_a_reader_knows_whom_to_ask() -> None:
+    """And what to name; unless the seller has no address for it."""
+    asked: Any = contents(invoice(line()))["questions"]  # Any: JSON
+    assert asked == "Questions about this invoice? Write to billing@example.com and name NL-000012."
+    silent = replace(SELLER, party=replace(SELLER.party, email=""))
+    made = invoice(line())
+    assert contents(replace(made, seller=silent.party))["questions"] == ""
 
 
 HOSTILE = '#strong[*x*] $1+1$ #sys.inputs `raw` \\ " ] } // -- @ref <label> #include("/etc/passwd")'

@@ -27,6 +27,7 @@ from invoicing.domain.invoice import Invoice, State
 from invoicing.domain.line import Line
 from invoicing.domain.party import Address, CollectionMethod, Party
 from invoicing.domain.steps import RatingStep, StepKind, plain
+from invoicing.domain.tax import TaxLine
 
 CONTENT_TYPE: Final = "application/pdf"
 TEMPLATE: Final = Path(__file__).with_name("invoice.typ")
@@ -114,19 +115,60 @@ def contents(invoice: Invoice) -> Json:
         ],
         "currency": invoice.currency,
         "lines": [_line(line, zone) for line in invoice.lines],
-        "subtotal": _money(invoice.total),
-        "total": _money(invoice.total),
-        "amount_due": _money(invoice.total),
+        "sums": _sums(invoice),
+        "remarks": _remarks(invoice),
+        "amount_due": _money(invoice.amount_due),
         "due_date": _date(civil_date(invoice.due_time, zone)),
         "payment": _payment(invoice),
+        "questions": _questions(invoice),
     }
+
+
+def _sums(invoice: Invoice) -> list[list[str]]:
+    """From what the lines come to, step by step, to the total and what credit leaves of it. What is nothing is left
+    out, but for the first and the total.
+    """
+    added = [tax for tax in invoice.taxes if not tax.is_included]
+    included = [tax for tax in invoice.taxes if tax.is_included]
+    sums = [["Subtotal", _money(invoice.subtotal)]]
+    if invoice.discount_total.minor:
+        sums.append(["Discounts", _money(-invoice.discount_total)])
+    if added:
+        sums.append(["Total without tax", _money(invoice.total_excluding_tax)])
+    sums += [[_tax(tax), _money(tax.amount)] for tax in added]
+    if invoice.rounding.minor:
+        sums.append(["Rounding", _money(invoice.rounding)])
+    sums.append(["Total", _money(invoice.total)])
+    sums += [[f"of which {_tax(tax)}", _money(tax.amount)] for tax in included]
+    if invoice.credit_applied.minor:
+        sums.append(["Paid from your credit", _money(-invoice.credit_applied)])
+    return sums
+
+
+def _tax(tax: TaxLine) -> str:
+    """EN 16931 wants the rate, and what it is a share of, of every category (BG-23)."""
+    return f"{tax.name} {_grouped(tax.percent)}% of {_amount(tax.taxable)}"
+
+
+def _remarks(invoice: Invoice) -> list[str]:
+    """Why no tax is due, where a law wants that to be said; each reason once."""
+    return list(dict.fromkeys(tax.exemption_reason for tax in invoice.taxes if tax.exemption_reason))
+
+
+def _questions(invoice: Invoice) -> str:
+    """Whom to ask, and what to tell them."""
+    assert invoice.seller is not None
+    if not invoice.seller.email:
+        return ""
+    return f"Questions about this invoice? Write to {invoice.seller.email} and name {invoice.number}."
 
 
 def _payment(invoice: Invoice) -> Json:
     """How the money comes in. The document says what was owed when it was finalized, whatever happened since."""
     assert invoice.seller is not None
-    if not invoice.total.minor:
-        return {"title": "Nothing to pay", "text": "This invoice needs no payment."}
+    if not invoice.amount_due.minor:
+        text = "Your credit covers this invoice." if invoice.total.minor else "This invoice needs no payment."
+        return {"title": "Nothing to pay", "text": text}
     if invoice.collection_method is CollectionMethod.CHARGE_AUTOMATICALLY:
         text = "The amount due is collected automatically with your payment method on file. There is nothing to do."
         return {"title": "Payment", "text": text}
@@ -146,7 +188,12 @@ def _line(line: Line, zone: str) -> Json:
 
 
 def _notes(line: Line, zone: str) -> list[str]:
-    """How the amount came about, where that is not plain to see."""
+    """How the amount came about, where that is not plain to see, and what was taken off it."""
+    taken_off = [f"{each.description}: {_amount(-each.amount)} {each.amount.currency}" for each in line.discounts]
+    return [*_steps(line, zone), *taken_off]
+
+
+def _steps(line: Line, zone: str) -> list[str]:
     if len(line.steps) == 1:
         [step] = line.steps
         has_sum = step.unit_price is not None or step.percent is not None
