@@ -32,7 +32,7 @@ VERBS = frozenset(
     | {"Void", "Amend", "Open", "Close"}  # usage events, and backfills of them
     | {"Acquire", "Commit"}  # quotas
     | {"Restore"}  # what was archived of the log
-    | {"Finalize", "Trace"}  # invoices
+    | {"Finalize", "Hold", "Trace"}  # invoices
     | {"Attach", "Retry"}  # payment methods and payments
     | {"Advance", "Requeue", "Discard", "Replay"}  # operations
 )

@@ -273,6 +273,12 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
         invoicing.ListInvoicesRequest(customer_id=payer.id, page_size=10),
         invoicing.GetUpcomingInvoiceRequest(customer_id=payer.id),
         invoicing.FinalizeInvoiceRequest(id=invoice.id),
+        invoicing.HoldInvoiceRequest(id=invoice.id, reason="Under review"),
+        invoicing.ReleaseInvoiceRequest(id=invoice.id),
+        invoicing.GetIssuingPolicyRequest(),
+        invoicing.SetIssuingPolicyRequest(
+            policy=invoicing.IssuingPolicy(grace_seconds=3_600, meter_grace_seconds={"water": 7_200})
+        ),
         invoicing.GetInvoiceDocumentRequest(id=invoice.id),
         invoicing.ListNumberSeriesRequest(page_size=10),
         invoicing.VerifySeriesRequest(series=invoice.number.rpartition("-")[0], page_size=10),

@@ -41,7 +41,7 @@ DUE: Final = (
         service="invoicing",
         table="invoices",
         column="finalize_time",
-        applies=lambda row: bool(row["state"] == "DRAFT"),
+        applies=lambda row: bool(row["state"] == "DRAFT" and not row["hold_reason"]),
     ),
     Due(service="invoicing", table="invoices", column="overdue_from_time"),
     Due(service="invoicing", table="billing", column="due_time", name="customer_id"),

@@ -30,7 +30,7 @@ READING = (
     *("VerifyDigest", "VerifySeries", "ReplayInvoice"),  # whose verb is that of a command elsewhere
 )
 WRITING = (
-    "Acquire", "Apply", "Archive", "Attach", "Cancel", "Commit", "Create", "Finalize", "Freeze", "Ingest",
+    "Acquire", "Apply", "Archive", "Attach", "Cancel", "Commit", "Create", "Finalize", "Freeze", "Hold", "Ingest",
     "Pause", "Publish", "Redeem", "Stream", "Release", "Resume", "Retry", "Update",
     "Activate", "Add", "Align", "Change", "Claim", "End", "Extend", "Invite", "Merge", "Reactivate", "Remove", "Revert",
     "Revoke", "Set", "Start", "Transfer", "Verify", "Amend", "Void", "Open", "Close",

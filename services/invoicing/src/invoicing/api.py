@@ -9,9 +9,10 @@ from common.db import Database, Tx
 from common.rpc import Desk, transactional
 from invoicing import store
 from invoicing.convert.invoice import invoice_to_proto, parse_invoice_id
+from invoicing.convert.policy import parse_reason, policy_from_proto, policy_to_proto
 from invoicing.convert.series import ordinal_after, parse_series, series_to_proto, verification_to_proto
 from invoicing.documents.document import Printer
-from invoicing.usecases import drafts, issuing, upcoming
+from invoicing.usecases import drafts, holding, issuing, upcoming
 from saldo.invoicing.v1 import invoice_pb2
 from saldo.invoicing.v1 import invoicing_service_pb2 as pb
 from saldo.invoicing.v1.invoicing_service_pb2_grpc import InvoicingServiceServicer
@@ -46,6 +47,23 @@ class InvoicingApi(InvoicingServiceServicer):
     async def FinalizeInvoice(self, request: pb.FinalizeInvoiceRequest, context: object) -> invoice_pb2.Invoice:
         facts = await drafts.pull(self._desk(), [parse_invoice_id(request.id)])
         return await _Finalizing(self.database, facts).FinalizeInvoice(request, context)
+
+    @transactional
+    async def HoldInvoice(self, request: pb.HoldInvoiceRequest, tx: Tx) -> invoice_pb2.Invoice:
+        held = await holding.hold_invoice(tx, parse_invoice_id(request.id), parse_reason(request.reason))
+        return invoice_to_proto(held)
+
+    @transactional
+    async def ReleaseInvoice(self, request: pb.ReleaseInvoiceRequest, tx: Tx) -> invoice_pb2.Invoice:
+        return invoice_to_proto(await holding.release_invoice(tx, parse_invoice_id(request.id)))
+
+    @transactional
+    async def GetIssuingPolicy(self, request: pb.GetIssuingPolicyRequest, tx: Tx) -> pb.IssuingPolicy:
+        return policy_to_proto(await store.issuing_policy(tx))
+
+    @transactional
+    async def SetIssuingPolicy(self, request: pb.SetIssuingPolicyRequest, tx: Tx) -> pb.IssuingPolicy:
+        return policy_to_proto(await holding.declare_policy(tx, policy_from_proto(request.policy)))
 
     async def GetInvoiceDocument(self, request: pb.GetInvoiceDocumentRequest, context: object) -> pb.InvoiceDocument:
         async with self._desk().transaction() as tx:

@@ -15,7 +15,9 @@ from common.money import Money
 from common.period import Period
 from invoicing.domain.consolidation import Bill
 from invoicing.domain.errors import (
+    InvoiceHeld,
     InvoiceNotDraft,
+    InvoiceNotHeld,
     InvoiceNotOverdue,
     InvoiceNotOwed,
     NegativeTotal,
@@ -25,6 +27,7 @@ from invoicing.domain.errors import (
 from invoicing.domain.invoice import OVERDUE_AFTER, Invoice, InvoiceId, State
 from invoicing.domain.line import Line, Usage
 from invoicing.domain.party import CollectionMethod, Customer, Party, Seller
+from invoicing.domain.policy import IssuingPolicy
 from invoicing.domain.steps import flat_step
 
 # Midnight of 1 April in London, an hour before it is in UTC.
@@ -87,10 +90,33 @@ def test_an_invoice_is_dated_in_the_customers_zone() -> None:
 
 
 def test_only_usage_is_worth_waiting_for() -> None:
-    """A draft without metered lines would only be sent later."""
-    assert draft(line(1), line(2, metered=True)).is_waiting_for_usage
-    assert not draft(line(1)).is_waiting_for_usage
-    assert not finalized(line(2, metered=True)).is_waiting_for_usage
+    """A draft without metered lines would only be sent later; one with them waits for the slowest of its meters."""
+    hour, day = timedelta(hours=1), timedelta(days=1)
+    power = line(2, metered=True)
+    water = replace(power, usage=replace(power.usage, meter="water") if power.usage else None)
+    policy = IssuingPolicy(grace=hour, meter_graces={"water": day, "kwh": timedelta()})
+    assert policy.grace_of([line(1)], otherwise=day) == timedelta()
+    assert policy.grace_of([line(1), power], otherwise=day) == timedelta()
+    assert policy.grace_of([power, water], otherwise=hour) == day
+    assert IssuingPolicy(grace=hour).grace_of([power], otherwise=day) == hour
+    assert IssuingPolicy().grace_of([power], otherwise=day) == day
+    assert IssuingPolicy(grace=timedelta()).grace_of([power], otherwise=day) == timedelta()
+
+
+def test_a_draft_that_is_held_is_not_finalized() -> None:
+    """Until it is released; what is final is held no more."""
+    held = draft(line(1)).hold("Under review")
+    assert (held.hold_reason, held.revision, held.is_waiting) == ("Under review", 2, True)
+    with pytest.raises(InvoiceHeld):
+        held.finalize(number="INV-000001", at=LATER, seller=SELLER, customer=CUSTOMER)
+    released = held.release()
+    assert released.finalize(number="INV-000001", at=LATER, seller=SELLER, customer=CUSTOMER).state is State.OPEN
+    with pytest.raises(InvoiceNotHeld):
+        released.release()
+    for final in (finalized(line(1)), in_state(State.PAID)):
+        for verb in (lambda invoice: invoice.hold("Too late"), Invoice.release):
+            with pytest.raises(InvoiceNotDraft):
+                verb(final)
 
 
 def test_finalizing_freezes_parties_terms_and_total() -> None:

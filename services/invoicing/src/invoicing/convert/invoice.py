@@ -75,6 +75,7 @@ def _invoice_without_parties(invoice: Invoice) -> pb.Invoice:
         overdue_time=None if invoice.overdue_time is None else wire.timestamp(invoice.overdue_time),
         time_zone=invoice.time_zone,
         revision=invoice.revision,
+        hold_reason=invoice.hold_reason,
         create_time=wire.timestamp(invoice.create_time),
     )
 

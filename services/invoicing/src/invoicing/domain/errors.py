@@ -41,6 +41,14 @@ class InvoiceNotDraft(FailedPrecondition):
     """The invoice has been finalized, so its lines can no longer change."""
 
 
+class InvoiceHeld(FailedPrecondition):
+    """The draft is held, by somebody or until it is approved: it has to be released first."""
+
+
+class InvoiceNotHeld(FailedPrecondition):
+    """Nothing holds the draft."""
+
+
 class InvoiceNotFinalized(FailedPrecondition):
     """The invoice is still a draft: there is nothing to send or to pay yet."""
 

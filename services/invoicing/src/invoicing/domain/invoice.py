@@ -29,7 +29,9 @@ from common.money import Money, sum_money
 from common.period import civil_date
 from invoicing.domain.consolidation import Bill
 from invoicing.domain.errors import (
+    InvoiceHeld,
     InvoiceNotDraft,
+    InvoiceNotHeld,
     InvoiceNotOverdue,
     InvoiceNotOwed,
     NegativeTotal,
@@ -82,9 +84,20 @@ class Invoice:
     overdue_time: datetime | None
     revision: int
     create_time: datetime
+    hold_reason: str = ""
+    """Why the draft is not finalized, though its time may have come; empty if nothing holds it."""
 
     @classmethod
-    def draft(cls, *, id: InvoiceId, customer: Customer, bill: Bill, at: datetime, grace: timedelta) -> Invoice:  # noqa: A002
+    def draft(
+        cls,
+        *,
+        id: InvoiceId,  # noqa: A002
+        customer: Customer,
+        bill: Bill,
+        at: datetime,
+        grace: timedelta,
+        hold_reason: str = "",
+    ) -> Invoice:
         nothing = Money.zero(bill.currency)
         return cls(
             id=id,
@@ -109,6 +122,7 @@ class Invoice:
             overdue_time=None,
             revision=1,
             create_time=at,
+            hold_reason=hold_reason,
         )
 
     @property
@@ -155,14 +169,27 @@ class Invoice:
         return self.due_time + OVERDUE_AFTER
 
     @property
-    def is_waiting_for_usage(self) -> bool:
-        """Only usage can come late: a draft without metered lines has nothing to wait for."""
-        return self.state is State.DRAFT and any(line.usage is not None for line in self.lines)
+    def is_waiting(self) -> bool:
+        """Whether a draft that is made has something to wait for: late usage, or somebody's word."""
+        assert self.finalize_time is not None, "only what is looked ahead to has none"
+        return self.state is State.DRAFT and (self.finalize_time > self.create_time or self.hold_reason != "")
 
     def add(self, lines: Sequence[Line]) -> Invoice:
         """Bill more things with it."""
         self._must_be_draft()
         return replace(self, lines=(*self.lines, *lines), revision=self.revision + 1)
+
+    def hold(self, reason: str) -> Invoice:
+        """Keep it from being finalized until it is released; the reason may be given anew."""
+        self._must_be_draft()
+        return replace(self, hold_reason=reason, revision=self.revision + 1)
+
+    def release(self) -> Invoice:
+        """Let it be finalized when its time comes, or has come."""
+        self._must_be_draft()
+        if not self.hold_reason:
+            raise InvoiceNotHeld(f"nothing holds invoice {self.id}", invoice=self.id)
+        return replace(self, hold_reason="", revision=self.revision + 1)
 
     def with_lines(self, lines: Sequence[Line]) -> Invoice:
         """The same things, computed anew."""
@@ -176,6 +203,8 @@ class Invoice:
     def finalize(self, *, number: str, at: datetime, seller: Seller, customer: Customer) -> Invoice:
         """Freeze lines, parties and terms, and make the total due. What leaves nothing to pay is paid on the spot."""
         self._must_be_draft()
+        if self.hold_reason:
+            raise InvoiceHeld(f"invoice {self.id} is held: {self.hold_reason}", invoice=self.id)
         if self.total.minor < 0:
             raise NegativeTotal(f"the lines of {self.id} add up to {self.total}", invoice=self.id, total=self.total)
         settled = self.amount_due.minor == 0

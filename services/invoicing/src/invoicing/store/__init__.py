@@ -52,6 +52,7 @@ from invoicing.store.issued import (
     list_series,
     take_numbers,
 )
+from invoicing.store.policy import issuing_policy, save_issuing_policy
 from invoicing.store.tables import metadata
 
 __all__ = [
@@ -78,6 +79,7 @@ __all__ = [
     "invoices_numbered",
     "issued",
     "issued_between",
+    "issuing_policy",
     "known_customers",
     "last_ordinal",
     "line_with_period",
@@ -97,6 +99,7 @@ __all__ = [
     "save_drafts",
     "save_invoice",
     "save_invoices",
+    "save_issuing_policy",
     "save_sweep",
     "take_numbers",
     "traceparent_of",

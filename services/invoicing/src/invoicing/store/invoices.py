@@ -26,7 +26,7 @@ LINES_PER_PAGE_MAX: Final = 2_000
 
 DRAFTS_DUE: Final = select(
     invoices.c.seller_id, invoices.c.id, invoices.c.finalize_time.label("due_time"), invoices.c.traceparent
-).where(invoices.c.state == "DRAFT")
+).where(invoices.c.state == "DRAFT", invoices.c.hold_reason == "")
 
 OVERDUE_DUE: Final = select(
     invoices.c.seller_id, invoices.c.id, invoices.c.overdue_from_time.label("due_time"), invoices.c.traceparent

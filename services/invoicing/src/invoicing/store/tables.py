@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     ForeignKeyConstraint,
     Index,
@@ -54,6 +55,7 @@ invoices = Table(
     Column("credit_applied_minor", BigInteger, nullable=False, server_default="0"),
     Column("amount_credited_minor", BigInteger, nullable=False, server_default="0"),
     Column("amount_written_off_minor", BigInteger, nullable=False, server_default="0"),
+    Column("hold_reason", Text, nullable=False, server_default=""),
     UniqueConstraint("seller_id", "number", name="invoices_number"),
     Index("invoices_of_customer", "seller_id", "customer_id", "id"),
     Index(
@@ -170,6 +172,18 @@ billing = Table(
     Column("traceparent", Text, nullable=False),
     Index("billing_due", "due_time", postgresql_where=text("due_time IS NOT NULL")),
     Index("billing_due_of_seller", "seller_id", "due_time", postgresql_where=text("due_time IS NOT NULL")),
+)
+
+issuing_policies = Table(
+    "issuing_policies",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("grace_seconds", Integer),
+    Column("meter_grace_seconds", JSONB, nullable=False),
+    Column("requires_approval", Boolean, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("update_time", Instant, nullable=False),
+    comment="how long drafts wait for late usage, and whether for somebody's word",
 )
 
 sweeps = Table(

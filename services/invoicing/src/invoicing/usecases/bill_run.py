@@ -144,6 +144,7 @@ async def _bill(
 
 async def _write(tx: Tx, owed: Sequence[_Owed], *, seller: Seller, grace: timedelta) -> None:
     """Into the drafts for the same moments, where there are any, or as invoices of their own."""
+    policy = await store.issuing_policy(tx)
     drafts = await store.lock_drafts_for(tx, [each.key for each in owed])
     grown: list[tuple[Invoice, int]] = []
     waiting: list[Draft] = []
@@ -155,9 +156,14 @@ async def _write(tx: Tx, owed: Sequence[_Owed], *, seller: Seller, grace: timede
             grown.append((draft.invoice.add(bill.lines), len(draft.invoice.lines)))
             continue
         invoice = Invoice.draft(
-            id=InvoiceId(tx.new_id("inv")), customer=each.customer, bill=bill, at=tx.now, grace=grace
+            id=InvoiceId(tx.new_id("inv")),
+            customer=each.customer,
+            bill=bill,
+            at=tx.now,
+            grace=policy.grace_of(bill.lines, otherwise=grace),
+            hold_reason=policy.hold_reason,
         )
-        if grace and invoice.is_waiting_for_usage:
+        if invoice.is_waiting:
             waiting.append(Draft(invoice, each.traceparent))
         else:
             ready.append(issuing.Ready(draft=invoice, customer=each.customer, traceparent=each.traceparent))

@@ -42,8 +42,9 @@ async def finalize_due_drafts(desk: Desk, invoice_ids: Sequence[str]) -> None:
     if facts is None:
         return
     async with desk.transaction() as tx:
-        # Somebody may have finalized some by hand while the neighbours were asked.
-        await _finalize(tx, await store.drafts(tx, facts.usage.keys(), lock=True), facts)
+        # Somebody may have finalized or held some by hand while the neighbours were asked.
+        found = await store.drafts(tx, facts.usage.keys(), lock=True)
+        await _finalize(tx, [each for each in found if not each.invoice.hold_reason], facts)
 
 
 async def pull(desk: Desk, invoice_ids: Collection[InvoiceId]) -> Facts | None:

@@ -1,0 +1,44 @@
+"""Knows how it is kept how a seller wants invoices to be issued."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+
+from common.db import Tx
+from invoicing.domain.policy import IssuingPolicy
+from invoicing.store.tables import issuing_policies
+
+
+async def issuing_policy(tx: Tx) -> IssuingPolicy:
+    """The default one of a seller who has declared none."""
+    query = select(issuing_policies).where(issuing_policies.c.seller_id == tx.seller_id)
+    row = (await tx.execute(query)).one_or_none()
+    if row is None:
+        return IssuingPolicy()
+    return IssuingPolicy(
+        grace=None if row.grace_seconds is None else timedelta(seconds=row.grace_seconds),
+        meter_graces={meter: timedelta(seconds=told) for meter, told in row.meter_grace_seconds.items()},
+        requires_approval=row.requires_approval,
+        revision=row.revision,
+        update_time=row.update_time,
+    )
+
+
+async def save_issuing_policy(tx: Tx, policy: IssuingPolicy) -> IssuingPolicy:
+    """In the place of the one before; as it is then."""
+    declared = {
+        "grace_seconds": None if policy.grace is None else policy.grace // timedelta(seconds=1),
+        "meter_grace_seconds": {meter: told // timedelta(seconds=1) for meter, told in policy.meter_graces.items()},
+        "requires_approval": policy.requires_approval,
+        "update_time": tx.now,
+    }
+    new = insert(issuing_policies).values(seller_id=tx.seller_id, revision=1, **declared)
+    await tx.execute(
+        new.on_conflict_do_update(
+            index_elements=["seller_id"], set_={**declared, "revision": issuing_policies.c.revision + 1}
+        )
+    )
+    return await issuing_policy(tx)
