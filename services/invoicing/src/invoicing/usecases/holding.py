@@ -16,7 +16,7 @@ async def hold_invoice(tx: Tx, invoice_id: InvoiceId, reason: str) -> Invoice:
 
 
 async def release_invoice(tx: Tx, invoice_id: InvoiceId) -> Invoice:
-    """It is finalized at once if its time has come. Fails with INVOICE_NOT_FOUND, INVOICE_NOT_DRAFT, INVOICE_NOT_HELD."""
+    """It is finalized at once if its time has come. Fails with INVOICE_NOT_DRAFT, or INVOICE_NOT_HELD."""
     released = (await store.invoice(tx, invoice_id, lock=True)).release()
     await store.save_invoice(tx, released)
     return released
