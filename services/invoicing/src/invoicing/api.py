@@ -9,7 +9,7 @@ from common.db import Database, Tx
 from common.rpc import Desk, transactional
 from invoicing import store
 from invoicing.convert.invoice import invoice_to_proto, parse_invoice_id
-from invoicing.convert.policy import parse_reason, policy_from_proto, policy_to_proto
+from invoicing.convert.issuing_policy import parse_reason, policy_from_proto, policy_to_proto
 from invoicing.convert.series import ordinal_after, parse_series, series_to_proto, verification_to_proto
 from invoicing.documents.document import Printer
 from invoicing.usecases import drafts, holding, issuing, upcoming

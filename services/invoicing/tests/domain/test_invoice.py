@@ -25,9 +25,9 @@ from invoicing.domain.errors import (
     PaymentNotPositive,
 )
 from invoicing.domain.invoice import OVERDUE_AFTER, Invoice, InvoiceId, State
+from invoicing.domain.issuing_policy import IssuingPolicy
 from invoicing.domain.line import Line, Usage
 from invoicing.domain.party import CollectionMethod, Customer, Party, Seller
-from invoicing.domain.policy import IssuingPolicy
 from invoicing.domain.steps import flat_step
 
 # Midnight of 1 April in London, an hour before it is in UTC.

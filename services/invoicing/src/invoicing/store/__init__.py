@@ -52,7 +52,7 @@ from invoicing.store.issued import (
     list_series,
     take_numbers,
 )
-from invoicing.store.policy import issuing_policy, save_issuing_policy
+from invoicing.store.issuing_policy import issuing_policy, save_issuing_policy
 from invoicing.store.tables import metadata
 
 __all__ = [

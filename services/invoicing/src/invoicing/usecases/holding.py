@@ -5,7 +5,7 @@ from __future__ import annotations
 from common.db import Tx
 from invoicing import store
 from invoicing.domain.invoice import Invoice, InvoiceId
-from invoicing.domain.policy import IssuingPolicy
+from invoicing.domain.issuing_policy import IssuingPolicy
 
 
 async def hold_invoice(tx: Tx, invoice_id: InvoiceId, reason: str) -> Invoice:

@@ -8,7 +8,7 @@ from typing import Final
 
 from common import wire
 from common.errors import InvalidArgument
-from invoicing.domain.policy import IssuingPolicy
+from invoicing.domain.issuing_policy import IssuingPolicy
 from saldo.invoicing.v1 import invoicing_service_pb2 as pb
 
 GRACE_SECONDS_MAX: Final = 30 * 86_400

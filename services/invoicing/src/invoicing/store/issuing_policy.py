@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 from common.db import Tx
-from invoicing.domain.policy import IssuingPolicy
+from invoicing.domain.issuing_policy import IssuingPolicy
 from invoicing.store.tables import issuing_policies
 
 
