@@ -47,6 +47,8 @@ BAD: list[tuple[Rule, str]] = [
     (rules.overlong, "x = 1\n" * 501),
     (rules.banned_names, "class InvoiceManager: ..."),
     (rules.banned_names, "def charge_customer(): ..."),
+    (rules.banned_names, "class CustomerAccount: ..."),
+    (rules.banned_names, "class LedgerAccountManager: ..."),
     (rules.mute, "x = 1"),
     (unexplained, "def test_it():\n    assert True"),
     (Assertions(()).toothless, "def test_it():\n    compute()"),
@@ -66,6 +68,7 @@ GOOD: list[tuple[Rule, str]] = [
         "# The stubs are wrong.\nx = y  # type: ignore[assignment]\nz = y  # type: ignore[assignment]",
     ),
     (rules.banned_names, "class CustomerCredit: ...\ndef feed(): ..."),
+    (rules.banned_names, "class LedgerAccount: ..."),
     (Assertions(()).toothless, "def test_it():\n    with pytest.raises(ValueError):\n        compute()"),
     (Assertions(()).toothless, "async def test_it():\n    with refused('PLAN_NOT_DRAFT'):\n        await publish()"),
 ]
