@@ -20,6 +20,7 @@ from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from saldo.catalog.v1.coupon_service_pb2_grpc import CouponServiceStub
 from saldo.dunning.v1.dunning_service_pb2_grpc import DunningServiceStub
 from saldo.invoicing.v1.invoicing_service_pb2_grpc import InvoicingServiceStub
+from saldo.invoicing.v1.ledger_service_pb2_grpc import LedgerServiceStub
 from saldo.invoicing.v1.proof_service_pb2_grpc import ProofServiceStub
 from saldo.invoicing.v1.rating_service_pb2_grpc import MoneyServiceStub, RatingServiceStub
 from saldo.metering.v1.archive_service_pb2_grpc import ArchiveServiceStub
@@ -101,6 +102,7 @@ class Client:
         self.usage_thresholds = UsageThresholdServiceStub(self._channels["metering"])
         self.quotas = QuotaServiceStub(self._channels["metering"])
         self.invoicing = InvoicingServiceStub(self._channels["invoicing"])
+        self.ledger = LedgerServiceStub(self._channels["invoicing"])
         self.rating = RatingServiceStub(self._channels["invoicing"])
         self.proof = ProofServiceStub(self._channels["invoicing"])
         self.money = MoneyServiceStub(self._channels["invoicing"])

@@ -25,6 +25,7 @@ from saldo.catalog.v1.seller_pb2 import Seller
 from saldo.dunning.v1 import dunning_service_pb2 as dunning
 from saldo.dunning.v1.dunning_policy_pb2 import DunningPolicy
 from saldo.invoicing.v1 import invoicing_service_pb2 as invoicing
+from saldo.invoicing.v1 import ledger_service_pb2 as ledger
 from saldo.invoicing.v1 import proof_service_pb2 as proof
 from saldo.invoicing.v1 import rating_pb2
 from saldo.invoicing.v1 import rating_service_pb2 as rating
@@ -284,6 +285,22 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
         invoicing.VerifySeriesRequest(series=invoice.number.rpartition("-")[0], page_size=10),
         proof.TraceLineRequest(invoice_id=invoice.id, line_id=invoice.line_items[0].id, page_size=10),
         proof.ReplayInvoiceRequest(invoice_id=invoice.id),
+        ledger.ListLedgerEntriesRequest(
+            customer_id=payer.id,
+            document_id=invoice.id,
+            invoice_id=invoice.id,
+            start_date=wire.date(JANUARY.date()),
+            end_date=wire.date(FEBRUARY.date()),
+            page_size=10,
+        ),
+        ledger.GetTrialBalanceRequest(as_of_date=wire.date(FEBRUARY.date()), currency="EUR"),
+        ledger.GetCustomerStatementRequest(
+            customer_id=payer.id,
+            currency="EUR",
+            start_date=wire.date(JANUARY.date()),
+            end_date=wire.date(FEBRUARY.date()),
+            page_size=10,
+        ),
         rating.RateRequest(price_id=plan.prices[1].id, usage=used),
         rating.BatchRateRequest(
             requests=[rating.RateRequest(price=fresh, usage=used)], price_id=plan.prices[1].id, without_steps=True

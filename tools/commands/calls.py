@@ -70,6 +70,7 @@ STUBS: Final = {
     "CouponService": "coupons",
     "ProofService": "proof",
     "RatingService": "rating",
+    "LedgerService": "ledger",
     "MoneyService": "money",
     "CustomersService": "customers",
     "EntitlementService": "entitlements",

@@ -10,13 +10,20 @@ from common.service import main as run
 from invoicing.api import InvoicingApi
 from invoicing.consumers import HANDLERS
 from invoicing.documents.document import Printer
+from invoicing.ledger_api import LedgerApi
 from invoicing.money_api import MoneyApi
 from invoicing.proof_api import ProofApi
 from invoicing.rating_api import RatingApi
 from invoicing.schedule import jobs
 from invoicing.settings import Settings
 from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
-from saldo.invoicing.v1 import events_pb2, invoicing_service_pb2, proof_service_pb2, rating_service_pb2
+from saldo.invoicing.v1 import (
+    events_pb2,
+    invoicing_service_pb2,
+    ledger_service_pb2,
+    proof_service_pb2,
+    rating_service_pb2,
+)
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
 from saldo.subscriptions.v1.subscriptions_service_pb2_grpc import SubscriptionsServiceStub
 
@@ -39,6 +46,7 @@ def build(settings: Settings, *, bus: Bus | None = None) -> Service:
         invoicing_service_pb2.DESCRIPTOR.services_by_name["InvoicingService"],
         InvoicingApi(service.database, service.desk, printer),
     )
+    service.serve(ledger_service_pb2.DESCRIPTOR.services_by_name["LedgerService"], LedgerApi(service.database))
     contract = rating_service_pb2.DESCRIPTOR.services_by_name
     service.serve(contract["RatingService"], RatingApi(service.desk))
     service.serve(contract["MoneyService"], MoneyApi())

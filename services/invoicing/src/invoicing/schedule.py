@@ -8,7 +8,7 @@ from functools import partial
 
 from common.jobs import BatchErrand, Errand, Job, Scheduled
 from invoicing import store
-from invoicing.usecases import bill_run, drafts, overdue, sweep
+from invoicing.usecases import bill_run, drafts, ledger, overdue, sweep
 
 
 def jobs(*, grace: timedelta) -> Sequence[Scheduled]:
@@ -17,4 +17,9 @@ def jobs(*, grace: timedelta) -> Sequence[Scheduled]:
         BatchErrand(name="finalize drafts whose grace is over", due=store.DRAFTS_DUE, run=drafts.finalize_due_drafts),
         Job(name="mark overdue invoices", due=store.OVERDUE_DUE, run=overdue.mark_overdue),
         Errand(name="look for customers that were missed", due=store.SWEEPS_DUE, run=sweep.sweep),
+        Errand(
+            name="post what the release before issued",
+            due=store.BACKFILLS_DUE,
+            run=ledger.post_what_was_issued_before,
+        ),
     ]

@@ -20,6 +20,7 @@ from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from saldo.invoicing.v1 import invoice_pb2
 from saldo.invoicing.v1 import invoicing_service_pb2 as pb
 from saldo.invoicing.v1.invoicing_service_pb2_grpc import InvoicingServiceStub
+from saldo.invoicing.v1.ledger_service_pb2_grpc import LedgerServiceStub
 from saldo.invoicing.v1.proof_service_pb2 import ReplayInvoiceRequest
 from saldo.invoicing.v1.proof_service_pb2_grpc import ProofServiceStub
 from saldo.invoicing.v1.rating_service_pb2_grpc import RatingServiceStub
@@ -67,6 +68,7 @@ class Business:
         self.subscriptions: Any = suite.stub(SubscriptionsServiceStub, "subscriptions")
         self.metering: Any = suite.stub(MeteringServiceStub, "metering")
         self.invoicing: Any = suite.stub(InvoicingServiceStub, "invoicing")
+        self.ledger: Any = suite.stub(LedgerServiceStub, "invoicing")
         self._count = count(1)
 
     async def price(self, product: str, unit_label: str = "", **fields: Any) -> price_pb2.Price:  # Any: of the message

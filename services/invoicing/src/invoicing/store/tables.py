@@ -6,6 +6,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Date,
     ForeignKeyConstraint,
     Index,
     Integer,
@@ -158,6 +159,43 @@ issued_documents = Table(
     Column("create_time", Instant, nullable=False),
     UniqueConstraint("seller_id", "invoice_id", name="issued_documents_invoice"),
     comment="of every number of a series, a hash of its document, and one that links it to the number before",
+)
+
+ledger_entries = Table(
+    "ledger_entries",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("id", Text, nullable=False),
+    Column("customer_id", Text, nullable=False),
+    Column("document_kind", Text, nullable=False),
+    # What makes it impossible to post a document twice: this is how an entry is told from all others.
+    Column("document_id", Text, primary_key=True),
+    Column("event", Text, primary_key=True),
+    Column("ordinal", Integer, primary_key=True, autoincrement=False),
+    Column("invoice_id", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("effective_date", Date, nullable=False),
+    Column("accounts", ARRAY(Text), nullable=False),
+    Column("amounts", ARRAY(BigInteger), nullable=False),
+    Column("create_time", Instant, nullable=False),
+    Index("ledger_entries_of_day", "seller_id", "effective_date", "id"),
+    Index("ledger_entries_of_customer", "seller_id", "customer_id", "effective_date", "id"),
+    Index(
+        "ledger_entries_of_invoice",
+        *("seller_id", "invoice_id"),
+        postgresql_where=text("invoice_id <> document_id"),
+    ),
+    comment="what every document moved between accounts: debits positive, credits negative, in minor units",
+)
+
+ledger_backfills = Table(
+    "ledger_backfills",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("next_time", Instant, nullable=False),
+    Column("after_id", Text, nullable=False),
+    Index("ledger_backfills_next_time", "next_time"),
+    comment="sellers with invoices of a release that posted nothing, until these are posted",
 )
 
 billing = Table(

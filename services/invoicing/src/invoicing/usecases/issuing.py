@@ -1,4 +1,4 @@
-"""Issues invoices: numbered, frozen, and linked to the one before; and verifies what was issued."""
+"""Issues invoices: numbered, frozen, linked to the one before, and posted; and verifies what was issued."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from invoicing.convert.invoice import invoice_for_event
 from invoicing.domain.errors import SeriesNotFound
 from invoicing.domain.invoice import Invoice, State
 from invoicing.domain.issued import Issued, Number, Series, Verification, faults
+from invoicing.domain.ledger import entries_of_issue
 from invoicing.domain.party import Customer, Seller
 from saldo.invoicing.v1 import events_pb2 as events
 
@@ -31,8 +32,8 @@ class Ready:
 
 
 async def issue(tx: Tx, ready: Sequence[Ready], *, seller: Seller) -> list[Invoice]:
-    """Give each the next number, keep what it says, and announce it: the invoices in the order given. Everyone else who
-    issues waits from here to the commit.
+    """Give each the next number, keep what it says, post it, announce it: the invoices in the order given. Everyone
+    else who issues waits from here to the commit.
     """
     of_series: dict[str, list[int]] = defaultdict(list)
     for place, each in enumerate(ready):
@@ -52,6 +53,7 @@ async def issue(tx: Tx, ready: Sequence[Ready], *, seller: Seller) -> list[Invoi
             found[place] = invoice
     await store.add_issued(tx, issued)
     invoices = [found[place] for place in range(len(ready))]
+    await store.add_entries(tx, [entry for invoice in invoices for entry in entries_of_issue(invoice)])
     for invoice, each in zip(invoices, ready, strict=True):
         await _announce(tx, invoice, traceparent=each.traceparent)
     return invoices

@@ -7,6 +7,7 @@ from common.money import Money
 from invoicing import store
 from invoicing.convert.invoice import invoice_for_event
 from invoicing.domain.invoice import InvoiceId, State
+from invoicing.domain.ledger import entries_of_payment
 from saldo.invoicing.v1 import events_pb2 as events
 
 
@@ -17,5 +18,6 @@ async def take_payment(tx: Tx, *, payment_id: str, invoice_id: InvoiceId, amount
         return
     invoice = owed.pay(amount, at=tx.now)
     await store.save_invoice(tx, invoice)
+    await store.add_entries(tx, entries_of_payment(invoice, payment_id=payment_id, amount=amount, at=tx.now))
     if invoice.state is State.PAID:
         await tx.emit(events.InvoicePaid(invoice=invoice_for_event(invoice)))
