@@ -34,6 +34,10 @@ STEPS = "rating steps explain every amount"
 TOTALS = "lines sum to totals"
 NUMBERS = "invoice numbers are gapless and unique"
 ISSUED = "issued documents say what they said, each linked to the one before"
+BALANCED = "every entry of the books balances"
+POSTED = "every document is in the books once"
+OWED = "the books agree with what is owed for every invoice"
+EARNED = "what was billed in advance is earned by days"
 PAID = "paid and remaining make the total"
 PAYMENTS = "payments agree with invoices"
 ATTEMPTS = "attempts agree with payments"
@@ -99,7 +103,7 @@ BILLING_CORRUPTIONS = {
         (PERIODS, AMOUNTS, TERMS, DECISIONS),
     ),
     "a credit was lost": Corruption(
-        "invoicing", ("DELETE FROM invoice_lines WHERE kind = 'CREDIT'",), (CREDITS, TOTALS, ISSUED)
+        "invoicing", ("DELETE FROM invoice_lines WHERE kind = 'CREDIT'",), (CREDITS, TOTALS, ISSUED, EARNED)
     ),
     "a credit was given twice": Corruption(
         "invoicing",
@@ -108,7 +112,7 @@ BILLING_CORRUPTIONS = {
             "UPDATE again SET id = 'again', position = 99, correction = 1",
             "INSERT INTO invoice_lines SELECT * FROM again",
         ),
-        (CREDITS, AMOUNTS, TOTALS, ISSUED),
+        (CREDITS, AMOUNTS, TOTALS, ISSUED, EARNED),
     ),
     "a credit is another share than was unused": Corruption(
         "invoicing", (one("invoice_lines", "proration_numerator = 1", "kind = 'CREDIT'"),), (AMOUNTS, ISSUED)
@@ -120,7 +124,7 @@ BILLING_CORRUPTIONS = {
             "UPDATE again SET id = 'again', position = 99, change_id = ''",
             "INSERT INTO invoice_lines SELECT * FROM again",
         ),
-        (PERIODS, AMOUNTS, TOTALS, ISSUED),
+        (PERIODS, AMOUNTS, TOTALS, ISSUED, EARNED),
     ),
     "the terms of an item are others than were agreed": Corruption(
         "subscriptions", (one("subscription_terms", "quantity = quantity + 1", "quantity > 0"),), (TERMS,)
@@ -145,7 +149,7 @@ BILLING_CORRUPTIONS = {
                 "meter = '' AND period_start = '2026-02-01T00:00:00+01' AND description = 'Seats'",
             ),
         ),
-        (PERIODS, OVERLAP, ISSUED),
+        (PERIODS, OVERLAP, ISSUED, EARNED),
     ),
     "a price is another than was billed": Corruption(
         "catalog",
@@ -216,7 +220,7 @@ BILLING_CORRUPTIONS = {
         (ISSUED,),
     ),
     "a payment was forgotten": Corruption(
-        "invoicing", (one("invoices", "amount_paid_minor = amount_paid_minor - 1", "state = 'PAID'"),), (PAID,)
+        "invoicing", (one("invoices", "amount_paid_minor = amount_paid_minor - 1", "state = 'PAID'"),), (OWED, PAID)
     ),
     "a payment is of another customer": Corruption(
         "payments", (one("payments", "customer_id = 'cus_x'"),), (PAYMENTS,)

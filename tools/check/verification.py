@@ -18,6 +18,7 @@ from tools.check import (
     documents,
     freezes,
     hygiene,
+    ledger,
     payers,
     quotas,
     rest,
@@ -32,6 +33,7 @@ from tools.check.report import Invariant, Report, examine
 INVARIANTS: Final[tuple[Invariant, ...]] = (
     *billing.INVARIANTS,
     *documents.INVARIANTS,
+    *ledger.INVARIANTS,
     *coupons.INVARIANTS,
     *catalog.INVARIANTS,
     *usage.INVARIANTS,
