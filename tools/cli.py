@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tools.check.command import check
-from tools.commands import calls, catalog, clocks, deadletters, processes, tokens, usage
+from tools.commands import calls, catalog, clocks, deadletters, ledger, processes, tokens, usage
 from tools.demo.command import demo
 from tools.stack import FOLDER
 
@@ -34,4 +34,5 @@ app.command()(calls.call)
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(clocks.app, name="clock")
 app.add_typer(deadletters.app, name="deadletters")
+app.add_typer(ledger.app, name="ledger")
 app.add_typer(usage.app, name="usage")

@@ -1,7 +1,10 @@
-"""A year of contracts in which anything may be decided at any time, lived twice: one schedule, and right books."""
+"""A year of contracts in which anything may be decided at any time, lived twice: one schedule, and right books, which
+beancount finds right as well.
+"""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -9,7 +12,8 @@ import pytest
 
 from common.caller import Role
 from common.ids import SellerId
-from tests.simulation.year import START, Year
+from tests.simulation.year import DAYS, START, Year
+from tests.support.books import complaints, exported
 from tests.support.sandbox import Sandbox
 from tools.suite import Suite, running_suite
 
@@ -44,4 +48,8 @@ async def _lived(suite: Suite, customers: int, journals: Path) -> _Lived:
         year = Year(SEED, sandbox, customers)
         await year.live()
         await sandbox.verify(suite.database_urls())
+        books = journals / f"{sandbox.seller_id}.beancount"
+        text = await exported(sandbox.client, books, end=(START + timedelta(days=DAYS)).date())
+        assert text.count("INVOICE RECOGNIZED") > customers
+        assert await complaints(books) == ""
         return _Lived(year, await year.schedules())
