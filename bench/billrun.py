@@ -73,6 +73,7 @@ STUBS: Final = {
     "invoicing": InvoicingServiceStub,
 }
 NOBODY: Final = SellerId("")
+IN_ALL: Final = {*STUBS, "postgres", "nats"}
 CHANNEL: Final = [("grpc.max_receive_message_length", MESSAGE_BYTES_MAX)]
 
 
@@ -102,6 +103,11 @@ class Scene:
         for name, seconds in self.here.cpu_seconds().items():
             kind, _, number = name.partition(" ")
             used[self.places[int(number)] if kind == "process" else name] += seconds
+        for child in psutil.Process(self.here.servers.pids["postgres"]).children():
+            # A backend's title says which database it is at work on.
+            database = next(iter(child.cmdline()), "").partition(": ")[2].partition(" ")[0]
+            times = child.cpu_times()
+            used[f"postgres of {database if database in STUBS else 'itself'}"] += times.user + times.system
         return dict(used)
 
     def pid(self, name: str) -> int:
@@ -113,6 +119,7 @@ async def main(count: int, *, replicas: int, kill: bool, pause: bool) -> None:
         scene = await set_scene(here, stack, replicas=replicas)
         customers = await populate(scene, count)
         if pause:
+            print("postgres", here.servers.pids["postgres"], file=sys.stderr)
             for number, name in scene.places.items():
                 print(name, here.processes[number].pid, file=sys.stderr)
         print((await measure(scene, customers, kill=kill)).line(), flush=True)
@@ -192,7 +199,9 @@ async def populate(scene: Scene, count: int) -> Customers:
     )
     await send(scene, usage_requests(customers, start))
     for name in STUBS:
-        await scene.databases[name].execute("VACUUM ANALYZE")
+        # Not of invoicing, which has seen one customer: whoever tells the planner so has it prepare for no more.
+        if name != "invoicing":
+            await scene.databases[name].execute("VACUUM ANALYZE")
         await scene.databases[name].execute("CHECKPOINT")
     return customers
 
@@ -258,7 +267,7 @@ async def measure(scene: Scene, customers: Customers, *, kill: bool) -> Figure:
             "goal": GOAL,
             "goal_ratio": GOAL_RATIO,
             "cpu_us_per_invoice": {name: round(1e6 * each / count, 1) for name, each in sorted(cpu.items())},
-            "cpu_us_in_all": round(1e6 * sum(cpu[name] for name in cpu if name != "bench") / count, 1),
+            "cpu_us_in_all": round(1e6 * sum(cpu[name] for name in cpu if name in IN_ALL) / count, 1),
             "last_tenth_over_first": round(last / first, 3),
             "killed_at": killed_at,
             "faults": faults,

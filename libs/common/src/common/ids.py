@@ -10,6 +10,7 @@ simulated time.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 import secrets
@@ -26,8 +27,7 @@ SANDBOX: Final = "sel_sandbox"
 
 def mint(prefix: str, at: datetime) -> str:
     """A new id whose embedded instant is `at`, to the millisecond."""
-    if not _PREFIX.fullmatch(prefix):
-        raise ValueError(f"{prefix!r} is not a TypeID prefix")
+    _check_prefix(prefix)
     if at.tzinfo is None:
         raise ValueError("an id is minted at an instant, which has a time zone")
     milliseconds = (at - _EPOCH) // _MILLISECOND
@@ -76,12 +76,18 @@ def instant_of(text: str, *, field: str = "id") -> datetime:
 
 def encode(number: int) -> str:
     """128 bits as 26 characters."""
-    return "".join(_ALPHABET[number >> shift & 0x1F] for shift in range(125, -1, -5))
+    return "".join([_PAIRS[number >> shift & 0x3FF] for shift in _SHIFTS])
 
 
 def decode(suffix: str) -> int:
     """26 characters as 128 bits; the caller has checked them."""
     return int(suffix.translate(_PYTHON_DIGITS), 32)
+
+
+@functools.lru_cache(maxsize=1_000)
+def _check_prefix(prefix: str) -> None:
+    if not _PREFIX.fullmatch(prefix):
+        raise ValueError(f"{prefix!r} is not a TypeID prefix")
 
 
 def _parse(text: str, field: str) -> re.Match[str]:
@@ -96,6 +102,9 @@ def _ones(bits: int) -> int:
 
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+# Two characters at a time: very many ids are made.
+_PAIRS: Final = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
+_SHIFTS: Final = tuple(range(120, -1, -10))
 _PYTHON_DIGITS: Final = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
 _PREFIX: Final = re.compile(r"[a-z](?:[a-z_]{0,61}[a-z])?")
 # 26 characters carry 130 bits, so the first one is at most 7.

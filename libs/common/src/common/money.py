@@ -8,6 +8,7 @@ current decimal context.
 from __future__ import annotations
 
 import decimal
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -58,9 +59,9 @@ class Money:
         except decimal.InvalidOperation:
             raise _out_of_range(currency) from None
 
-    @classmethod
-    def zero(cls, currency: str) -> Self:
-        return cls(0, currency)
+    @staticmethod
+    def zero(currency: str) -> Money:
+        return _zero(currency)
 
     @property
     def amount(self) -> Decimal:
@@ -127,19 +128,26 @@ class Money:
 
     def _same(self, other: Money) -> None:
         if self.currency != other.currency:
-            raise CurrencyMismatch(
-                f"{self.currency} and {other.currency} cannot be combined",
-                currency=self.currency,
-                other_currency=other.currency,
-            )
+            raise _mismatch(self.currency, other.currency)
+
+
+def _mismatch(currency: str, other: str) -> CurrencyMismatch:
+    return CurrencyMismatch(f"{currency} and {other} cannot be combined", currency=currency, other_currency=other)
 
 
 def sum_money(amounts: Iterable[Money], currency: str) -> Money:
     """The sum, also of nothing; every amount must be of this currency."""
-    total = Money.zero(currency)
+    total = 0
     for amount in amounts:
-        total = total + amount
-    return total
+        if amount.currency != currency:
+            raise _mismatch(currency, amount.currency)
+        total += amount.minor
+    return Money(total, currency) if total else Money.zero(currency)
+
+
+@functools.lru_cache(maxsize=1_000)
+def _zero(currency: str) -> Money:
+    return Money(0, currency)
 
 
 def minor_units(currency: str, *, field: str = "currency_code") -> int:

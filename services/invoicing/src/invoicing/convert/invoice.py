@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import asdict
 from decimal import Decimal
+from fractions import Fraction
 from typing import Final
 
-from google.type import decimal_pb2, postal_address_pb2
+from google.type import decimal_pb2, money_pb2, postal_address_pb2
 
 from common import ids, wire
-from invoicing.domain.invoice import Invoice, InvoiceId
-from invoicing.domain.line import Line, Usage
-from invoicing.domain.party import Party
-from invoicing.domain.steps import RatingStep
+from common.money import Money
+from invoicing.domain.invoice import Invoice, InvoiceId, State
+from invoicing.domain.line import Line, LineKind, Usage
+from invoicing.domain.party import CollectionMethod, Party
+from invoicing.domain.steps import RatingStep, StepKind
 from invoicing.domain.tax import TaxLine
 from saldo.invoicing.v1 import invoice_pb2 as pb
 
 EVENT_BYTES_MAX: Final = 900_000
 """A message of the bus has at most a mebibyte, headers included."""
+
+PARTS_KEPT: Final = 2_000
+"""Of messages, of each kind."""
 
 
 def parse_invoice_id(text: str) -> InvoiceId:
@@ -50,33 +56,33 @@ def _invoice_without_parties(invoice: Invoice) -> pb.Invoice:
     return pb.Invoice(
         id=invoice.id,
         number=invoice.number,
-        state=pb.Invoice.State.Value(invoice.state.name),
+        state=_STATES[invoice.state],
         customer_id=invoice.customer_id,
         line_items=[line_to_proto(line) for line in invoice.lines],
-        subtotal=wire.money(invoice.subtotal),
-        discount_total=wire.money(invoice.discount_total),
-        tax_total=wire.money(invoice.tax_total),
-        total_excluding_tax=wire.money(invoice.total_excluding_tax),
+        subtotal=_money(invoice.subtotal),
+        discount_total=_money(invoice.discount_total),
+        tax_total=_money(invoice.tax_total),
+        total_excluding_tax=_money(invoice.total_excluding_tax),
         taxes=[_tax_to_proto(tax) for tax in invoice.taxes],
-        rounding=wire.money(invoice.rounding),
-        total=wire.money(invoice.total),
-        credit_applied=wire.money(invoice.credit_applied),
-        amount_due=wire.money(invoice.amount_due),
-        amount_credited=wire.money(invoice.amount_credited),
-        amount_written_off=wire.money(invoice.amount_written_off),
-        amount_paid=wire.money(invoice.amount_paid),
-        amount_remaining=wire.money(invoice.amount_remaining),
-        collection_method=pb.Invoice.CollectionMethod.Value(invoice.collection_method.name),
+        rounding=_money(invoice.rounding),
+        total=_money(invoice.total),
+        credit_applied=_money(invoice.credit_applied),
+        amount_due=_money(invoice.amount_due),
+        amount_credited=_money(invoice.amount_credited),
+        amount_written_off=_money(invoice.amount_written_off),
+        amount_paid=_money(invoice.amount_paid),
+        amount_remaining=_money(invoice.amount_remaining),
+        collection_method=_METHODS[invoice.collection_method],
         invoice_date=wire.date(invoice.invoice_date),
-        bill_time=wire.timestamp(invoice.bill_time),
-        finalize_time=None if invoice.finalize_time is None else wire.timestamp(invoice.finalize_time),
-        due_time=None if invoice.due_time is None else wire.timestamp(invoice.due_time),
-        paid_time=None if invoice.paid_time is None else wire.timestamp(invoice.paid_time),
-        overdue_time=None if invoice.overdue_time is None else wire.timestamp(invoice.overdue_time),
+        bill_time=_timestamp(invoice.bill_time),
+        finalize_time=None if invoice.finalize_time is None else _timestamp(invoice.finalize_time),
+        due_time=None if invoice.due_time is None else _timestamp(invoice.due_time),
+        paid_time=None if invoice.paid_time is None else _timestamp(invoice.paid_time),
+        overdue_time=None if invoice.overdue_time is None else _timestamp(invoice.overdue_time),
         time_zone=invoice.time_zone,
         revision=invoice.revision,
         hold_reason=invoice.hold_reason,
-        create_time=wire.timestamp(invoice.create_time),
+        create_time=_timestamp(invoice.create_time),
     )
 
 
@@ -87,23 +93,23 @@ def line_to_proto(line: Line) -> pb.LineItem:
         subscription_id=line.subscription_id,
         item_id=line.item_id,
         price_id=line.price_id,
-        period=wire.interval(line.period),
+        period=_interval(line.period),
         quantity=wire.decimal(line.quantity),
         unit_label=line.unit_label,
-        amount=wire.money(line.amount),
+        amount=_money(line.amount),
         rating_steps=[step_to_proto(step) for step in line.steps],
         exact_amount=wire.decimal(line.exact_amount),
-        proration=pb.Fraction(numerator=line.proration.numerator, denominator=line.proration.denominator),
+        proration=_fraction(line.proration),
         usage=None if line.usage is None else usage_to_proto(line.usage),
         correction=line.correction,
-        full_period=wire.interval(line.full_period),
-        kind=pb.LineItem.Kind.Value(line.kind.name),
+        full_period=_interval(line.full_period),
+        kind=_LINE_KINDS[line.kind],
         change_id=line.change_id,
         discounts=[
-            pb.LineDiscount(discount_id=each.discount_id, description=each.description, amount=wire.money(each.amount))
+            pb.LineDiscount(discount_id=each.discount_id, description=each.description, amount=_money(each.amount))
             for each in line.discounts
         ],
-        net_amount=wire.money(line.net_amount),
+        net_amount=_money(line.net_amount),
     )
 
 
@@ -112,8 +118,8 @@ def _tax_to_proto(tax: TaxLine) -> pb.TaxLine:
         name=tax.name,
         category=tax.category,
         percent=wire.decimal(tax.percent),
-        taxable_amount=wire.money(tax.taxable),
-        amount=wire.money(tax.amount),
+        taxable_amount=_money(tax.taxable),
+        amount=_money(tax.amount),
         is_included=tax.is_included,
         rate_id=tax.rate_id,
         exemption_reason=tax.exemption_reason,
@@ -126,7 +132,7 @@ def step_to_proto(step: RatingStep) -> pb.RatingStep:
         quantity=wire.decimal(step.quantity),
         unit_price=_told(step.unit_price),
         amount=wire.decimal(step.amount),
-        kind=pb.RatingStep.Kind.Value(step.kind.name),
+        kind=_STEP_KINDS[step.kind],
         over=_told(step.over),
         up_to=_told(step.up_to),
         percent=_told(step.percent),
@@ -136,7 +142,7 @@ def step_to_proto(step: RatingStep) -> pb.RatingStep:
 
 
 def _told(number: Decimal | None) -> decimal_pb2.Decimal | None:
-    return None if number is None else wire.decimal(number)
+    return None if number is None else _same_decimal(number)
 
 
 def usage_to_proto(usage: Usage) -> pb.UsageProof:
@@ -160,3 +166,29 @@ def _party_to_proto(party: Party) -> pb.Party:
         email=party.email,
         payment_instructions=party.payment_instructions,
     )
+
+
+# The same few are told on every line of every invoice of a bill run. A message that becomes part of another is copied.
+_timestamp: Final = functools.lru_cache(maxsize=PARTS_KEPT)(wire.timestamp)
+_interval: Final = functools.lru_cache(maxsize=PARTS_KEPT)(wire.interval)
+_same_decimal: Final = functools.lru_cache(maxsize=PARTS_KEPT)(wire.decimal)
+
+
+@functools.lru_cache(maxsize=PARTS_KEPT)
+def _fraction(value: Fraction) -> pb.Fraction:
+    return pb.Fraction(numerator=value.numerator, denominator=value.denominator)
+
+
+def _money(value: Money) -> money_pb2.Money:
+    return _amount(value.minor, value.currency)
+
+
+@functools.lru_cache(maxsize=PARTS_KEPT)
+def _amount(minor: int, currency: str) -> money_pb2.Money:
+    return wire.money(Money(minor, currency))
+
+
+_STATES: Final = {each: pb.Invoice.State.Value(each.name) for each in State}
+_METHODS: Final = {each: pb.Invoice.CollectionMethod.Value(each.name) for each in CollectionMethod}
+_LINE_KINDS: Final = {each: pb.LineItem.Kind.Value(each.name) for each in LineKind}
+_STEP_KINDS: Final = {each: pb.RatingStep.Kind.Value(each.name) for each in StepKind}

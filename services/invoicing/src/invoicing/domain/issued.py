@@ -11,16 +11,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from typing import Final
 
 from common.money import Money
 from invoicing.domain.invoice import Invoice, InvoiceId
 from invoicing.domain.line import Line, LineDiscount, Usage
-from invoicing.domain.party import Party
+from invoicing.domain.party import Address, Party
 from invoicing.domain.steps import RatingStep
 from invoicing.domain.tax import TaxLine
 
@@ -28,6 +29,9 @@ CONTENT_VERSION: Final = 1
 """What the content of a document is may grow: a member that is new is left out where it says nothing, so that what was
 issued before it has the hash that it had. Another version is for another form.
 """
+KEPT: Final = 1_000
+"""Of what is told of one document as of the next: the seller, the bounds of periods."""
+
 BEGINNING: Final = bytes(32)
 """What the first link of a chain is linked to."""
 
@@ -144,7 +148,7 @@ def hash_of(invoice: Invoice) -> bytes:
 
 def canonical(content: Mapping[str, object]) -> str:
     """As RFC 8785 writes it, as long as all values are texts."""
-    return json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return _CANONICAL.encode(content)
 
 
 def content_of(invoice: Invoice) -> dict[str, object]:
@@ -156,7 +160,7 @@ def content_of(invoice: Invoice) -> dict[str, object]:
         "id": invoice.id,
         "number": invoice.number,
         "customer_id": invoice.customer_id,
-        "seller": _party(invoice.seller),
+        "seller": _seller(invoice.seller),
         "customer": _party(invoice.customer),
         "currency": invoice.currency,
         "total_minor": str(invoice.total.minor),
@@ -260,11 +264,12 @@ def _usage(usage: Usage) -> dict[str, object]:
 
 def _party(party: Party) -> dict[str, object]:
     """What is empty says nothing."""
-    told = asdict(party)
-    address = {name: value for name, value in (told.pop("address") or {}).items() if value}
-    return {**{name: value for name, value in told.items() if value}, "address": address}
+    told = {name: getattr(party, name) for name in _PARTY if name != "address"}
+    address = {} if party.address is None else {name: getattr(party.address, name) for name in _ADDRESS}
+    return {**_telling(**told), "address": _telling(**address)}
 
 
+@lru_cache(maxsize=KEPT)
 def _instant(instant: datetime | None) -> str:
     assert instant is not None, "what is finalized has all of them"
     return instant.astimezone(UTC).isoformat(timespec="microseconds")
@@ -275,3 +280,9 @@ def _plain(number: Decimal) -> str:
     text = f"{number:f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text in ("-0", "") else text
+
+
+_PARTY: Final = tuple(each.name for each in fields(Party))
+_ADDRESS: Final = tuple(each.name for each in fields(Address))
+_seller: Final = lru_cache(maxsize=KEPT)(_party)
+_CANONICAL: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))

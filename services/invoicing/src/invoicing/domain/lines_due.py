@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from common.money import Money, exact_sum, sum_money
 from common.period import Period
@@ -71,6 +71,17 @@ class BillablePeriod:
         return LineKey(self.item_id, self.price_id, self.period.start, self.kind, self.change_id)
 
 
+class BilledLine(Protocol):
+    """As much of a line as tells what more there is to bill."""
+
+    @property
+    def amount(self) -> Money: ...
+    @property
+    def usage(self) -> Usage | None: ...
+    @property
+    def correction(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Billed:
     """What has been billed for one key so far, corrections included."""
@@ -84,7 +95,7 @@ class Billed:
     """Whether every one of the lines stands on a finalized invoice. A draft is recomputed, never corrected."""
 
     @classmethod
-    def of(cls, lines: Iterable[tuple[Line, bool]]) -> Billed:
+    def of(cls, lines: Iterable[tuple[BilledLine, bool]]) -> Billed:
         """From the lines of one key, each with whether it is final."""
         ordered = sorted(lines, key=lambda each: each[0].correction)
         last = ordered[-1][0]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from common.money import minor_units
 from invoicing.domain.exact import NOTHING
 
 ONCE: Final = Decimal(1)
+TEXTS_KEPT: Final = 10_000
+"""Of prices and tiers: the same few are told of every customer."""
+
 ALL_ELSE: Final = "All else"
 """In front of what no cell of a matrix names."""
 
@@ -117,6 +121,7 @@ def several(count: Decimal | int, noun: str) -> str:
     return f"{plain(Decimal(count))} {noun}{'' if count == 1 else 's'}"
 
 
+@lru_cache(maxsize=TEXTS_KEPT)
 def price_text(unit_price: Decimal, currency: str) -> str:
     """`0.14228 GBP`, but `9.50 GBP` rather than `9.5`: every decimal there is, and as many as cash has."""
     whole, _, decimals = plain(unit_price).partition(".")
@@ -124,6 +129,7 @@ def price_text(unit_price: Decimal, currency: str) -> str:
     return f"{whole}.{decimals} {currency}" if decimals else f"{whole} {currency}"
 
 
+@lru_cache(maxsize=TEXTS_KEPT)
 def tier_name(over: Decimal, up_to: Decimal | None, unit_label: str) -> str:
     if up_to is None:
         return f"Over {counted(over, unit_label)}" if over else "All"

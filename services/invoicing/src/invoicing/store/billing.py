@@ -90,8 +90,8 @@ async def find_billing(tx: Tx, customer_id: str) -> Billing | None:
 
 
 async def find_billings(tx: Tx, customer_ids: Collection[str], *, lock: bool = False) -> dict[str, Billing]:
-    """Of those that are known here. Locked are only those that nobody else holds: a fact that comes in holds those of
-    all customers it came for, in whatever order it came, and nobody may wait for another in a circle.
+    """Of those that are known here. Of several, locked are only those that nobody else holds: facts that come in hold
+    all customers they came for, in whatever order they came, and nobody may wait for another in a circle.
     """
     wanted = any_(literal(sorted(customer_ids), ARRAY(Text)))
     query = (
@@ -99,6 +99,8 @@ async def find_billings(tx: Tx, customer_ids: Collection[str], *, lock: bool = F
         .where(billing.c.seller_id == tx.seller_id, billing.c.customer_id == wanted)
         .order_by(billing.c.customer_id)
     )
+    if lock:
+        query = query.with_for_update(skip_locked=len(customer_ids) > 1)
     return {
         row.customer_id: Billing(
             customer_id=row.customer_id,
@@ -108,7 +110,7 @@ async def find_billings(tx: Tx, customer_ids: Collection[str], *, lock: bool = F
             revision=row.revision,
             traceparent=row.traceparent,
         )
-        for row in await tx.execute(query.with_for_update(skip_locked=True) if lock else query)
+        for row in await tx.execute(query)
     }
 
 

@@ -15,10 +15,10 @@ from common.money import Money
 from common.telemetry import traceparent
 from invoicing.domain.errors import InvoiceNotFound
 from invoicing.domain.invoice import Invoice, InvoiceId, State
-from invoicing.domain.line import Line, LineKey
+from invoicing.domain.line import Line, LineKey, LineKind, Usage
 from invoicing.domain.lines_due import Billed
 from invoicing.store.many import insert_rows, update_rows
-from invoicing.store.rows import invoice_of, invoice_row, line_of, line_row
+from invoicing.store.rows import invoice_of, invoice_row, line_of, line_row, usage_of
 from invoicing.store.tables import invoice_lines, invoice_payments, invoices
 
 LINES_PER_PAGE_MAX: Final = 2_000
@@ -186,7 +186,7 @@ async def replace_lines(tx: Tx, changed: Sequence[Invoice]) -> None:
 async def already_billed(tx: Tx, keys: Collection[LineKey]) -> dict[LineKey, Billed]:
     """What has been billed for these keys, on all invoices."""
     lines = await _lines_billed(tx, keys)
-    return {key: Billed.of((line, is_final) for line, is_final, _ in lines[key]) for key in keys if key in lines}
+    return {key: Billed.of((line, line.is_final) for line in lines[key]) for key in keys if key in lines}
 
 
 async def billed_elsewhere(
@@ -197,18 +197,27 @@ async def billed_elsewhere(
     found: dict[InvoiceId, dict[LineKey, Billed]] = defaultdict(dict)
     for invoice_id, own in keys.items():
         for key in own:
-            others = [(line, is_final) for line, is_final, on in lines.get(key, ()) if on != invoice_id]
+            others = [(line, line.is_final) for line in lines.get(key, ()) if line.invoice_id != invoice_id]
             if others:
                 found[invoice_id][key] = Billed.of(others)
     return found
 
 
-async def _lines_billed(tx: Tx, keys: Collection[LineKey]) -> Mapping[LineKey, list[tuple[Line, bool, str]]]:
-    """Each with whether it is final, and on which invoice it is."""
+class _LineBilled(NamedTuple):
+    """A line without what was written of it for people: of every customer there are some, each time."""
+
+    amount: Money
+    usage: Usage | None
+    correction: int
+    is_final: bool
+    invoice_id: str
+
+
+async def _lines_billed(tx: Tx, keys: Collection[LineKey]) -> Mapping[LineKey, list[_LineBilled]]:
     if not keys:
         return {}
     query = (
-        select(invoice_lines, invoices.c.state)
+        select(*(invoice_lines.c[name] for name in _TOLD_OF_BILLED), invoices.c.state)
         .join(invoices)
         .where(
             invoice_lines.c.seller_id == tx.seller_id,
@@ -218,11 +227,35 @@ async def _lines_billed(tx: Tx, keys: Collection[LineKey]) -> Mapping[LineKey, l
             invoice_lines.c.period_start <= max(key.period_start for key in keys),
         )
     )
-    lines: dict[LineKey, list[tuple[Line, bool, str]]] = defaultdict(list)
+    lines: dict[LineKey, list[_LineBilled]] = defaultdict(list)
     for row in await tx.execute(query):
-        line = line_of(row)
-        lines[line.key].append((line, row.state != State.DRAFT.name, row.invoice_id))
+        key = LineKey(row.item_id, row.price_id, row.period_start, LineKind[row.kind], row.change_id)
+        line = _LineBilled(
+            amount=Money(row.amount_minor, row.currency),
+            usage=usage_of(row),
+            correction=row.correction,
+            is_final=row.state != State.DRAFT.name,
+            invoice_id=row.invoice_id,
+        )
+        lines[key].append(line)
     return lines
+
+
+_TOLD_OF_BILLED: Final = (
+    *(
+        "invoice_id",
+        "item_id",
+        "price_id",
+        "period_start",
+        "kind",
+        "change_id",
+        "currency",
+        "amount_minor",
+        "correction",
+    ),
+    *("meter", "usage_quantity", "usage_event_count", "usage_digest", "usage_through_position"),
+    *("usage_traceparents", "usage_meter_versions"),
+)
 
 
 async def remember_payment(tx: Tx, *, payment_id: str, invoice_id: InvoiceId, amount: Money) -> bool:

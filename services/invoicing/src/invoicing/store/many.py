@@ -71,9 +71,10 @@ def _array(texts: Any) -> str:  # Any: a sequence of texts, as all values of its
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _COMPACT.encode(value)
 
 
+_COMPACT: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _TYPES: Final[Mapping[type, str]] = {
     Text: "text",
     BigInteger: "bigint",

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 from sqlalchemy import Row
 
@@ -18,6 +19,9 @@ from invoicing.domain.party import Address, CollectionMethod, Party
 from invoicing.domain.steps import RatingStep, StepKind
 from invoicing.domain.tax import TaxLine
 
+SELLERS_KEPT: Final = 100
+"""The same one is on every invoice of a bill run."""
+
 
 def invoice_row(invoice: Invoice) -> dict[str, object]:
     return {
@@ -25,7 +29,7 @@ def invoice_row(invoice: Invoice) -> dict[str, object]:
         "number": invoice.number or None,
         "state": invoice.state.name,
         "customer_id": invoice.customer_id,
-        "seller_party": None if invoice.seller is None else asdict(invoice.seller),
+        "seller_party": None if invoice.seller is None else _seller_row(invoice.seller),
         "customer_party": None if invoice.customer is None else asdict(invoice.customer),
         "currency": invoice.currency,
         "line_count": len(invoice.lines),
@@ -50,6 +54,11 @@ def invoice_row(invoice: Invoice) -> dict[str, object]:
         "revision": invoice.revision,
         "create_time": invoice.create_time,
     }
+
+
+@lru_cache(maxsize=SELLERS_KEPT)
+def _seller_row(party: Party) -> dict[str, object]:
+    return asdict(party)
 
 
 def invoice_of(row: Row[Any], lines: Sequence[Line]) -> Invoice:  # Any: a row of `invoices`
@@ -166,7 +175,7 @@ def line_of(row: Row[Any]) -> Line:  # Any: a row of `invoice_lines`
         steps=tuple(step_of(step) for step in row.rating_steps),
         exact_amount=row.exact_amount,
         proration=Fraction(row.proration_numerator, row.proration_denominator),
-        usage=_usage(row) if row.meter else None,
+        usage=usage_of(row),
         correction=row.correction,
         kind=LineKind[row.kind],
         change_id=row.change_id,
@@ -194,7 +203,10 @@ def _tax(stored: dict[str, Any], currency: str) -> TaxLine:  # Any: JSON as `tax
     )
 
 
-def _usage(row: Row[Any]) -> Usage:  # Any: a row of `invoice_lines`
+def usage_of(row: Row[Any]) -> Usage | None:  # Any: a row of `invoice_lines`
+    """None of a licensed line."""
+    if not row.meter:
+        return None
     return Usage(
         meter=row.meter,
         quantity=row.usage_quantity,

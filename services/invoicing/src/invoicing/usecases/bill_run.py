@@ -60,7 +60,7 @@ class _Owed:
 async def bill_customers(desk: Desk, customer_ids: Sequence[str], *, grace: timedelta) -> None:
     """Bill everything that some customers owe as of now, once, and note when to come again.
 
-    Whoever is marked at this very moment stays due for the next time.
+    Whoever is being marked at this very moment is waited for when the others are billed.
     """
     async with desk.transaction() as tx:
         billings = await store.find_billings(tx, customer_ids)
@@ -83,6 +83,8 @@ async def bill_customers(desk: Desk, customer_ids: Sequence[str], *, grace: time
             own = {customer_id: each for customer_id, each in found.items() if customer_id in locked}
             await _bill(tx, unbilled, locked, own, seller=seller, as_of=now, grace=grace)
             crashpoint(DRAFTED)
+        for customer_id in found.keys() - own.keys():
+            await bill_customers(desk, [customer_id], grace=grace)
         unbilled = {
             customer_id: replace(unbilled[customer_id], after=each.through)
             for customer_id, each in own.items()
