@@ -32,6 +32,8 @@ PAYER_THERE = "whoever pays for a living subscription can be billed"
 CORRECTIONS = "corrections of a period add up"
 STEPS = "rating steps explain every amount"
 TOTALS = "lines sum to totals"
+PAYS = "every line is on an invoice of whoever pays for it"
+TOGETHER = "lines that are together have the keys of their invoice"
 NUMBERS = "invoice numbers are gapless and unique"
 ISSUED = "issued documents say what they said, each linked to the one before"
 BALANCED = "every entry of the books balances"
@@ -204,6 +206,31 @@ BILLING_CORRUPTIONS = {
     ),
     "a line is missing from a total": Corruption(
         "invoicing", (one("invoices", "line_count = line_count + 1"),), (TOTALS,)
+    ),
+    "a line was used by somebody else": Corruption(
+        "invoicing",
+        (one("invoice_lines", "customer_id = 'cus_x'", "meter = '' AND kind = 'OWED' AND correction = 0"),),
+        (PAYS, ISSUED),
+    ),
+    "a customer is said to pay for another": Corruption(
+        "subscriptions",
+        (
+            "INSERT INTO customer_payers (seller_id, customer_id, since_time, payer_id)"
+            " SELECT seller_id, id, create_time, (SELECT max(id) FROM customers) FROM customers"
+            " WHERE external_id = 'unpaid'",
+            "UPDATE customers SET payer_id = (SELECT max(id) FROM customers) WHERE external_id = 'unpaid'",
+        ),
+        (PAYS,),
+    ),
+    "an invoice is told to be together by what nobody declared": Corruption(
+        "invoicing",
+        (one("invoices", """consolidation = jsonb_set(consolidation, '{keys,9}', '["plan", "x"]')"""),),
+        (TOGETHER,),
+    ),
+    "an invoice is told to be in another currency": Corruption(
+        "invoicing",
+        (one("invoices", """consolidation = jsonb_set(consolidation, '{keys,1}', '["currency", "XXX"]')"""),),
+        (TOGETHER,),
     ),
     "a number was lost": Corruption(
         "invoicing", (one("invoices", "number = 'CHK-000099'", "number = 'CHK-000003'"),), (NUMBERS, ISSUED)

@@ -49,6 +49,7 @@ def test_a_rule_of_a_service_has_a_reason_of_its_own(service: str) -> None:
     others = {reason for package, each in known.items() if package != service for reason in each}
     shared = {
         "CUSTOMER_NOT_FOUND",
+        "SUBSCRIPTION_NOT_FOUND",
         "PLAN_NOT_FOUND",
         "PRICE_NOT_FOUND",
         "METER_NOT_FOUND",

@@ -24,11 +24,13 @@ from saldo.catalog.v1.product_pb2 import Feature
 from saldo.catalog.v1.seller_pb2 import Seller
 from saldo.dunning.v1 import dunning_service_pb2 as dunning
 from saldo.dunning.v1.dunning_policy_pb2 import DunningPolicy
+from saldo.invoicing.v1 import consolidation_service_pb2 as consolidation
 from saldo.invoicing.v1 import invoicing_service_pb2 as invoicing
 from saldo.invoicing.v1 import ledger_service_pb2 as ledger
 from saldo.invoicing.v1 import proof_service_pb2 as proof
 from saldo.invoicing.v1 import rating_pb2
 from saldo.invoicing.v1 import rating_service_pb2 as rating
+from saldo.invoicing.v1.consolidation_policy_pb2 import ConsolidationPolicy
 from saldo.metering.v1 import archive_service_pb2 as archives
 from saldo.metering.v1 import backfill_service_pb2 as backfills
 from saldo.metering.v1 import corrections_service_pb2 as corrections
@@ -148,6 +150,11 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
     more.product_id = product_id
     draft = await sandbox.client.catalog.CreatePlan(
         catalog.CreatePlanRequest(code="draft", display_name="Draft", prices=[fresh])
+    )
+    together = await sandbox.client.consolidation.SetConsolidationPolicy(
+        consolidation.SetConsolidationPolicyRequest(
+            scope=ConsolidationPolicy.CUSTOMER, scope_id=payer.id, keys=["subscription"]
+        )
     )
     half: Any = {"percent_off": PercentOff(percent=Decimal(value="50"))}  # Any: fields of a message
     coupon = await sandbox.client.coupons.CreateCoupon(
@@ -285,6 +292,14 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
         invoicing.VerifySeriesRequest(series=invoice.number.rpartition("-")[0], page_size=10),
         proof.TraceLineRequest(invoice_id=invoice.id, line_id=invoice.line_items[0].id, page_size=10),
         proof.ReplayInvoiceRequest(invoice_id=invoice.id),
+        consolidation.SetConsolidationPolicyRequest(
+            scope=ConsolidationPolicy.SUBSCRIPTION, scope_id=subscription.id, keys=["plan", "custom.team"]
+        ),
+        consolidation.GetConsolidationPolicyRequest(id=together.id),
+        consolidation.ListConsolidationPoliciesRequest(scope=ConsolidationPolicy.CUSTOMER, page_size=10),
+        consolidation.RemoveConsolidationPolicyRequest(id=together.id),
+        consolidation.ExplainConsolidationRequest(invoice_id=invoice.id),
+        consolidation.PreviewInvoicesRequest(customer_id=payer.id, until_time=wire.timestamp(FEBRUARY)),
         ledger.ListLedgerEntriesRequest(
             customer_id=payer.id,
             document_id=invoice.id,

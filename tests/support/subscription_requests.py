@@ -104,6 +104,7 @@ async def subscription_requests(
         customers.SetCustomerParentRequest(id=other.id, parent_id=payer.id),
         customers.ListDescendantsRequest(id=payer.id, page_size=10),
         customers.SetCustomerPayerRequest(id=other.id, payer_id=payer.id),
+        customers.ListPaidCustomersRequest(payer_ids=[payer.id], page_size=10),
         customers.AddCustomerAliasRequest(id=other.id, alias="fuzzed-alias"),
         customers.RemoveCustomerAliasRequest(id=other.id, alias="another"),
         customers.AddContactRequest(customer_id=other.id, contact=person),

@@ -15,6 +15,7 @@ from tools.check.agreement import agreement_of
 from tools.check.calendar import Span
 from tools.check.counting import Counting
 from tools.check.covers import without
+from tools.check.payers import Payers, used_by
 from tools.check.rater import Capacity, Dynamic, Matrix, Percentage, Tariff, Used
 from tools.check.records import Records, Row
 from tools.check.report import Invariant, Tally
@@ -82,10 +83,14 @@ def credits_taken_off(records: Records, tally: Tally) -> None:
     """Every credit is taken off, never more than it is, as soon as an invoice leaves anything to take it off."""
     prices = tariffs(records)
     lines = lines_by_key(records)
-    invoices: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    invoices: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
     for row in records.rows("invoicing", "invoices"):
         if row["state"] not in ("DRAFT", "VOID"):
-            invoices[row["customer_id"], row["currency"]].append(row)
+            for customer_id in beneficiaries(records, row):
+                invoices[customer_id, row["customer_id"], row["currency"]].append(row)
+    payers = Payers(records)
+    declaring = {row["seller_id"] for row in records.rows("invoicing", "consolidation_policies")}
+    declaring |= {row["seller_id"] for row in records.rows("invoicing", "invoices") if row["consolidation_key"]}
     for billable in expected(records):
         if billable.kind == OWED:
             continue
@@ -95,9 +100,13 @@ def credits_taken_off(records: Records, tally: Tally) -> None:
             taken = -sum(line["amount_minor"] for line in lines.get(billable.key, ()))
             due = -_licensed(billable, prices)
             tally.check(0 <= taken <= due, f"{where}: {taken} of {due} {currency} taken off")
-            for row in invoices.get((billable.terms.customer_id, currency), ()) if taken < due else ():
-                # As much is taken off as there is: what waits has left nothing to be paid by those who knew of it.
-                free = row["total_minor"] > 0 and _knew_of(row, billable, records)
+            customer_id = billable.terms.customer_id
+            payer_id = payers.at(billable.subscription_id, customer_id, billable.bill_time)
+            for row in invoices.get((customer_id, payer_id, currency), ()) if taken < due else ():
+                # As much is taken off as there is: what waits has left nothing to be paid by those who knew. Where
+                # keys are declared it waits for an invoice that has the same.
+                is_apart = row["seller_id"] in declaring
+                free = row["total_minor"] > 0 and _knew_of(row, billable, records) and not is_apart
                 tally.check(not free, f"{where}: {due - taken} {currency} could be taken off {row['id']}")
 
 
@@ -169,13 +178,13 @@ def steps_explain_amounts(records: Records, tally: Tally) -> None:
 def negotiated_for_its_customer(records: Records, tally: Tally) -> None:
     """A price that was negotiated with a customer is on no line of anybody else."""
     prices = records.by("catalog", "prices", "id")
-    owed_by = {row["id"]: row["customer_id"] for row in records.rows("invoicing", "invoices")}
+    invoices = {row["id"]: row for row in records.rows("invoicing", "invoices")}
     for line in records.rows("invoicing", "invoice_lines"):
         with tally.checking(line["id"]):
             (price,) = prices[line["price_id"]]
             # Databases that are older than negotiated prices have no such column.
             whose = price.get("customer_id") or ""
-            customer_id = owed_by[line["invoice_id"]]
+            customer_id = used_by(line, invoices[line["invoice_id"]])
             tally.check(whose in ("", customer_id), f"{line['id']} of {customer_id} is at the price of {whose}")
 
 
@@ -233,6 +242,12 @@ def lines_by_key(records: Records) -> dict[BilledKey, list[Row]]:
     for line in _standing_lines(records):
         found[key_of(line)].append(line)
     return {key: sorted(lines, key=lambda line: line["correction"]) for key, lines in found.items()}
+
+
+def beneficiaries(records: Records, invoice: Row) -> set[str]:
+    """Whoever used what is on an invoice."""
+    lines = records.by("invoicing", "invoice_lines", "invoice_id").get(invoice["id"], ())
+    return {used_by(line, invoice) for line in lines}
 
 
 def key_of(line: Row) -> BilledKey:

@@ -17,6 +17,7 @@ from tools.check import aggregation, corrections
 from tools.check.archived import Archived
 from tools.check.calendar import Span
 from tools.check.naming import Naming
+from tools.check.payers import used_by
 from tools.check.rater import Capacity, Group, Matrix, Model, Percentage, Used
 from tools.check.records import Records, Row
 from tools.check.versions import Versions, of_line
@@ -115,7 +116,7 @@ class Counting:
         """
         *_, names = self._names(line)
         invoice = self._invoices[line["invoice_id"]]
-        lost = self._naming.lost(invoice["seller_id"], invoice["customer_id"])
+        lost = self._naming.lost(invoice["seller_id"], used_by(line, invoice))
         return self._inside(line, names - lost, span, model)
 
     def considered(self, line: Row, span: Span, model: Model) -> Sequence[Counted]:
@@ -165,7 +166,7 @@ class Counting:
         invoice = self._invoices[line["invoice_id"]]
         return self._naming.names(
             invoice["seller_id"],
-            invoice["customer_id"],
+            used_by(line, invoice),
             start=line["period_start"],
             known=Span(invoice["create_time"] - COUNTED_BEFORE, max(invoice["create_time"], invoice["finalize_time"])),
         )

@@ -87,7 +87,12 @@ def _line(line: Row) -> dict[str, object]:
         "correction": str(line["correction"]),
         "steps": [_step(step) for step in json.loads(line["rating_steps"])],
         "usage": _usage(line) if line["meter"] else {},
-        **_telling({"discounts": [_texts(each) for each in json.loads(line["discounts"])]}),
+        **_telling(
+            {
+                "discounts": [_texts(each) for each in json.loads(line["discounts"])],
+                "customer_id": line["customer_id"],
+            }
+        ),
     }
 
 

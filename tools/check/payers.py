@@ -58,6 +58,29 @@ def payers_can_be_billed(records: Records, tally: Tally) -> None:
         tally.check(can_pay, f"{row['id']} is to be paid by {payer_id}, who was merged or erased")
 
 
+def used_by(line: Row, invoice: Row) -> str:
+    """Whose use a line is about."""
+    # Databases that are older than lines of others have no such column.
+    customer_id: str = line.get("customer_id") or invoice["customer_id"]
+    return customer_id
+
+
+class Payers:
+    """Who gets the invoice for what falls due at a moment, as it was said by then."""
+
+    def __init__(self, records: Records) -> None:
+        self._logs = records.by("subscriptions", "customer_payers", "customer_id")
+        self._changes = records.by("subscriptions", "subscription_changes", "subscription_id")
+        self._subscriptions = {row["id"]: row for row in records.rows("subscriptions", "subscriptions")}
+
+    def at(self, subscription_id: str, customer_id: str, moment: datetime) -> str:
+        """Whom the subscription names, else who pays for the customer, else the customer itself."""
+        known = [each for each in self._changes.get(subscription_id, ()) if each["recorded_time"] <= moment]
+        named = _at(_said(self._subscriptions[subscription_id], known), moment)
+        log = [each for each in self._logs.get(customer_id, ()) if each["since_time"] <= moment]
+        return named or (max(log, key=_since)["payer_id"] if log else None) or customer_id
+
+
 Said = Sequence[tuple[datetime, str | None]]
 """Whom a subscription names from when on; of what is said for one moment the last counts."""
 

@@ -15,6 +15,7 @@ from tools.check.billing import lines_by_key, span_of, tariffs
 from tools.check.calendar import Span
 from tools.check.counting import COUNTED_BEFORE, Counted, Counting, meters_of, proof
 from tools.check.naming import each_name_is_one_customers
+from tools.check.payers import used_by
 from tools.check.records import Records, Row
 from tools.check.report import Invariant, Tally
 from tools.check.versions import Versions, of_line
@@ -137,7 +138,7 @@ def events_of_billed_periods_billed(records: Records, tally: Tally) -> None:
             invoice = invoices[lines[0]["invoice_id"]]
             chances = [
                 time
-                for time in bills.get((invoice["customer_id"], invoice["currency"]), ())
+                for time in bills.get(_occasion(lines[0], invoice), ())
                 if span.end < time <= span.end + CORRECTION_WINDOW
             ]
             missed = {
@@ -191,7 +192,7 @@ def counted_by_the_version_in_effect(records: Records, tally: Tally) -> None:
             span = span_of(last)
             currency, tariff = prices[last["price_id"]]
             invoice = invoices[lines[0]["invoice_id"]]
-            chances = bills.get((invoice["customer_id"], invoice["currency"]), ())
+            chances = bills.get(_occasion(lines[0], invoice), ())
             chance = max((time for time in chances if span.end < time <= span.end + CORRECTION_WINDOW), default=None)
             if chance is None or counting.is_archived(last, span, tariff.model):
                 continue
@@ -226,12 +227,24 @@ def each_event_in_one_period(records: Records, tally: Tally) -> None:
             tally.check(times == 1, f"{source} {event_id} is counted {times} times")
 
 
-def _bill_times(records: Records) -> Mapping[tuple[str, str], list[datetime]]:
-    """When each customer was billed in each currency for good."""
-    found: dict[tuple[str, str], list[datetime]] = defaultdict(list)
+Occasion = tuple[str, str, str, str]
+"""Who used something, who pays for it, in which currency, and by which declared keys."""
+
+
+def _occasion(line: Row, invoice: Row) -> Occasion:
+    # Databases that are older than declared keys have no such column.
+    key = invoice.get("consolidation_key") or ""
+    return used_by(line, invoice), invoice["customer_id"], invoice["currency"], key
+
+
+def _bill_times(records: Records) -> Mapping[Occasion, list[datetime]]:
+    """When something of each was billed for good: what came late for the same could have been on it."""
+    found: dict[Occasion, list[datetime]] = defaultdict(list)
+    lines = records.by("invoicing", "invoice_lines", "invoice_id")
     for row in records.rows("invoicing", "invoices"):
         if row["state"] not in ("DRAFT", "VOID"):
-            found[row["customer_id"], row["currency"]].append(row["bill_time"])
+            for occasion in {_occasion(line, row) for line in lines.get(row["id"], ())}:
+                found[occasion].append(row["bill_time"])
     return found
 
 

@@ -12,6 +12,7 @@ from tools.check import (
     billing,
     catalog,
     collection,
+    consolidation,
     corrections,
     coupons,
     decisions,
@@ -32,6 +33,7 @@ from tools.check.report import Invariant, Report, examine
 
 INVARIANTS: Final[tuple[Invariant, ...]] = (
     *billing.INVARIANTS,
+    *consolidation.INVARIANTS,
     *documents.INVARIANTS,
     *ledger.INVARIANTS,
     *coupons.INVARIANTS,

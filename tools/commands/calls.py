@@ -69,6 +69,7 @@ STUBS: Final = {
     "ArchiveService": "archives",
     "CouponService": "coupons",
     "ProofService": "proof",
+    "ConsolidationService": "consolidation",
     "RatingService": "rating",
     "LedgerService": "ledger",
     "MoneyService": "money",

@@ -8,6 +8,7 @@ from common.bus import Bus
 from common.service import Service
 from common.service import main as run
 from invoicing.api import InvoicingApi
+from invoicing.consolidation_api import ConsolidationApi
 from invoicing.consumers import HANDLERS
 from invoicing.documents.document import Printer
 from invoicing.ledger_api import LedgerApi
@@ -18,6 +19,7 @@ from invoicing.schedule import jobs
 from invoicing.settings import Settings
 from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from saldo.invoicing.v1 import (
+    consolidation_service_pb2,
     events_pb2,
     invoicing_service_pb2,
     ledger_service_pb2,
@@ -25,6 +27,7 @@ from saldo.invoicing.v1 import (
     rating_service_pb2,
 )
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
+from saldo.subscriptions.v1.customers_service_pb2_grpc import CustomersServiceStub
 from saldo.subscriptions.v1.subscriptions_service_pb2_grpc import SubscriptionsServiceStub
 
 
@@ -36,6 +39,7 @@ def build(settings: Settings, *, bus: Bus | None = None) -> Service:
     neighbours: dict[type, str] = {
         CatalogServiceStub: settings.catalog_address,
         SubscriptionsServiceStub: settings.subscriptions_address,
+        CustomersServiceStub: settings.subscriptions_address,
         MeteringServiceStub: settings.metering_address,
     }
     service = Service("invoicing", settings, neighbours=neighbours, bus=bus)
@@ -47,6 +51,10 @@ def build(settings: Settings, *, bus: Bus | None = None) -> Service:
         InvoicingApi(service.database, service.desk, printer),
     )
     service.serve(ledger_service_pb2.DESCRIPTOR.services_by_name["LedgerService"], LedgerApi(service.database))
+    service.serve(
+        consolidation_service_pb2.DESCRIPTOR.services_by_name["ConsolidationService"],
+        ConsolidationApi(service.database, service.desk),
+    )
     contract = rating_service_pb2.DESCRIPTOR.services_by_name
     service.serve(contract["RatingService"], RatingApi(service.desk))
     service.serve(contract["MoneyService"], MoneyApi())

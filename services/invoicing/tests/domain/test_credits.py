@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from common.money import Money, exact_sum
 from common.period import Period
-from invoicing.domain.consolidation import Bill, consolidate, left_waiting
+from invoicing.domain.consolidation import Bill, consolidate, credits_taken, left_waiting
 from invoicing.domain.line import LineKey, LineKind
 from invoicing.domain.lines_due import BillablePeriod, Billed, lines_due
 from invoicing.domain.price import PerUnit, Price
 from invoicing.domain.steps import StepKind
+
+from .arrangements import NOTHING_DECLARED
 
 JUNE = Period(datetime(2026, 6, 1, tzinfo=UTC), datetime(2026, 7, 1, tzinfo=UTC))
 JULY = Period(JUNE.end, datetime(2026, 8, 1, tzinfo=UTC))
@@ -60,14 +62,14 @@ def run(
 ) -> tuple[list[Bill], list[datetime], dict[LineKey, Billed]]:
     """One bill run whose invoices are final at once: the bills, what waits, and what is billed after it."""
     due = lines_due(periods, PRICES, {}, billed, as_of=JULY.start, next_bill_time=None)
-    bills = consolidate(due)
+    bills = consolidate(due, NOTHING_DECLARED)
     after = dict(billed)
     for bill in bills:
         for line in bill.lines:
             before = after.get(line.key)
             amount = line.amount if before is None else before.amount + line.amount
             after[line.key] = Billed(amount=amount, usage=None, correction=line.correction, is_final=True)
-    return bills, left_waiting(due, bills), after
+    return bills, left_waiting(due, credits_taken(bills)), after
 
 
 def test_a_credit_is_the_share_of_what_was_billed() -> None:

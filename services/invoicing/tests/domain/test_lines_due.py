@@ -48,6 +48,8 @@ from invoicing.domain.rating import rate
 from invoicing.domain.steps import StepKind
 from invoicing.domain.usage import MeterQuantity, UsageGroup, UsageToRate
 
+from .arrangements import NOTHING_DECLARED
+
 LONDON = "Europe/London"
 JAN, FEB, MAR, APR, MAY = periods_between(
     datetime(2026, 1, 1, tzinfo=UTC),
@@ -162,7 +164,7 @@ def test_seats_in_advance_and_usage_in_arrears_are_due_on_the_same_day() -> None
         ("Electricity", Money(58_70, "GBP")),
         ("Seats", Money(114_00, "GBP")),
     ]
-    [bill] = consolidate(found)
+    [bill] = consolidate(found, NOTHING_DECLARED)
     assert bill.bill_time == APR.start
     assert len(bill.lines) == 2
 
@@ -347,11 +349,12 @@ def test_a_correction_waits_for_company() -> None:
     late = usage_of(periods, counted(200, position=2))
     mid_april = datetime(2026, 4, 12, tzinfo=UTC)
     waiting = due(periods, late, billed([first.line]), as_of=mid_april, next_bill_time=APR.end)
-    assert consolidate(waiting) == []
-    [bill] = consolidate([*waiting, *due([licensed("seat", MAY)])])
+    assert consolidate(waiting, NOTHING_DECLARED) == []
+    [bill] = consolidate([*waiting, *due([licensed("seat", MAY)])], NOTHING_DECLARED)
     assert [line.correction for line in bill.lines] == [1, 0]
     assert bill.bill_time == MAY.start
-    [alone] = consolidate(due(periods, late, billed([first.line]), as_of=mid_april, next_bill_time=None))
+    found = due(periods, late, billed([first.line]), as_of=mid_april, next_bill_time=None)
+    [alone] = consolidate(found, NOTHING_DECLARED)
     assert alone.bill_time == mid_april  # no bill will come any more: now or never
 
 
@@ -361,22 +364,22 @@ def test_a_correction_takes_off_at_most_what_there_is() -> None:
     [first] = due(periods, usage_of(periods, counted(1_000)))
     [less] = due(periods, usage_of(periods, counted(10, position=2)), billed([first.line]))
     assert less.line.amount.minor < 0
-    [bill] = consolidate([less, *due([licensed("seat", APR)])])
+    [bill] = consolidate([less, *due([licensed("seat", APR)])], NOTHING_DECLARED)
     assert [line.description for line in bill.lines] == ["Seats"]
-    [bill] = consolidate([less, *due([licensed("seat", APR, quantity="100")])])
+    [bill] = consolidate([less, *due([licensed("seat", APR, quantity="100")])], NOTHING_DECLARED)
     assert len(bill.lines) == 2
-    assert consolidate([less]) == []
+    assert consolidate([less], NOTHING_DECLARED) == []
 
 
 def test_currencies_do_not_share_an_invoice() -> None:
     """A total is of one currency."""
-    bills = consolidate(due([licensed("usd", MAR), licensed("seat", MAR), licensed("contract", MAR)]))
+    bills = consolidate(due([licensed("usd", MAR), licensed("seat", MAR), licensed("contract", MAR)]), NOTHING_DECLARED)
     assert [(bill.currency, len(bill.lines)) for bill in bills] == [("GBP", 2), ("USD", 1)]
 
 
 def test_what_is_found_late_joins_the_bill_at_hand() -> None:
     """A subscription that was made for the past is billed for all its months on one invoice, of the newest of them."""
-    [bill] = consolidate(due([licensed("seat", JAN), licensed("seat", FEB), licensed("seat", MAR)]))
+    [bill] = consolidate(due([licensed("seat", JAN), licensed("seat", FEB), licensed("seat", MAR)]), NOTHING_DECLARED)
     assert bill.bill_time == MAR.start
     assert [line.period for line in bill.lines] == [JAN, FEB, MAR]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 from common import ids, wire
 from common.db import Database, Tx
 from common.errors import InvalidArgument
@@ -24,6 +27,8 @@ from subscriptions.domain.contact_person import ContactId
 from subscriptions.domain.customer import CustomerId
 from subscriptions.domain.tax_exemption import TaxExemptionId
 from subscriptions.usecases import customers
+
+CUSTOMERS_PER_CALL: Final = 1_000
 
 
 class CustomersApi(CustomersServiceServicer):
@@ -56,6 +61,24 @@ class CustomersApi(CustomersServiceServicer):
     async def SetCustomerPayer(self, request: pb.SetCustomerPayerRequest, tx: Tx) -> customer_pb2.Customer:
         payer_id = _customer_id(request.payer_id, field="payer_id") if request.payer_id else None
         return customer_to_proto(await customers.set_payer(tx, _customer_id(request.id, field="id"), payer_id))
+
+    @transactional
+    async def ListPaidCustomers(self, request: pb.ListPaidCustomersRequest, tx: Tx) -> pb.ListPaidCustomersResponse:
+        page = wire.page(request, keys=2)
+        if not (request.payer_ids or request.customer_ids):
+            raise InvalidArgument("must name somebody, or customer_ids must", field="payer_ids")
+        found = await store.list_paid_customers(
+            tx,
+            payer_ids=_customer_ids(request.payer_ids, field="payer_ids"),
+            customer_ids=_customer_ids(request.customer_ids, field="customer_ids"),
+            after=page.after,
+            limit=page.size + 1,
+        )
+        shown = found[: page.size]
+        return pb.ListPaidCustomersResponse(
+            paid_customers=[pb.PaidCustomer(customer_id=each, payer_id=payer_id) for each, payer_id in shown],
+            next_page_token=wire.encode_page_token(*shown[-1]) if len(found) > page.size else "",
+        )
 
     @transactional
     async def AddCustomerAlias(self, request: pb.AddCustomerAliasRequest, tx: Tx) -> customer_pb2.Customer:
@@ -117,6 +140,12 @@ class CustomersApi(CustomersServiceServicer):
             _customer_id(request.target_id, field="target_id"),
         )
         return customer_to_proto(target)
+
+
+def _customer_ids(texts: Sequence[str], *, field: str) -> list[CustomerId]:
+    if len(texts) > CUSTOMERS_PER_CALL:
+        raise InvalidArgument(f"must be at most {CUSTOMERS_PER_CALL}", field=field)
+    return [_customer_id(each, field=f"{field}[{n}]") for n, each in enumerate(texts)]
 
 
 def _customer_id(text: str, *, field: str) -> CustomerId:

@@ -25,6 +25,7 @@ def reads(ada: str) -> dict[str, Message]:
     return {
         "LookupCustomer": customers_pb.LookupCustomerRequest(key=ada),
         "ListDescendants": customers_pb.ListDescendantsRequest(id=ada),
+        "ListPaidCustomers": customers_pb.ListPaidCustomersRequest(payer_ids=[ada]),
     }
 
 
@@ -72,7 +73,13 @@ async def test_the_customers_of_another_seller_are_not_there(suite: Suite, shop:
     ada, eve = await shop.customer(external_id="key"), await shop.customer()
     seller = SellerId(ids.mint(ids.SANDBOX, SANDBOX_START))
     stranger = suite.stub(CustomersServiceStub, "subscriptions", seller=seller)
+    await shop.customers.SetCustomerPayer(customers_pb.SetCustomerPayerRequest(id=eve.id, payer_id=ada.id))
+    paid = reads(ada.id)["ListPaidCustomers"]
+    assert len((await shop.customers.ListPaidCustomers(paid)).paid_customers) == 1
+    assert not (await stranger.ListPaidCustomers(paid)).paid_customers
     for name, request in {**reads(ada.id), **writes(ada.id, eve.id)}.items():
+        if name == "ListPaidCustomers":
+            continue  # whoever is not known pays for nobody
         with refused("CUSTOMER_NOT_FOUND", grpc.StatusCode.NOT_FOUND):
             await getattr(stranger, name)(request)
     other = suite.stub(type(shop.api), "subscriptions", seller=seller)

@@ -279,3 +279,72 @@ async def test_nothing_comes_to_a_target_whose_payer_was_erased(suite: Suite, sh
         await merge(shop, source, target)
     await pay(shop, target, "")
     await merge(shop, source, target)
+
+
+async def paid_by(shop: Any, *payers: customer_pb2.Customer, page_size: int = 0) -> list[tuple[str, str]]:
+    """Who is paid for, by whom, of all pages."""
+    found: list[tuple[str, str]] = []
+    token = ""
+    while True:
+        request = customers_pb.ListPaidCustomersRequest(
+            payer_ids=[each.id for each in payers], page_size=page_size, page_token=token
+        )
+        answer = await shop.customers.ListPaidCustomers(request)
+        found += [(each.customer_id, each.payer_id) for each in answer.paid_customers]
+        token = answer.next_page_token
+        if not token:
+            return found
+
+
+async def test_for_whom_somebody_pays_is_known(suite: Suite, shop: Any) -> None:
+    """For customers as a whole and for single subscriptions, each once; not for those it pays for no longer, nor for
+    itself where a subscription of its own says so."""
+    ada, bob, eve, zoe = [await shop.customer() for _ in range(4)]
+    plan = await shop.plan(shop.price("seats"))
+    assert await paid_by(shop, eve, zoe) == []
+    await pay(shop, ada, eve.id)
+    for _ in range(2):
+        await shop.subscribe(bob, plan, payer_id=eve.id)
+    named = await shop.subscribe(ada, plan, payer_id=zoe.id)
+    await shop.subscribe(eve, plan, payer_id=eve.id)
+    assert await paid_by(shop, eve) == [(ada.id, eve.id), (bob.id, eve.id)]
+    assert await paid_by(shop, zoe, eve) == [(ada.id, eve.id), (ada.id, zoe.id), (bob.id, eve.id)]
+    assert await paid_by(shop, zoe, eve, page_size=1) == await paid_by(shop, eve, zoe)
+    both = customers_pb.ListPaidCustomersRequest(payer_ids=[zoe.id], customer_ids=[bob.id, eve.id])
+    found = (await shop.customers.ListPaidCustomers(both)).paid_customers
+    assert [(each.customer_id, each.payer_id) for each in found] == [(ada.id, zoe.id), (bob.id, eve.id)]
+    await suite.travel(day(1, 10))
+    await pay(shop, ada, "")
+    await shop.change(named, names(""))
+    await suite.travel(day(1, 11))
+    assert await paid_by(shop, eve, zoe) == [(bob.id, eve.id)]
+
+
+async def test_what_has_ended_is_still_paid_for(suite: Suite, shop: Any) -> None:
+    """Its last bill may be yet to come; of a payer that is to come it is known before."""
+    ada, bob, eve = [await shop.customer() for _ in range(3)]
+    plan = await shop.plan(shop.price("seats"))
+    ended = await shop.subscribe(ada, plan, payer_id=eve.id)
+    later = await shop.subscribe(bob, plan)
+    await shop.change(later, names(eve.id), at=day(1, 20))
+    await shop.api.CancelSubscription(
+        pb.CancelSubscriptionRequest(id=ended.id, timing=pb.CancelSubscriptionRequest.NOW)
+    )
+    assert await paid_by(shop, eve) == [(ada.id, eve.id), (bob.id, eve.id)]
+
+
+async def test_payers_are_asked_about_by_their_ids(shop: Any) -> None:
+    """At least one of either, at most a thousand of each, and nothing else."""
+    ada = await shop.customer()
+    wrong = [
+        customers_pb.ListPaidCustomersRequest(),
+        customers_pb.ListPaidCustomersRequest(payer_ids=[ada.id] * 1_001),
+        customers_pb.ListPaidCustomersRequest(payer_ids=[ada.id, "ada"]),
+        customers_pb.ListPaidCustomersRequest(customer_ids=[ada.id] * 1_001),
+        customers_pb.ListPaidCustomersRequest(customer_ids=["ada"]),
+        customers_pb.ListPaidCustomersRequest(payer_ids=[ada.id], page_size=-1),
+        customers_pb.ListPaidCustomersRequest(payer_ids=[ada.id], page_token=wire.encode_page_token("x")),
+    ]
+    for request in wrong:
+        with refused("INVALID_ARGUMENT", grpc.StatusCode.INVALID_ARGUMENT):
+            await shop.customers.ListPaidCustomers(request)

@@ -27,6 +27,7 @@ from invoicing.domain.errors import (
     CustomerNotFound,
     PlanNotFound,
     PriceNotFound,
+    SubscriptionNotFound,
 )
 from invoicing.domain.lines_due import BillablePeriod
 from invoicing.domain.party import Customer, Seller
@@ -179,6 +180,20 @@ async def customers(desk: Desk, customer_ids: Collection[str]) -> dict[str, Cust
             raise _unless_customer(error, ", ".join(request.ids)) from error
         found |= {each.id: customer_from_proto(each) for each in answer.customers}
     return found
+
+
+async def subscription_exists(desk: Desk, subscription_id: str) -> None:
+    """Or SUBSCRIPTION_NOT_FOUND."""
+    try:
+        await desk.ask(SubscriptionsServiceStub).GetSubscription(
+            subscriptions.GetSubscriptionRequest(id=subscription_id)
+        )
+    except NeighbourRefused as error:
+        if reason_of(error) == "SUBSCRIPTION_NOT_FOUND":
+            raise SubscriptionNotFound(
+                f"there is no subscription {subscription_id}", subscription=subscription_id
+            ) from error
+        raise
 
 
 async def subscription_starts(desk: Desk, *, page_token: str) -> tuple[list[SubscriptionStart], str]:

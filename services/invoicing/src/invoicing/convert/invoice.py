@@ -15,6 +15,7 @@ from common.money import Money
 from invoicing.domain.invoice import Invoice, InvoiceId, State
 from invoicing.domain.line import Line, LineKind, Usage
 from invoicing.domain.party import CollectionMethod, Party
+from invoicing.domain.sections import Section
 from invoicing.domain.steps import RatingStep, StepKind
 from invoicing.domain.tax import TaxLine
 from saldo.invoicing.v1 import invoice_pb2 as pb
@@ -26,8 +27,8 @@ PARTS_KEPT: Final = 2_000
 """Of messages, of each kind."""
 
 
-def parse_invoice_id(text: str) -> InvoiceId:
-    return InvoiceId(ids.check(text, "inv"))
+def parse_invoice_id(text: str, *, field: str = "id") -> InvoiceId:
+    return InvoiceId(ids.check(text, "inv", field=field))
 
 
 def invoice_to_proto(invoice: Invoice) -> pb.Invoice:
@@ -48,6 +49,7 @@ def invoice_for_event(invoice: Invoice) -> pb.Invoice:
             for line in proto.line_items
         ]
         del proto.line_items[:]
+        del proto.sections[:]
         proto.line_items.extend(short)
     return proto
 
@@ -83,6 +85,7 @@ def _invoice_without_parties(invoice: Invoice) -> pb.Invoice:
         revision=invoice.revision,
         hold_reason=invoice.hold_reason,
         create_time=_timestamp(invoice.create_time),
+        sections=[_section_to_proto(section) for section in invoice.sections],
     )
 
 
@@ -105,6 +108,7 @@ def line_to_proto(line: Line) -> pb.LineItem:
         full_period=_interval(line.full_period),
         kind=_LINE_KINDS[line.kind],
         change_id=line.change_id,
+        customer_id=line.customer_id,
         discounts=[
             pb.LineDiscount(discount_id=each.discount_id, description=each.description, amount=_money(each.amount))
             for each in line.discounts
@@ -123,6 +127,17 @@ def _tax_to_proto(tax: TaxLine) -> pb.TaxLine:
         is_included=tax.is_included,
         rate_id=tax.rate_id,
         exemption_reason=tax.exemption_reason,
+    )
+
+
+def _section_to_proto(section: Section) -> pb.InvoiceSection:
+    return pb.InvoiceSection(
+        customer_id=section.customer_id,
+        subtotal=wire.money(section.subtotal),
+        subscriptions=[
+            pb.SubscriptionSection(subscription_id=each.subscription_id, subtotal=wire.money(each.subtotal))
+            for each in section.subscriptions
+        ],
     )
 
 

@@ -35,6 +35,9 @@ def billable_period_from_proto(proto: subscription_pb2.BillablePeriod) -> Billab
         bill_time=wire.parse_timestamp(proto.bill_time, field="bill_time"),
         kind=LineKind[wire.enum_name(subscription_pb2.BillablePeriod.Kind, proto.kind, field="kind")],
         change_id=proto.change_id,
+        customer_id=proto.customer_id,
+        payer_id=proto.payer_id,
+        plan_id=proto.plan_id,
     )
 
 
@@ -93,6 +96,9 @@ def customer_from_proto(proto: customer_pb2.Customer) -> Customer:
         net_terms_days=profile.net_terms_days,
         collection_method=CollectionMethod[method],
         names=_names(proto),
+        payer_id=proto.payer_id,
+        purchase_order=profile.purchase_order,
+        custom_fields=dict(proto.custom_fields),
     )
 
 

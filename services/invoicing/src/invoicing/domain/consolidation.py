@@ -1,14 +1,21 @@
-"""Knows which lines share an invoice: all that a customer owes in one currency when a bill run comes by."""
+"""Knows which lines share an invoice: those that have the same keys, and the same values of them."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from common.money import Money
-from invoicing.domain.line import Line
+from invoicing.domain.consolidation_policy import (
+    Arrangement,
+    Consolidation,
+    ConsolidationPolicy,
+    KeyValue,
+    merged_sources,
+)
+from invoicing.domain.line import Line, LineKey
 from invoicing.domain.lines_due import Due
 
 
@@ -19,24 +26,34 @@ class Bill:
     currency: str
     bill_time: datetime
     lines: tuple[Line, ...]
+    consolidation: Consolidation = field(default_factory=Consolidation)
+    """Why they are together."""
 
 
-def consolidate(due: Iterable[Due]) -> list[Bill]:
-    """One bill per currency, in order of currency.
+def consolidate(due: Iterable[Due], arrangement: Arrangement) -> list[Bill]:
+    """A bill for each set of keys and values, in order of these.
 
     Periods that are found late join the bill at hand, whose time is that of its newest period. What can wait and finds
     no company waits.
     """
-    by_currency: dict[str, list[Due]] = defaultdict(list)
-    for each in due:
-        by_currency[each.line.amount.currency].append(each)
-    payable = {currency: _payable(by_currency[currency]) for currency in sorted(by_currency)}
-    return [_bill(currency, lines) for currency, lines in payable.items() if not all(each.can_wait for each in lines)]
+    groups: dict[tuple[KeyValue, ...], list[tuple[Due, ConsolidationPolicy | None]]] = defaultdict(list)
+    for each, (keys, policy) in arrangement.placed(due):
+        groups[keys].append((each, policy))
+    bills: list[Bill] = []
+    for keys, members in sorted(groups.items(), key=lambda group: group[0]):
+        lines = _payable([each for each, _ in members])
+        if not all(each.can_wait for each in lines):
+            consolidation = Consolidation(keys=keys, sources=merged_sources(policy for _, policy in members))
+            bills.append(_bill(lines, consolidation))
+    return bills
 
 
-def left_waiting(due: Iterable[Due], bills: Iterable[Bill]) -> list[datetime]:
+def credits_taken(bills: Iterable[Bill]) -> dict[LineKey, Money]:
+    return {line.key: line.amount for bill in bills for line in bill.lines if line.is_credit}
+
+
+def left_waiting(due: Iterable[Due], taken: Mapping[LineKey, Money]) -> list[datetime]:
     """The bill times of the credits that were not taken off in full."""
-    taken = {line.key: line.amount for bill in bills for line in bill.lines if line.is_credit}
     return [each.bill_time for each in due if each.line.is_credit and taken.get(each.line.key) != each.line.amount]
 
 
@@ -67,10 +84,13 @@ def _payable(due: Sequence[Due]) -> list[Due]:
     return [replace(each, line=line) for each, line in zip(due, fitted, strict=True) if line is not None]
 
 
-def _bill(currency: str, due: Sequence[Due]) -> Bill:
+def _bill(due: Sequence[Due], consolidation: Consolidation) -> Bill:
     regular = [each.bill_time for each in due if not (each.line.correction or each.line.is_credit)]
+    # What the payer used itself comes first; otherwise as they came, which is customer by customer.
+    ordered = sorted(due, key=lambda each: each.customer_id != each.payer_id)
     return Bill(
-        currency=currency,
+        currency=due[0].line.amount.currency,
         bill_time=max(regular or [each.bill_time for each in due]),
-        lines=tuple(each.line for each in due),
+        lines=tuple(each.line for each in ordered),
+        consolidation=consolidation,
     )

@@ -17,6 +17,14 @@ class CustomerNotFound(NotFound):
     """There is no such customer at this seller."""
 
 
+class SubscriptionNotFound(NotFound):
+    """There is no such subscription at this seller."""
+
+
+class ConsolidationPolicyNotFound(NotFound):
+    """There is no such consolidation policy at this seller."""
+
+
 class LineNotFound(NotFound):
     """There is no such line on the invoice."""
 
@@ -35,6 +43,14 @@ class PlanNotFound(NotFound):
 
 class WeightNotPositive(InvalidArgument):
     """Shares are in proportion to weights that are not negative, and not all zero."""
+
+
+class ConsolidationKeyUnknown(InvalidArgument):
+    """Nothing that is billed has a value by this key."""
+
+
+class TooManyConsolidationKeys(InvalidArgument):
+    """More keys than one consolidation policy has."""
 
 
 class InvoiceNotDraft(FailedPrecondition):
@@ -79,6 +95,10 @@ class NegativeQuantity(FailedPrecondition):
 
 class TooManyLines(FailedPrecondition):
     """More lines than one bill run may write, or than can be rated anew at once."""
+
+
+class PreviewTooLong(FailedPrecondition):
+    """More bill times, lines or customers until then than can be looked ahead to at once."""
 
 
 class UsageTooDetailed(FailedPrecondition):

@@ -28,6 +28,7 @@ from typing import Final, NewType
 from common.money import Money, sum_money
 from common.period import civil_date
 from invoicing.domain.consolidation import Bill
+from invoicing.domain.consolidation_policy import Consolidation
 from invoicing.domain.errors import (
     InvoiceHeld,
     InvoiceNotDraft,
@@ -40,6 +41,7 @@ from invoicing.domain.errors import (
 )
 from invoicing.domain.line import Line
 from invoicing.domain.party import CollectionMethod, Customer, Party, Seller
+from invoicing.domain.sections import Section, sections
 from invoicing.domain.tax import TaxLine
 
 InvoiceId = NewType("InvoiceId", str)
@@ -86,6 +88,8 @@ class Invoice:
     create_time: datetime
     hold_reason: str = ""
     """Why the draft is not finalized, though its time may have come; empty if nothing holds it."""
+    consolidation: Consolidation | None = None
+    """Why its lines are together; None for one of before that was kept."""
 
     @classmethod
     def draft(
@@ -123,6 +127,7 @@ class Invoice:
             revision=1,
             create_time=at,
             hold_reason=hold_reason,
+            consolidation=bill.consolidation,
         )
 
     @property
@@ -157,6 +162,15 @@ class Invoice:
         return self.amount_due - self.amount_paid - self.amount_credited - self.amount_written_off
 
     @property
+    def consolidation_key(self) -> str:
+        """The same for the same declared keys and values: drafts of one moment are told apart by it."""
+        return "" if self.consolidation is None else self.consolidation.fingerprint
+
+    @property
+    def sections(self) -> tuple[Section, ...]:
+        return sections(self.lines, customer_id=self.customer_id, currency=self.currency)
+
+    @property
     def invoice_date(self) -> date:
         """The civil date it was billed for, also when it is finalized later."""
         return civil_date(self.bill_time, self.time_zone)
@@ -173,6 +187,10 @@ class Invoice:
         """Whether a draft that is made has something to wait for: late usage, or somebody's word."""
         assert self.finalize_time is not None, "only what is looked ahead to has none"
         return self.state is State.DRAFT and (self.finalize_time > self.create_time or self.hold_reason != "")
+
+    def used_by(self, line: Line) -> str:
+        """Which customer a line is about."""
+        return line.customer_id or self.customer_id
 
     def add(self, lines: Sequence[Line]) -> Invoice:
         """Bill more things with it."""

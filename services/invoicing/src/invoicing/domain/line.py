@@ -132,6 +132,8 @@ class Line:
     """The change of the subscription that made it due; empty in the ordinary course."""
     discounts: tuple[LineDiscount, ...] = ()
     """In the order in which they were taken off. The amount is that before them."""
+    customer_id: str = ""
+    """Who used it; empty if that is whose invoice it is on."""
 
     @property
     def discount(self) -> Money:

@@ -65,10 +65,31 @@ class BillablePeriod:
     bill_time: datetime
     kind: LineKind = LineKind.OWED
     change_id: str = ""
+    customer_id: str = ""
+    """Who uses it."""
+    payer_id: str = ""
+    """Who gets the invoice, if that is somebody else."""
+    plan_id: str = ""
 
     @property
     def key(self) -> LineKey:
         return LineKey(self.item_id, self.price_id, self.period.start, self.kind, self.change_id)
+
+    @property
+    def beneficiary_id(self) -> str:
+        """Who uses it, as lines tell it: empty for whoever gets the invoice."""
+        return self.customer_id if self.payer_id not in ("", self.customer_id) else ""
+
+    def due(self, line: Line, *, bill_time: datetime, can_wait: bool) -> Due:
+        """The line that it makes, with what decides on which invoice that goes."""
+        return Due(
+            line=line,
+            bill_time=bill_time,
+            can_wait=can_wait,
+            customer_id=self.customer_id,
+            payer_id=self.payer_id or self.customer_id,
+            plan_id=self.plan_id,
+        )
 
 
 class BilledLine(Protocol):
@@ -117,6 +138,11 @@ class Due:
     """A correction joins the next bill if one will come in time: nobody wants an invoice of its own for some cents. A
     credit waits for a bill that it can be taken off.
     """
+    customer_id: str = ""
+    """Who uses it."""
+    payer_id: str = ""
+    """Who gets the invoice."""
+    plan_id: str = ""
 
 
 def lines_due(
@@ -136,15 +162,15 @@ def lines_due(
         if each.kind is not LineKind.OWED:
             credit = _credit(each, price, billed)
             if credit is not None:
-                due.append(Due(line=credit, bill_time=each.bill_time, can_wait=True))
+                due.append(each.due(credit, bill_time=each.bill_time, can_wait=True))
         elif billed is None:
             counted = usage[UsageKey(each.meter, each.period, price.needs)] if each.meter else None
-            due.append(Due(line=_first(each, price, counted), bill_time=each.bill_time, can_wait=False))
+            due.append(each.due(_first(each, price, counted), bill_time=each.bill_time, can_wait=False))
         elif each.meter and is_open_to_correction(each, as_of):
             line = _correction(each, price, usage[UsageKey(each.meter, each.period, price.needs)], billed)
             if line is not None:
                 last_chance = next_bill_time is None or next_bill_time > each.period.end + CORRECTION_WINDOW
-                due.append(Due(line=line, bill_time=as_of, can_wait=not last_chance))
+                due.append(each.due(line, bill_time=as_of, can_wait=not last_chance))
         if len(due) > LINES_MAX:
             raise TooManyLines(f"more than {LINES_MAX} lines are due at once", limit=LINES_MAX)
     return due
@@ -162,7 +188,7 @@ def recomputed(line: Line, *, price: Price, usage: Usage, billed_elsewhere: Bill
 def derived_again(line: Line, *, price: Price, usage: Usage | None, billed: Billed | None) -> Line:
     """A line from what it was derived from; `billed` is what stood on invoices before it.
 
-    Not derived, and so taken over: what it is called, how much of a credit there was room for, and discounts.
+    Not derived, and so taken over: what it is called, who used it, how much of a credit there was room for, discounts.
     """
     each = BillablePeriod(
         subscription_id=line.subscription_id,
@@ -187,7 +213,12 @@ def derived_again(line: Line, *, price: Price, usage: Usage | None, billed: Bill
         if billed is not None:
             again = _difference(again, billed, correction=line.correction)
     return replace(
-        again, id=line.id, description=line.description, unit_label=line.unit_label, discounts=line.discounts
+        again,
+        id=line.id,
+        description=line.description,
+        unit_label=line.unit_label,
+        discounts=line.discounts,
+        customer_id=line.customer_id,
     )
 
 
@@ -237,6 +268,7 @@ def _first(each: BillablePeriod, price: Price, usage: Usage | None) -> Line:
         correction=0,
         kind=each.kind,
         change_id=each.change_id,
+        customer_id=each.beneficiary_id,
     )
     return line if line.proration == 1 else _share(line)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import Enum
 
@@ -74,6 +75,10 @@ class Customer:
     collection_method: CollectionMethod
     names: tuple[CustomerName, ...] = ()
     """All that it is called beside its id: the external id is one of them."""
+    payer_id: str = ""
+    """Who gets its invoices; empty if it does so itself."""
+    purchase_order: str = ""
+    custom_fields: Mapping[str, str] = field(default_factory=dict)
 
     def names_from(self, start: datetime) -> list[str]:
         """What usage in a period that begins then may call the customer beside its id."""

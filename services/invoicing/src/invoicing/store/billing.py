@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,6 +22,9 @@ CUSTOMERS_DUE: Final = select(
 
 SWEEPS_DUE: Final = select(sweeps.c.seller_id, sweeps.c.seller_id.label("id"), sweeps.c.next_time.label("due_time"))
 
+PAYER_LANES: Final = 64
+"""How many locks there are for all payers of a seller; a transaction may hold all of them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Billing:
@@ -36,6 +40,9 @@ class Billing:
     """Counts how often the customer was marked: whether that happened while it was being billed."""
     traceparent: str
     """Of what made it due; empty when its time has come."""
+
+    def is_due(self, at: datetime) -> bool:
+        return self.due_time is not None and self.due_time <= at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +119,17 @@ async def find_billings(tx: Tx, customer_ids: Collection[str], *, lock: bool = F
         )
         for row in await tx.execute(query)
     }
+
+
+async def lock_payers(tx: Tx, payer_ids: Collection[str]) -> None:
+    """Until the commit nobody else bills those they pay for: they are to come onto one invoice. Who waits here holds
+    nothing that another could wait for.
+    """
+    lanes = sorted({zlib.crc32(payer_id.encode()) % PAYER_LANES for payer_id in payer_ids})
+    keys = [f"payers {tx.seller_id} {lane}" for lane in lanes]
+    asked = func.unnest(literal(keys, ARRAY(Text))).table_valued("key").render_derived(name="asked")
+    if keys:
+        await tx.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(asked.c.key, 0))))
 
 
 async def save_billings(tx: Tx, looked: Sequence[Looked]) -> None:

@@ -106,7 +106,8 @@ async def periods_billed_by(
 
 
 _PERIODS: Final = """
-    SELECT i.customer_id, l.price_id, l.currency, l.period_start, min(l.period_end) AS period_end,
+    SELECT coalesce(nullif(l.customer_id, ''), i.customer_id) AS customer_id, l.price_id, l.currency,
+        l.period_start, min(l.period_end) AS period_end,
         sum(l.amount_minor) AS billed_minor, count(*) AS line_count,
         bool_or(l.correction = 0) AS is_complete,
         (array_agg(l.quantity ORDER BY l.correction))[1] AS quantity,
@@ -117,7 +118,7 @@ _PERIODS: Final = """
     FROM invoice_lines l JOIN invoices i ON i.seller_id = l.seller_id AND i.id = l.invoice_id
     WHERE l.seller_id = $1 AND l.price_id = ANY ($2::text[]) AND l.period_end > $3 AND l.period_end <= $4
         AND i.state = ANY ($5::text[])
-    GROUP BY i.customer_id, l.item_id, l.price_id, l.period_start, l.currency
+    GROUP BY 1, l.item_id, l.price_id, l.period_start, l.currency
 """
 
 

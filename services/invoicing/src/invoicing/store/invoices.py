@@ -39,10 +39,11 @@ class DraftKey(NamedTuple):
     customer_id: str
     currency: str
     bill_time: datetime
+    consolidation_key: str
 
     @classmethod
     def of(cls, invoice: Invoice) -> DraftKey:
-        return cls(invoice.customer_id, invoice.currency, invoice.bill_time)
+        return cls(invoice.customer_id, invoice.currency, invoice.bill_time, invoice.consolidation_key)
 
 
 class Draft(NamedTuple):
@@ -81,24 +82,25 @@ async def drafts(tx: Tx, invoice_ids: Collection[InvoiceId], *, lock: bool = Fal
 
 
 async def lock_drafts_for(tx: Tx, wanted: Collection[DraftKey]) -> dict[DraftKey, Draft]:
-    """The drafts that bill the same customers for the same moments, if there are any."""
+    """The drafts that bill the same customers for the same moments by the same keys, if there are any."""
     if not wanted:
         return {}
-    names, currencies, moments = zip(*wanted, strict=True)
+    names, currencies, moments, declared = zip(*wanted, strict=True)
     asked = (
         func.unnest(
             literal(list(names), ARRAY(Text)),
             literal(list(currencies), ARRAY(Text)),
             literal(list(moments), ARRAY(TIMESTAMP(timezone=True))),
+            literal(list(declared), ARRAY(Text)),
         )
-        .table_valued("customer_id", "currency", "bill_time")
+        .table_valued("customer_id", "currency", "bill_time", "consolidation_key")
         .render_derived(name="asked")
     )
     query = (
         select(invoices)
         .where(
             invoices.c.seller_id == tx.seller_id,
-            tuple_(invoices.c.customer_id, invoices.c.currency, invoices.c.bill_time).in_(select(asked)),
+            tuple_(*(invoices.c[name] for name in DraftKey._fields)).in_(select(asked)),
             invoices.c.state == State.DRAFT.name,
         )
         .order_by(invoices.c.id)

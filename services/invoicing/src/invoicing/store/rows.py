@@ -13,6 +13,7 @@ from sqlalchemy import Row
 
 from common.money import Money
 from common.period import Period
+from invoicing.domain.consolidation_policy import Consolidation, KeyValue, Scope, Source
 from invoicing.domain.invoice import Invoice, InvoiceId, State
 from invoicing.domain.line import Line, LineDiscount, LineKind, Usage
 from invoicing.domain.party import Address, CollectionMethod, Party
@@ -53,6 +54,8 @@ def invoice_row(invoice: Invoice) -> dict[str, object]:
         "overdue_time": invoice.overdue_time,
         "revision": invoice.revision,
         "create_time": invoice.create_time,
+        "consolidation": None if invoice.consolidation is None else consolidation_row(invoice.consolidation),
+        "consolidation_key": invoice.consolidation_key,
     }
 
 
@@ -87,6 +90,7 @@ def invoice_of(row: Row[Any], lines: Sequence[Line]) -> Invoice:  # Any: a row o
         overdue_time=row.overdue_time,
         revision=row.revision,
         create_time=row.create_time,
+        consolidation=None if row.consolidation is None else consolidation_of(row.consolidation),
     )
 
 
@@ -125,6 +129,7 @@ def line_row(line: Line) -> dict[str, object]:
             {"discount_id": each.discount_id, "description": each.description, "amount_minor": each.amount.minor}
             for each in line.discounts
         ],
+        "customer_id": line.customer_id,
     }
 
 
@@ -186,6 +191,23 @@ def line_of(row: Row[Any]) -> Line:  # Any: a row of `invoice_lines`
                 amount=Money(each["amount_minor"], row.currency),
             )
             for each in row.discounts
+        ),
+        customer_id=row.customer_id,
+    )
+
+
+def consolidation_row(consolidation: Consolidation) -> dict[str, object]:
+    return {
+        "keys": [list(each) for each in consolidation.keys],
+        "sources": [{**asdict(each), "scope": each.scope.name} for each in consolidation.sources],
+    }
+
+
+def consolidation_of(stored: dict[str, Any]) -> Consolidation:  # Any: JSON as `consolidation_row` wrote it
+    return Consolidation(
+        keys=tuple(KeyValue(key, value) for key, value in stored["keys"]),
+        sources=tuple(
+            Source(**{**each, "scope": Scope[each["scope"]], "keys": tuple(each["keys"])}) for each in stored["sources"]
         ),
     )
 

@@ -57,11 +57,13 @@ invoices = Table(
     Column("amount_credited_minor", BigInteger, nullable=False, server_default="0"),
     Column("amount_written_off_minor", BigInteger, nullable=False, server_default="0"),
     Column("hold_reason", Text, nullable=False, server_default=""),
+    Column("consolidation", JSONB(none_as_null=True), comment="why its lines are together, as it was then"),
+    Column("consolidation_key", Text, nullable=False, server_default="", comment="the same for the same declared keys"),
     UniqueConstraint("seller_id", "number", name="invoices_number"),
     Index("invoices_of_customer", "seller_id", "customer_id", "id"),
     Index(
         "invoices_one_draft",
-        *("seller_id", "customer_id", "currency", "bill_time"),
+        *("seller_id", "customer_id", "currency", "bill_time", "consolidation_key"),
         unique=True,
         postgresql_where=text("state = 'DRAFT'"),
     ),
@@ -110,6 +112,7 @@ invoice_lines = Table(
     Column("change_id", Text, nullable=False, server_default=""),
     Column("discount_minor", BigInteger, nullable=False, server_default="0"),
     Column("discounts", JSONB, nullable=False, server_default="[]"),
+    Column("customer_id", Text, nullable=False, server_default="", comment="who used it, if the invoice is another's"),
     # What makes it impossible to bill a period of an item twice, whatever else goes wrong. Manual lines are of no item.
     Index(
         "invoice_lines_billed_once",
@@ -196,6 +199,21 @@ ledger_backfills = Table(
     Column("after_id", Text, nullable=False),
     Index("ledger_backfills_next_time", "next_time"),
     comment="sellers with invoices of a release that posted nothing, until these are posted",
+)
+
+consolidation_policies = Table(
+    "consolidation_policies",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("scope", Text, nullable=False),
+    Column("scope_id", Text, nullable=False),
+    Column("key_names", ARRAY(Text), nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("create_time", Instant, nullable=False),
+    Column("update_time", Instant, nullable=False),
+    UniqueConstraint("seller_id", "scope", "scope_id", name="consolidation_policies_scope"),
+    comment="by which keys lines may share an invoice, on which level",
 )
 
 billing = Table(

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from common.crash import crashpoint, register
 from common.db import Tx
+from common.errors import SaldoError, Unavailable
 from common.rpc import Desk
 from invoicing import clients, store
-from invoicing.domain.consolidation import Bill, consolidate, left_waiting
+from invoicing.domain.consolidation import Bill, consolidate, credits_taken, left_waiting
+from invoicing.domain.consolidation_policy import Arrangement
 from invoicing.domain.errors import TooManyLines
 from invoicing.domain.invoice import Invoice, InvoiceId
-from invoicing.domain.lines_due import CORRECTION_WINDOW, lines_due, next_look
+from invoicing.domain.lines_due import Due, lines_due, next_look
 from invoicing.domain.party import Customer, Seller
 from invoicing.store import Draft, DraftKey
-from invoicing.usecases import facts, issuing
+from invoicing.usecases import companions, facts, issuing
+from invoicing.usecases.companions import Company
 from invoicing.usecases.facts import Facts
 from invoicing.usecases.sweep import SWEEP_EVERY
 
 SLICES_MAX: Final = 1_000
 """Of a bill run that finds more than can be looked at at once: ten years of every day, of several hundred items."""
+
+PATIENCE: Final = 20
+"""How often those who belong together are tried to be had together, while somebody else holds one of them."""
 
 ASKED: Final = register("invoicing.asked", "a bill run has asked for everything and written nothing")
 DRAFTED: Final = register("invoicing.drafted", "a bill run has written its invoices and committed nothing")
@@ -54,54 +60,62 @@ class _Owed:
 
     @property
     def key(self) -> DraftKey:
-        return DraftKey(self.customer.party.id, self.bill.currency, self.bill.bill_time)
+        key = self.bill.consolidation.fingerprint
+        return DraftKey(self.customer.party.id, self.bill.currency, self.bill.bill_time, key)
 
 
 async def bill_customers(desk: Desk, customer_ids: Sequence[str], *, grace: timedelta) -> None:
-    """Bill everything that some customers owe as of now, once, and note when to come again.
+    """Bill everything that some customers owe as of now, once, and note when to come again; with them whoever is due
+    and has a payer in common with one of them.
 
     Whoever is being marked at this very moment is waited for when the others are billed.
     """
+    company = await companions.of(desk, customer_ids)
+    try:
+        await _bill_all(desk, customer_ids, company, grace=grace)
+    except Unavailable:
+        raise
+    except SaldoError:
+        # Of several, each half is tried by itself. One alone may have come with somebody who cannot be billed.
+        if len(customer_ids) > 1 or not company.companion_ids:
+            raise
+        company = await companions.sound(desk, company, beside=customer_ids)
+        await _bill_all(desk, customer_ids, company, grace=grace)
+
+
+async def _bill_all(desk: Desk, customer_ids: Sequence[str], company: Company, *, grace: timedelta) -> None:
     async with desk.transaction() as tx:
-        billings = await store.find_billings(tx, customer_ids)
+        beside = set(company.companion_ids)
+        billings = await store.find_billings(tx, beside.union(customer_ids))
         now = tx.now
     unbilled = {
-        customer_id: _Unbilled(billing=each, after=corrections_since(each))
+        customer_id: _Unbilled(billing=each, after=facts.corrections_since(each))
         for customer_id, each in billings.items()
-        if each.due_time is not None and each.due_time <= now
+        if each.is_due(now) or customer_id in beside
     }
-    for _ in range(SLICES_MAX):
+    for turn in range(SLICES_MAX):
         if not unbilled:
             return
         since = {customer_id: each.after for customer_id, each in unbilled.items()}
         found = await facts.gather(desk, since, through=now, as_of=now, proven=True)
+        parties = await facts.parties(desk, found.values())
         # Asked for even when no invoice may come of it: what comes of it is decided with the rows locked.
         seller = await clients.seller(desk) if any(each.periods for each in found.values()) else None
         crashpoint(ASKED)
         async with desk.transaction() as tx:
+            await store.lock_payers(tx, company.payer_ids)
             locked = await store.find_billings(tx, unbilled.keys(), lock=True)
-            own = {customer_id: each for customer_id, each in found.items() if customer_id in locked}
-            await _bill(tx, unbilled, locked, own, seller=seller, as_of=now, grace=grace)
+            # Who belongs together is billed together, or a moment later.
+            held = company.broken_by(unbilled.keys() - locked.keys()) if turn < PATIENCE else frozenset()
+            own = {each: its for each, its in found.items() if each in locked and each not in held}
+            await _bill(tx, unbilled, locked, own, parties=parties, seller=seller, as_of=now, grace=grace)
             crashpoint(DRAFTED)
-        for customer_id in found.keys() - own.keys():
-            await bill_customers(desk, [customer_id], grace=grace)
-        unbilled = {
-            customer_id: replace(unbilled[customer_id], after=each.through)
-            for customer_id, each in own.items()
-            if each.through < now
-        }
+        for customer_id in found.keys() - own.keys() - held:
+            await _bill_all(desk, [customer_id], company.only((), beside=[customer_id]), grace=grace)
+        sliced = {each: replace(unbilled[each], after=its.through) for each, its in own.items() if its.through < now}
+        unbilled = {each: mine for each, mine in unbilled.items() if each in held} | sliced
     ids = ", ".join(unbilled)
     raise TooManyLines(f"customer {ids} is not billed after {SLICES_MAX} slices", customer=ids)
-
-
-def corrections_since(billing: store.Billing | None) -> datetime | None:
-    """From when on to ask for periods: also those that are billed, as long as late usage may change them, and credits
-    that wait.
-    """
-    if billing is None or billing.billed_through_time is None:
-        return None
-    since = billing.billed_through_time - CORRECTION_WINDOW
-    return since if billing.credit_since is None else min(since, billing.credit_since)
 
 
 async def _bill(
@@ -110,26 +124,31 @@ async def _bill(
     locked: Mapping[str, store.Billing],
     found: Mapping[str, Facts],
     *,
+    parties: Mapping[str, Customer],
     seller: Seller | None,
     as_of: datetime,
     grace: timedelta,
 ) -> None:
     """Write what is owed, and how far they are billed, as they are `locked`."""
     billed = await store.already_billed(tx, [period.key for each in found.values() for period in each.periods])
-    owed: list[_Owed] = []
     looked: list[store.Looked] = []
+    due: dict[str, list[Due]] = {}
     for customer_id, each in found.items():
         mine, is_all = unbilled[customer_id], each.through == as_of
         # The next bill time after a slice lies in the next slice, and what waits for it would not be looked at there.
         next_bill_time = each.next_bill_time if is_all else None
-        due = lines_due(each.periods, each.prices, each.usage, billed, as_of=as_of, next_bill_time=next_bill_time)
-        bills = consolidate(due)
-        owed += [_Owed(bill=bill, customer=each.customer, traceparent=mine.billing.traceparent) for bill in bills]
+        due[customer_id] = lines_due(
+            each.periods, each.prices, each.usage, billed, as_of=as_of, next_bill_time=next_bill_time
+        )
         look = next_look(each.periods, as_of=as_of, next_bill_time=next_bill_time)
         mine.looks += [] if look is None else [look]
-        mine.waiting += left_waiting(due, bills)
+    bills = consolidate([each for own in due.values() for each in own], await _arrangement(tx, due.values(), parties))
+    taken = credits_taken(bills)
+    for customer_id, each in found.items():
+        mine = unbilled[customer_id]
+        mine.waiting += left_waiting(due[customer_id], taken)
         # What was marked while the neighbours were asked may not have been in their answers: it stays due.
-        if is_all and locked[customer_id].revision == mine.billing.revision:
+        if each.through == as_of and locked[customer_id].revision == mine.billing.revision:
             looked.append(
                 store.Looked(
                     customer_id=customer_id,
@@ -138,10 +157,31 @@ async def _bill(
                     credit_since=min(mine.waiting, default=None),
                 )
             )
+    owed = [
+        _Owed(bill=bill, customer=parties[bill.consolidation.payer_id], traceparent=_trace(bill, unbilled))
+        for bill in bills
+    ]
     if owed:
         assert seller is not None, "there is nothing owed without periods"
         await _write(tx, owed, seller=seller, grace=grace)
     await store.save_billings(tx, looked)
+
+
+async def _arrangement(tx: Tx, due: Iterable[Sequence[Due]], parties: Mapping[str, Customer]) -> Arrangement:
+    lines = [each for own in due for each in own]
+    policies = await store.policies_for(
+        tx,
+        payer_ids={each.payer_id for each in lines},
+        subscription_ids={each.line.subscription_id for each in lines},
+    )
+    return Arrangement(customers=parties, policies=policies)
+
+
+def _trace(bill: Bill, unbilled: Mapping[str, _Unbilled]) -> str:
+    """Of the first of them who was made due by something that is known."""
+    customer_ids = dict.fromkeys(line.customer_id or bill.consolidation.payer_id for line in bill.lines)
+    traces = (unbilled[each].billing.traceparent for each in customer_ids if each in unbilled)
+    return next((each for each in traces if each), "")
 
 
 async def _write(tx: Tx, owed: Sequence[_Owed], *, seller: Seller, grace: timedelta) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -31,8 +32,8 @@ class Facts:
     customers: dict[str, Customer]
     seller: Seller
     prices: dict[str, Price]
-    usage: dict[InvoiceId, dict[UsageKey, Usage]]
-    """Of every draft that was there when metering was asked."""
+    usage: dict[InvoiceId, dict[tuple[str, UsageKey], Usage]]
+    """Of every draft that was there when metering was asked, by who used it."""
 
 
 async def finalize_due_drafts(desk: Desk, invoice_ids: Sequence[str]) -> None:
@@ -53,20 +54,25 @@ async def pull(desk: Desk, invoice_ids: Collection[InvoiceId]) -> Facts | None:
         drafts = [draft for draft, _ in await store.drafts(tx, invoice_ids)]
     if not drafts:
         return None
-    customers = await clients.customers(desk, {draft.customer_id for draft in drafts})
-    metered = [[line for line in draft.lines if line.usage is not None] for draft in drafts]
-    prices = await clients.prices(desk, (line.price_id for lines in metered for line in lines))
-    keys = [{_usage_key(line, prices[line.price_id]) for line in lines} for lines in metered]
-    asked = [(customers[draft.customer_id], own) for draft, own in zip(drafts, keys, strict=True)]
-    usages = await counting.usages_of_all(desk, asked)
-    for draft, own, usage in zip(drafts, keys, usages, strict=True):
+    metered = [(draft, line) for draft in drafts for line in draft.lines if line.usage is not None]
+    prices = await clients.prices(desk, (line.price_id for _, line in metered))
+    keys: dict[tuple[InvoiceId, str], set[UsageKey]] = defaultdict(set)
+    for draft, line in metered:
+        keys[draft.id, draft.used_by(line)].add(_usage_key(line, prices[line.price_id]))
+    customers = await clients.customers(
+        desk, {draft.customer_id for draft in drafts} | {customer_id for _, customer_id in keys}
+    )
+    counted = await counting.usages_of_all(desk, [(customers[each], own) for (_, each), own in keys.items()])
+    usages: dict[InvoiceId, dict[tuple[str, UsageKey], Usage]] = {draft.id: {} for draft in drafts}
+    for ((invoice_id, customer_id), own), usage in zip(keys.items(), counted, strict=True):
         if own - usage.keys():
-            raise UsageTooDetailed(f"invoice {draft.id} has too much usage to look at at once", invoice=draft.id)
+            raise UsageTooDetailed(f"invoice {invoice_id} has too much usage to look at at once", invoice=invoice_id)
+        usages[invoice_id] |= {(customer_id, key): found for key, found in usage.items()}
     return Facts(
         customers=customers,
         seller=await clients.seller(desk),
         prices=prices,
-        usage={draft.id: usage for draft, usage in zip(drafts, usages, strict=True)},
+        usage=usages,
     )
 
 
@@ -102,8 +108,10 @@ def _recomputed(draft: Invoice, facts: Facts, elsewhere: Mapping[LineKey, Billed
     def anew(line: Line) -> Line:
         # A line that a bill run added since has been counted since; it may share its usage with one that was there.
         price = facts.prices.get(line.price_id)
-        usage = counted.get(_usage_key(line, price)) if line.usage is not None and price is not None else None
-        if usage is None or price is None:
+        if line.usage is None or price is None:
+            return line
+        usage = counted.get((draft.used_by(line), _usage_key(line, price)))
+        if usage is None:
             return line
         return recomputed(line, price=price, usage=usage, billed_elsewhere=elsewhere.get(line.key))
 

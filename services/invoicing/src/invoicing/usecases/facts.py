@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -14,9 +14,10 @@ from invoicing import clients
 from invoicing.clients import counting
 from invoicing.domain.errors import UsageTooDetailed
 from invoicing.domain.line import Usage
-from invoicing.domain.lines_due import BillablePeriod, UsageKey
+from invoicing.domain.lines_due import CORRECTION_WINDOW, BillablePeriod, UsageKey
 from invoicing.domain.party import Customer
 from invoicing.domain.price import Price
+from invoicing.store import Billing
 
 INSTANT: Final = timedelta.resolution
 
@@ -55,6 +56,23 @@ async def gather(
         missing = {(key.meter, key.period) for key in clipped.keys() - known.keys()}
         facts[customer_id] = _facts(schedule, prices, {key: _none(key.meter) for key in own} | known, missing)
     return facts
+
+
+async def parties(desk: Desk, found: Collection[Facts]) -> dict[str, Customer]:
+    """Everybody whose lines these make, and everybody who gets an invoice of them."""
+    known = {each.customer.party.id: each.customer for each in found}
+    payers = {period.payer_id for each in found for period in each.periods if period.payer_id}
+    return known | await clients.customers(desk, payers - known.keys())
+
+
+def corrections_since(billing: Billing | None) -> datetime | None:
+    """From when on to ask for periods: also those that are billed, as long as late usage may change them, and credits
+    that wait.
+    """
+    if billing is None or billing.billed_through_time is None:
+        return None
+    since = billing.billed_through_time - CORRECTION_WINDOW
+    return since if billing.credit_since is None else min(since, billing.credit_since)
 
 
 def _facts(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, replace
 
 from common.rpc import Desk
@@ -82,7 +83,7 @@ async def _counted(
     assert line.usage is not None, "asked for metered lines only"
     if meter not in key.meters:
         raise MeterNotCounted(f"must be one of {', '.join(key.meters)}", field="meter")
-    customer = await clients.customer_as_called(desk, invoice.customer_id, invoice.finalize_time)
+    customer = await clients.customer_as_called(desk, invoice.used_by(line), invoice.finalize_time)
     again = (await recounting.usages_again(desk, customer, {line.id: (key, line.usage)}))[line.id]
     events, next_page_token = await recounting.events_counted(
         desk, customer, key._replace(meter=meter), line.usage, page_size=page_size, page_token=page_token
@@ -107,15 +108,15 @@ async def replay_invoice(desk: Desk, invoice_id: InvoiceId) -> Replay:
     derived = [line for line in invoice.lines if line.kind is not LineKind.MANUAL]
     # The catalog's, but for what the product was called then.
     prices = await clients.prices(desk, (line.price_id for line in derived))
-    counted = {
-        line.id: (UsageKey(line.usage.meter, line.period, prices[line.price_id].needs), line.usage)
-        for line in derived
-        if line.usage is not None
-    }
+    counted: dict[str, dict[str, tuple[UsageKey, Usage]]] = defaultdict(dict)
+    for line in derived:
+        if line.usage is not None:
+            key = UsageKey(line.usage.meter, line.period, prices[line.price_id].needs)
+            counted[invoice.used_by(line)][line.id] = key, line.usage
     usages: dict[str, Usage] = {}
-    if counted:
-        customer = await clients.customer_as_called(desk, invoice.customer_id, invoice.finalize_time)
-        usages = await recounting.usages_again(desk, customer, counted)
+    for customer_id, asked in counted.items():
+        customer = await clients.customer_as_called(desk, customer_id, invoice.finalize_time)
+        usages |= await recounting.usages_again(desk, customer, asked)
     replayed = {
         line.id: derived_again(
             line,

@@ -7,7 +7,21 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Text, and_, any_, delete, exists, func, literal, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    Text,
+    and_,
+    any_,
+    delete,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    tuple_,
+    union,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from common.db import Tx
@@ -62,17 +76,33 @@ async def record_payers(tx: Tx, payers: Mapping[CustomerId, CustomerId | None]) 
 
 async def customers_paid_by(tx: Tx, payer_id: CustomerId) -> list[CustomerId]:
     """Also those that were merged: something may still be to be billed to them."""
-    later = customer_payers.alias()
-    query = select(customer_payers.c.customer_id).where(
-        customer_payers.c.seller_id == tx.seller_id,
-        customer_payers.c.payer_id == payer_id,
-        ~exists().where(
-            later.c.seller_id == customer_payers.c.seller_id,
-            later.c.customer_id == customer_payers.c.customer_id,
-            later.c.since_time > customer_payers.c.since_time,
-        ),
-    )
+    query = _paid_as_a_whole(tx).where(customer_payers.c.payer_id == payer_id)
     return [CustomerId(row.customer_id) for row in await tx.execute(query)]
+
+
+async def list_paid_customers(
+    tx: Tx,
+    *,
+    payer_ids: Collection[CustomerId],
+    customer_ids: Collection[CustomerId],
+    after: tuple[str, ...],
+    limit: int,
+) -> list[tuple[CustomerId, CustomerId]]:
+    """Customers, each with who pays for it or for a subscription of it, in order: all pairs with one of these on either
+    side. `after` is the last pair seen.
+    """
+    payers, paid = (any_(literal(list(each), ARRAY(Text))) for each in (payer_ids, customer_ids))
+    whole, in_part = _paid_as_a_whole(tx), _paid_in_part(tx)
+    found = union(
+        whole.where(customer_payers.c.payer_id == payers),
+        whole.where(customer_payers.c.customer_id == paid),
+        in_part.where(subscription_payers.c.payer_id == payers),
+        in_part.where(subscriptions.c.customer_id == paid),
+    ).subquery()
+    query = select(found).order_by(found.c.customer_id, found.c.payer_id).limit(limit)
+    if after:
+        query = query.where(tuple_(found.c.customer_id, found.c.payer_id) > tuple_(*after))
+    return [(CustomerId(row.customer_id), CustomerId(row.payer_id)) for row in await tx.execute(query)]
 
 
 async def save_named_payers(tx: Tx, subscription: Subscription, *, before: Subscription | None) -> None:
@@ -149,6 +179,39 @@ async def pays_for_subscriptions(tx: Tx, customer_ids: Collection[CustomerId]) -
         .limit(1)
     )
     return (await tx.execute(query)).first() is not None
+
+
+def _paid_as_a_whole(tx: Tx) -> Select[Any]:  # Any: a customer and its payer
+    """Customers whose invoices go to somebody else, by what was said last."""
+    later = customer_payers.alias()
+    return select(customer_payers.c.customer_id, customer_payers.c.payer_id).where(
+        customer_payers.c.seller_id == tx.seller_id,
+        customer_payers.c.payer_id.is_not(None),
+        ~exists().where(
+            later.c.seller_id == customer_payers.c.seller_id,
+            later.c.customer_id == customer_payers.c.customer_id,
+            later.c.since_time > customer_payers.c.since_time,
+        ),
+    )
+
+
+def _paid_in_part(tx: Tx) -> Select[Any]:  # Any: as above
+    """Customers with a subscription that names somebody else, now or from some time on."""
+    of_it = and_(
+        subscription_payers.c.seller_id == subscriptions.c.seller_id,
+        subscription_payers.c.subscription_id == subscriptions.c.id,
+    )
+    return (
+        select(subscriptions.c.customer_id, subscription_payers.c.payer_id)
+        .join(subscription_payers, of_it)
+        .where(
+            subscription_payers.c.seller_id == tx.seller_id,
+            subscriptions.c.seller_id == tx.seller_id,
+            subscription_payers.c.payer_id.is_not(None),
+            subscriptions.c.customer_id != subscription_payers.c.payer_id,
+            _lasts(tx),
+        )
+    )
 
 
 def _naming(tx: Tx) -> Select[Any]:  # Any: one column, an id
