@@ -24,6 +24,7 @@ from saldo.invoicing.v1.invoicing_service_pb2_grpc import InvoicingServiceStub
 from saldo.invoicing.v1.ledger_service_pb2_grpc import LedgerServiceStub
 from saldo.invoicing.v1.proof_service_pb2_grpc import ProofServiceStub
 from saldo.invoicing.v1.rating_service_pb2_grpc import MoneyServiceStub, RatingServiceStub
+from saldo.invoicing.v1.tax_service_pb2_grpc import TaxServiceStub
 from saldo.metering.v1.archive_service_pb2_grpc import ArchiveServiceStub
 from saldo.metering.v1.backfill_service_pb2_grpc import BackfillServiceStub
 from saldo.metering.v1.corrections_service_pb2_grpc import CorrectionServiceStub
@@ -108,6 +109,7 @@ class Client:
         self.rating = RatingServiceStub(self._channels["invoicing"])
         self.proof = ProofServiceStub(self._channels["invoicing"])
         self.money = MoneyServiceStub(self._channels["invoicing"])
+        self.tax = TaxServiceStub(self._channels["invoicing"])
         self.payments = PaymentsServiceStub(self._channels["payments"])
         self.dunning = DunningServiceStub(self._channels["dunning"])
         self.operations = {name: OperationsServiceStub(channel) for name, channel in self._channels.items()}

@@ -36,6 +36,7 @@ from saldo.metering.v1 import (
 from saldo.subscriptions.v1 import entitlement_pb2, entitlement_service_pb2
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as pb
 from saldo.subscriptions.v1.subscription_pb2 import SubscriptionAction, SubscriptionChange
+from tests.check.taxes import bill_with_taxes
 from tools.check.journal import Journal
 from tools.check.records import Sources
 from tools.client import Client
@@ -297,6 +298,7 @@ async def world(databases: Databases, keys: Keys, tmp_path_factory: pytest.TempP
                 await watch_usage(client)
                 await reserve_quota(client)
                 await take_more_seats(client, end_of(example.story))
+                await bill_with_taxes(client, end_of(example.story) + timedelta(days=12))
         await suite.stop(*SERVICES)
         yield World(dict(suite.urls), os.environ["SALDO_POSTGRES_URL"], journal_path, seller.id)
     finally:

@@ -40,6 +40,9 @@ BALANCED = "every entry of the books balances"
 POSTED = "every document is in the books once"
 OWED = "the books agree with what is owed for every invoice"
 EARNED = "what was billed in advance is earned by days"
+TAXES = "taxes are what the lines come to"
+TAX_RULES = "every line is taxed by the rules of its time"
+EXEMPT = "who is exempt is not taxed"
 PAID = "paid and remaining make the total"
 PAYMENTS = "payments agree with invoices"
 ATTEMPTS = "attempts agree with payments"
@@ -237,6 +240,59 @@ BILLING_CORRUPTIONS = {
     ),
     "a number series went on without an invoice": Corruption(
         "invoicing", ("UPDATE number_series SET last = last + 1",), (NUMBERS,)
+    ),
+    "a tax is a cent too much": Corruption(
+        "invoicing",
+        (
+            one(
+                "invoices",
+                "tax_minor = tax_minor + 1, total_minor = total_minor + 1,"
+                " taxes = jsonb_set(taxes, '{0,amount_minor}', to_jsonb((taxes->0->>'amount_minor')::bigint + 1))",
+                'taxes @> \'[{"category": "S", "is_included": false}]\'',
+            ),
+        ),
+        (ISSUED, TAXES),
+    ),
+    "a price includes a larger part of tax": Corruption(
+        "invoicing",
+        (
+            one(
+                "invoices",
+                "tax_minor = tax_minor + 2,"
+                " taxes = jsonb_set(taxes, '{0,amount_minor}', to_jsonb((taxes->0->>'amount_minor')::bigint + 2))",
+                "taxes @> '[{\"is_included\": true}]'",
+            ),
+        ),
+        (ISSUED, TAXES),
+    ),
+    "a rate was raised after it was billed by": Corruption(
+        "invoicing", (one("tax_rates", "percent = 21", "percent = 20 AND NOT is_inclusive"),), (TAXES,)
+    ),
+    "a line was taxed at nothing": Corruption(
+        "invoicing",
+        (one("invoice_lines", "tax_rate_ids = '{}'", "tax_rate_ids <> '{}'"),),
+        (ISSUED, TAXES, TAX_RULES),
+    ),
+    "a rule was changed after it was billed by": Corruption(
+        "invoicing", (one("tax_rules", "rate_ids = rate_ids[1:1]", "scope = 'TAX_CODE'"),), (TAX_RULES,)
+    ),
+    "a rule was put before the one that was billed by": Corruption(
+        "invoicing",
+        (
+            "INSERT INTO tax_rules (seller_id, id, scope, scope_key, rate_ids, start_time, create_time)"
+            " SELECT seller_id, 'taxrule_before', 'CUSTOMER', i.customer_id, rate_ids, start_time, r.create_time"
+            " FROM tax_rules r JOIN invoices i USING (seller_id)"
+            " WHERE scope = 'CUSTOMER' AND i.taxes @> '[{\"category\": \"E\"}]'",
+        ),
+        (TAX_RULES,),
+    ),
+    "somebody who was exempt paid taxes": Corruption(
+        "subscriptions",
+        (
+            "UPDATE customers SET tax_exemptions = (SELECT tax_exemptions FROM customers WHERE external_id = 'exempt')"
+            " WHERE external_id = 'beside'",
+        ),
+        (EXEMPT,),
     ),
     "what was kept of a document was exchanged": Corruption(
         "invoicing", (one("issued_documents", "link = sha256(link)", "ordinal = 1"),), (ISSUED,)

@@ -67,7 +67,9 @@ async def _put_to(suite: Suite, folder: Path, names: Collection[str] = FILES) ->
         async with AsyncExitStack() as stack:
             rooms = Rooms(suite.addresses(), token, Path(journals), stack)
             client = (await stack.enter_async_context(await rooms.alone(NOW))).client
-            saldo = System(rating=client.rating, money=client.money, metering=client.metering, rooms=rooms)
+            saldo = System(
+                rating=client.rating, money=client.money, tax=client.tax, metering=client.metering, rooms=rooms
+            )
             return await put_to(saldo, folder, names=names)
 
 

@@ -1,4 +1,4 @@
-"""Answers the cases of invoice.jsonl that are about discounts and credits; the rest has nothing to answer it yet."""
+"""Answers the cases of invoice.jsonl that are about discounts and credits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def answer(case: Case, saldo: System) -> Answer:
     match given["kind"]:
         case "coupons":
             check_fields(given, COUPONS_FIELDS)
-            found = await _discounted([given["base"]], given["coupons"], given["currency"], saldo)
+            found = await discounted([given["base"]], given["coupons"], given["currency"], saldo)
             amounts = [decimal_of(each.amount) for each in found.discounts]
             return {
                 "coupons": sum(amounts, Decimal(0)),
@@ -35,7 +35,7 @@ async def answer(case: Case, saldo: System) -> Answer:
             }
         case "split_discount":
             check_fields(given, SPLIT_FIELDS)
-            found = await _discounted(given["lines"], [given["discount"]], given["currency"], saldo)
+            found = await discounted(given["lines"], [given["discount"]], given["currency"], saldo)
             [discount] = found.discounts
             return {
                 "line_discounts": [decimal_of(each) for each in discount.line_amounts],
@@ -47,7 +47,7 @@ async def answer(case: Case, saldo: System) -> Answer:
     raise Unsupported(given["kind"])
 
 
-async def _discounted(lines: Sequence[str], coupons: Sequence[Json], currency: str, saldo: System) -> Any:
+async def discounted(lines: Sequence[str], coupons: Sequence[Json], currency: str, saldo: System) -> Any:
     # Any: a generated response
     request = pb.PreviewDiscountsRequest(
         lines=[pb.LineToDiscount(amount=money(line, currency)) for line in lines],

@@ -12,7 +12,7 @@ from typing import Final
 
 import grpc.aio
 
-from tests.conformance import discount_answers, money_answers, proration_answers, rating_answers, usage_answers
+from tests.conformance import invoice_answers, money_answers, proration_answers, rating_answers, usage_answers
 from tests.conformance.case import Answer, Case, Unsupported, Verdict, judge, load
 from tests.conformance.conventions import NOT_FOLLOWED, others
 from tests.conformance.system import System
@@ -23,7 +23,7 @@ FILES: Final[Mapping[str, Answering]] = {
     "rating.jsonl": rating_answers.answer,
     "money.jsonl": money_answers.answer,
     "aggregation.jsonl": usage_answers.answer,
-    "invoice.jsonl": discount_answers.answer,
+    "invoice.jsonl": invoice_answers.answer,
     "proration.jsonl": proration_answers.answer,
     "own-proration.jsonl": proration_answers.answer,
 }

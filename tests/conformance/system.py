@@ -19,6 +19,7 @@ class System:
     # Any, of all of these: stubs are generated
     rating: Any
     money: Any
+    tax: Any
     metering: Any
     rooms: Rooms
     """For what takes time."""

@@ -17,6 +17,7 @@ from common.caller import Role
 from common.ids import SellerId
 from common.testing import SERVICES, Suite
 from saldo.invoicing.v1.rating_service_pb2_grpc import MoneyServiceStub, RatingServiceStub
+from saldo.invoicing.v1.tax_service_pb2_grpc import TaxServiceStub
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
 from tests.conformance.case import CASES, Amount, Case, Verdict, judge, load
 from tests.conformance.conventions import ANCHOR, NOT_FOLLOWED, others
@@ -29,7 +30,7 @@ COUNTS: Final = {
     "rating.jsonl": {Verdict.PASSED: 113, Verdict.OTHER_CONVENTION: 1},
     "money.jsonl": {Verdict.PASSED: 42, Verdict.OTHER_CONVENTION: 7},
     AGGREGATION: {Verdict.PASSED: 35, Verdict.OTHER_CONVENTION: 4, Verdict.UNSUPPORTED: 7},
-    "invoice.jsonl": {Verdict.PASSED: 12, Verdict.OTHER_CONVENTION: 1, Verdict.UNSUPPORTED: 35},
+    "invoice.jsonl": {Verdict.PASSED: 32, Verdict.OTHER_CONVENTION: 1, Verdict.UNSUPPORTED: 15},
     "proration.jsonl": {Verdict.PASSED: 130, Verdict.OTHER_CONVENTION: 7, Verdict.UNSUPPORTED: 7},
     "own-proration.jsonl": {Verdict.PASSED: 59},
 }
@@ -133,6 +134,7 @@ def _system(suite: Suite, journals: Path, stack: AsyncExitStack) -> System:
     return System(
         rating=suite.stub(RatingServiceStub, "invoicing"),
         money=suite.stub(MoneyServiceStub, "invoicing"),
+        tax=suite.stub(TaxServiceStub, "invoicing"),
         metering=suite.stub(MeteringServiceStub, "metering"),
         rooms=Rooms(suite.addresses, token, journals, stack),
     )

@@ -20,7 +20,8 @@ VERBS = frozenset(
     {"Create", "Get", "BatchGet", "List", "Update"}
     | {"Publish", "Archive", "Check", "Export", "Apply"}  # plans, prices and the catalog as a document
     | {"Redeem", "Release"}  # coupons
-    | {"Rate", "BatchRate", "Explain", "Simulate", "Preview", "Round", "Allocate"}  # amounts
+    | {"Rate", "BatchRate", "Explain", "Simulate", "Preview", "Round", "Allocate", "Calculate"}  # amounts
+    | {"Delete"}  # tax rules
     | {"Lookup", "Set", "Add", "Remove", "Merge"}  # customers
     | {"Erase", "Verify"}  # personal data and tax ids
     | {"BatchList", "Change", "Activate", "Extend", "End", "Reactivate", "Transfer", "Align"}  # subscriptions

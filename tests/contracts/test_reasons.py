@@ -54,6 +54,7 @@ def test_a_rule_of_a_service_has_a_reason_of_its_own(service: str) -> None:
         "PRICE_NOT_FOUND",
         "METER_NOT_FOUND",
         "FEATURE_NOT_FOUND",
+        "TAX_CODE_NOT_FOUND",
         "COUPON_EXPIRED",
         "COUPON_NOT_ACTIVE",
         "COUPON_NOT_FOUND",

@@ -48,6 +48,8 @@ KILLED: dict[str, tuple[str, ...]] = {
 NOT_IN_LONDON = {
     "redemption counts equal redemptions and respect limits",
     "every credit is taken off as soon as it can be",
+    "taxes are what the lines come to",
+    "who is exempt is not taxed",
     "every frozen usage is counted anew",
     "what came too late for a frozen usage is told",
     "how usage stands to thresholds is counted anew",

@@ -172,6 +172,24 @@ def test_mistakes_are_named(suite: Suite, folder: Path, arguments: list[str], co
     assert "Traceback" not in told.stderr
 
 
+def test_taxes_by_hand(suite: Suite, folder: Path) -> None:
+    """Declared, told to apply, listed, ended and archived; and what contradicts itself is refused by its reason."""
+    seller = json.loads(saldo(folder, "call", "catalog.CreateSeller", json.dumps(SELLER)).stdout)["id"]
+    of_seller = ("--seller", seller)
+    assert saldo(folder, "tax", "rates", *of_seller).stdout.strip() == "none"
+    rate = saldo(folder, "tax", "declare", "VAT", "20", "--country", "FR", *of_seller).stdout.strip()
+    rule = saldo(folder, "tax", "set", rate, *of_seller).stdout.strip()
+    assert (rate.partition("_")[0], rule.partition("_")[0]) == ("taxrate", "taxrule")
+    assert "everything else" in saldo(folder, "tax", "rules", *of_seller).stdout
+    assert saldo(folder, "tax", "end", rule, *of_seller).returncode == 0
+    assert saldo(folder, "tax", "archive", rate, *of_seller).returncode == 0
+    refused = saldo(folder, "tax", "set", rate, *of_seller)
+    assert (refused.returncode, "TAX_RATE_ARCHIVED" in refused.stderr) == (1, True)
+    assert "TAX_PERCENT_MISMATCH" in saldo(folder, "tax", "declare", "VAT", "20", "--category", "Z", *of_seller).stderr
+    misused = saldo(folder, "tax", "declare", "VAT", "20", "--category", "X", *of_seller)
+    assert (misused.returncode, "must be one of" in " ".join(misused.stderr.split())) == (2, True)
+
+
 def test_a_catalog_under_review(suite: Suite, folder: Path, tmp_path: Path) -> None:
     """Compared, applied, compared again and exported; a pipeline tells by the code what it found."""
     seller = json.loads(saldo(folder, "call", "catalog.CreateSeller", json.dumps(SELLER)).stdout)["id"]

@@ -91,6 +91,8 @@ def _line(line: Row) -> dict[str, object]:
             {
                 "discounts": [_texts(each) for each in json.loads(line["discounts"])],
                 "customer_id": line["customer_id"],
+                "tax_code": line["tax_code"],
+                "tax_rate_ids": line["tax_rate_ids"],
             }
         ),
     }

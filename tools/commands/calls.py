@@ -81,6 +81,7 @@ STUBS: Final = {
     "QuotaService": "quotas",
     "SeatService": "seats",
     "TaxIdService": "tax_ids",
+    "TaxService": "tax",
     "UsageThresholdService": "usage_thresholds",
 }
 """What the client calls a contract that is not named like its service."""

@@ -26,14 +26,14 @@ NOBODY = "no token"
 # Written down here once more, and not derived: a new verb, or a changed rule, has to be agreed with here.
 READING = (
     *("Get", "List", "BatchGet", "BatchList", "Query", "BatchQuery", "Lookup", "Trace", "Export"),
-    *("Rate", "BatchRate", "Explain", "Simulate", "Preview", "Round", "Allocate", "Check"),
+    *("Rate", "BatchRate", "Explain", "Simulate", "Calculate", "Preview", "Round", "Allocate", "Check"),
     *("VerifyDigest", "VerifySeries", "ReplayInvoice"),  # whose verb is that of a command elsewhere
 )
 WRITING = (
     "Acquire", "Apply", "Archive", "Attach", "Cancel", "Commit", "Create", "Finalize", "Freeze", "Hold", "Ingest",
     "Pause", "Publish", "Redeem", "Stream", "Release", "Resume", "Retry", "Update",
     "Activate", "Add", "Align", "Change", "Claim", "End", "Extend", "Invite", "Merge", "Reactivate", "Remove", "Revert",
-    "Revoke", "Set", "Start", "Transfer", "Verify", "Amend", "Void", "Open", "Close",
+    "Revoke", "Set", "Start", "Transfer", "Verify", "Amend", "Void", "Open", "Close", "Delete",
 )  # fmt: skip
 EXCEPTIONS = {
     "CreateSeller": {PLATFORM},

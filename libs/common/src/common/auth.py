@@ -66,7 +66,8 @@ EVERYONE: Final = Audience(frozenset(Role))
 READING_VERBS: Final = (
     *("Get", "List", "BatchGet", "BatchList", "Query", "BatchQuery", "Preview", "Explain", "Lookup", "Trace", "Export"),
     # What only computes: nothing is stored, and the figures are those that a viewer sees anyway.
-    *("Rate", "BatchRate", "Simulate", "Round", "Allocate", "Check", "VerifyDigest", "VerifySeries", "ReplayInvoice"),
+    *("Rate", "BatchRate", "Simulate", "Calculate", "Round", "Allocate", "Check"),
+    *("VerifyDigest", "VerifySeries", "ReplayInvoice"),
 )
 
 

@@ -13,16 +13,18 @@ from invoicing.convert.issuing_policy import parse_reason, policy_from_proto, po
 from invoicing.convert.series import ordinal_after, parse_series, series_to_proto, verification_to_proto
 from invoicing.documents.document import Printer
 from invoicing.usecases import drafts, holding, issuing, upcoming
+from invoicing.usecases.taxing import TaxProvider
 from saldo.invoicing.v1 import invoice_pb2
 from saldo.invoicing.v1 import invoicing_service_pb2 as pb
 from saldo.invoicing.v1.invoicing_service_pb2_grpc import InvoicingServiceServicer
 
 
 class InvoicingApi(InvoicingServiceServicer):
-    def __init__(self, database: Database, desk: Callable[[], Desk], printer: Printer) -> None:
+    def __init__(self, database: Database, desk: Callable[[], Desk], printer: Printer, *, taxes: TaxProvider) -> None:
         self.database = database
         self._desk = desk
         self._printer = printer
+        self._taxes = taxes
 
     @transactional
     async def GetInvoice(self, request: pb.GetInvoiceRequest, tx: Tx) -> invoice_pb2.Invoice:
@@ -42,10 +44,10 @@ class InvoicingApi(InvoicingServiceServicer):
 
     async def GetUpcomingInvoice(self, request: pb.GetUpcomingInvoiceRequest, context: object) -> invoice_pb2.Invoice:
         customer_id = ids.check(request.customer_id, "cus", field="customer_id")
-        return invoice_to_proto(await upcoming.upcoming_invoice(self._desk(), customer_id))
+        return invoice_to_proto(await upcoming.upcoming_invoice(self._desk(), customer_id, taxes=self._taxes))
 
     async def FinalizeInvoice(self, request: pb.FinalizeInvoiceRequest, context: object) -> invoice_pb2.Invoice:
-        facts = await drafts.pull(self._desk(), [parse_invoice_id(request.id)])
+        facts = await drafts.pull(self._desk(), [parse_invoice_id(request.id)], taxes=self._taxes)
         return await _Finalizing(self.database, facts).FinalizeInvoice(request, context)
 
     @transactional

@@ -21,6 +21,7 @@ from invoicing.convert.consolidation import (
 from invoicing.convert.invoice import invoice_to_proto, parse_invoice_id
 from invoicing.domain.errors import PreviewTooLong
 from invoicing.usecases import consolidation, upcoming
+from invoicing.usecases.taxing import TaxProvider
 from saldo.invoicing.v1 import consolidation_policy_pb2
 from saldo.invoicing.v1 import consolidation_service_pb2 as pb
 from saldo.invoicing.v1.consolidation_service_pb2_grpc import ConsolidationServiceServicer
@@ -29,9 +30,10 @@ AHEAD_MAX: Final = timedelta(days=3 * 366)
 
 
 class ConsolidationApi(ConsolidationServiceServicer):
-    def __init__(self, database: Database, desk: Callable[[], Desk]) -> None:
+    def __init__(self, database: Database, desk: Callable[[], Desk], *, taxes: TaxProvider) -> None:
         self.database = database
         self._desk = desk
+        self._taxes = taxes
 
     async def SetConsolidationPolicy(
         self, request: pb.SetConsolidationPolicyRequest, context: object
@@ -87,7 +89,9 @@ class ConsolidationApi(ConsolidationServiceServicer):
         async with self._desk().transaction() as tx:
             if not tx.now < through <= tx.now + AHEAD_MAX:
                 raise InvalidArgument(f"must be later than now, by at most {AHEAD_MAX.days} days", field="until_time")
-        invoices, next_bill_time = await upcoming.invoices_until(self._desk(), customer_id, through=through)
+        invoices, next_bill_time = await upcoming.invoices_until(
+            self._desk(), customer_id, through=through, taxes=self._taxes
+        )
         answer = pb.PreviewInvoicesResponse(
             invoices=[invoice_to_proto(each) for each in invoices],
             next_bill_time=None if next_bill_time is None else wire.timestamp(next_bill_time),

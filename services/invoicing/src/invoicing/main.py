@@ -17,6 +17,8 @@ from invoicing.proof_api import ProofApi
 from invoicing.rating_api import RatingApi
 from invoicing.schedule import jobs
 from invoicing.settings import Settings
+from invoicing.tax_api import TaxApi
+from invoicing.usecases.taxing import RatesByHand, TaxProvider
 from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from saldo.invoicing.v1 import (
     consolidation_service_pb2,
@@ -25,6 +27,7 @@ from saldo.invoicing.v1 import (
     ledger_service_pb2,
     proof_service_pb2,
     rating_service_pb2,
+    tax_service_pb2,
 )
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
 from saldo.subscriptions.v1.customers_service_pb2_grpc import CustomersServiceStub
@@ -35,7 +38,9 @@ def main() -> None:
     run(build, Settings, package="invoicing")
 
 
-def build(settings: Settings, *, bus: Bus | None = None) -> Service:
+def build(settings: Settings, *, bus: Bus | None = None, taxes: TaxProvider | None = None) -> Service:
+    """`taxes`: who knows them, unless it is the seller who declares rates by hand."""
+    taxes = taxes or RatesByHand()
     neighbours: dict[type, str] = {
         CatalogServiceStub: settings.catalog_address,
         SubscriptionsServiceStub: settings.subscriptions_address,
@@ -48,17 +53,20 @@ def build(settings: Settings, *, bus: Bus | None = None) -> Service:
     service.publish(events_pb2)
     service.serve(
         invoicing_service_pb2.DESCRIPTOR.services_by_name["InvoicingService"],
-        InvoicingApi(service.database, service.desk, printer),
+        InvoicingApi(service.database, service.desk, printer, taxes=taxes),
     )
     service.serve(ledger_service_pb2.DESCRIPTOR.services_by_name["LedgerService"], LedgerApi(service.database))
     service.serve(
         consolidation_service_pb2.DESCRIPTOR.services_by_name["ConsolidationService"],
-        ConsolidationApi(service.database, service.desk),
+        ConsolidationApi(service.database, service.desk, taxes=taxes),
     )
     contract = rating_service_pb2.DESCRIPTOR.services_by_name
     service.serve(contract["RatingService"], RatingApi(service.desk))
     service.serve(contract["MoneyService"], MoneyApi())
     service.serve(proof_service_pb2.DESCRIPTOR.services_by_name["ProofService"], ProofApi(service.desk))
+    service.serve(
+        tax_service_pb2.DESCRIPTOR.services_by_name["TaxService"], TaxApi(service.database, service.desk, taxes)
+    )
     service.consume(HANDLERS)
-    service.schedule(jobs(grace=timedelta(seconds=settings.grace_seconds)))
+    service.schedule(jobs(grace=timedelta(seconds=settings.grace_seconds), taxes=taxes))
     return service

@@ -9,12 +9,21 @@ from functools import partial
 from common.jobs import BatchErrand, Errand, Job, Scheduled
 from invoicing import store
 from invoicing.usecases import bill_run, drafts, ledger, overdue, sweep
+from invoicing.usecases.taxing import TaxProvider
 
 
-def jobs(*, grace: timedelta) -> Sequence[Scheduled]:
+def jobs(*, grace: timedelta, taxes: TaxProvider) -> Sequence[Scheduled]:
     return [
-        BatchErrand(name="bill customers", due=store.CUSTOMERS_DUE, run=partial(bill_run.bill_customers, grace=grace)),
-        BatchErrand(name="finalize drafts whose grace is over", due=store.DRAFTS_DUE, run=drafts.finalize_due_drafts),
+        BatchErrand(
+            name="bill customers",
+            due=store.CUSTOMERS_DUE,
+            run=partial(bill_run.bill_customers, grace=grace, taxes=taxes),
+        ),
+        BatchErrand(
+            name="finalize drafts whose grace is over",
+            due=store.DRAFTS_DUE,
+            run=partial(drafts.finalize_due_drafts, taxes=taxes),
+        ),
         Job(name="mark overdue invoices", due=store.OVERDUE_DUE, run=overdue.mark_overdue),
         Errand(name="look for customers that were missed", due=store.SWEEPS_DUE, run=sweep.sweep),
         Errand(

@@ -24,6 +24,7 @@ from saldo.invoicing.v1.ledger_service_pb2_grpc import LedgerServiceStub
 from saldo.invoicing.v1.proof_service_pb2 import ReplayInvoiceRequest
 from saldo.invoicing.v1.proof_service_pb2_grpc import ProofServiceStub
 from saldo.invoicing.v1.rating_service_pb2_grpc import RatingServiceStub
+from saldo.invoicing.v1.tax_service_pb2_grpc import TaxServiceStub
 from saldo.metering.v1 import meter_pb2, usage_event_pb2
 from saldo.metering.v1 import metering_service_pb2 as metering
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
@@ -37,6 +38,7 @@ from saldo.subscriptions.v1.subscriptions_service_pb2_grpc import SubscriptionsS
 from tools.check.billing import amounts_rated_anew, lines_sum_to_totals, steps_explain_amounts
 from tools.check.records import Sources, read_records
 from tools.check.report import Tally
+from tools.check.tax import exempt_are_not_taxed, lines_taxed_by_their_rules, taxes_add_up
 
 from .price_list import PriceList, serving
 
@@ -69,13 +71,21 @@ class Business:
         self.metering: Any = suite.stub(MeteringServiceStub, "metering")
         self.invoicing: Any = suite.stub(InvoicingServiceStub, "invoicing")
         self.ledger: Any = suite.stub(LedgerServiceStub, "invoicing")
+        self.tax: Any = suite.stub(TaxServiceStub, "invoicing")
         self._count = count(1)
 
-    async def price(self, product: str, unit_label: str = "", **fields: Any) -> price_pb2.Price:  # Any: of the message
+    async def price(
+        self,
+        product: str,
+        unit_label: str = "",
+        *,
+        tax_code: str = "",
+        **fields: Any,  # Any: of the message
+    ) -> price_pb2.Price:
         """Of a new product, monthly and in GBP unless said otherwise; in arrears when it has a meter."""
         code = f"product-{next(self._count)}"
         made = await self.catalog.CreateProduct(
-            catalog.CreateProductRequest(code=code, display_name=product, unit_label=unit_label)
+            catalog.CreateProductRequest(code=code, display_name=product, unit_label=unit_label, tax_code=tax_code)
         )
         price = price_pb2.Price(
             code=code,
@@ -260,13 +270,22 @@ async def replayed(business: Business) -> None:
 
 
 async def _rate_anew(suite: Suite) -> None:
-    """Whatever a test was about: no line that it wrote costs anything else by the independent rater."""
+    """Whatever a test was about: no line that it wrote costs anything else by the independent rater, nor is it taxed
+    otherwise.
+    """
     records = await read_records(
         Sources(
             databases={name: suite.reading_urls[name] for name in (*NEIGHBOURS, "invoicing")}, seller_id=suite.seller
         )
     )
-    for invariant in (amounts_rated_anew, steps_explain_amounts, lines_sum_to_totals):
+    for invariant in (
+        amounts_rated_anew,
+        steps_explain_amounts,
+        lines_sum_to_totals,
+        taxes_add_up,
+        lines_taxed_by_their_rules,
+        exempt_are_not_taxed,
+    ):
         tally = Tally()
         invariant(records, tally)
         assert not tally.offending, (invariant.__name__, tally.offenders)

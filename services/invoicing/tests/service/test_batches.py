@@ -17,6 +17,7 @@ from common.caller import current_caller, service_caller
 from common.db import Tx
 from common.testing import Suite
 from invoicing.usecases import bill_run, issuing
+from invoicing.usecases.taxing import RatesByHand
 from saldo.catalog.v1 import price_pb2
 from saldo.invoicing.v1 import events_pb2, invoice_pb2
 from saldo.operations.v1 import operations_service_pb2 as operations
@@ -134,7 +135,7 @@ async def test_without_grace_no_draft_is_written_first(suite: Suite, business: B
     await clock.AdvanceClock(operations.AdvanceClockRequest(time=wire.timestamp(FEBRUARY), hold=True))
     current_caller.set(service_caller("invoicing", suite.seller))
     desk = suite.running["invoicing"].desk()
-    await bill_run.bill_customers(desk, [each.id for each in customers], grace=timedelta())
+    await bill_run.bill_customers(desk, [each.id for each in customers], grace=timedelta(), taxes=RatesByHand())
     invoices = (await business.invoices())[3:]
     assert [each.state for each in invoices] == [invoice_pb2.Invoice.OPEN] * 3
     assert {each.customer_id: pence(each) for each in invoices} == dict.fromkeys(
@@ -157,7 +158,8 @@ async def test_who_is_being_marked_is_billed_after_the_others(suite: Suite, busi
     async with desk.transaction() as tx:
         await bill_run.mark_customer_due(tx, customers[0].id)
         drafts: list[invoice_pb2.Invoice] = []
-        billing = asyncio.create_task(bill_run.bill_customers(desk, [each.id for each in customers], grace=HOUR))
+        run = bill_run.bill_customers(desk, [each.id for each in customers], grace=HOUR, taxes=RatesByHand())
+        billing = asyncio.create_task(run)
         for _ in range(500):
             drafts = (await business.invoices())[3:]
             if drafts:
@@ -195,7 +197,7 @@ async def test_each_invoice_goes_on_with_the_trace_of_its_customer(suite: Suite,
             await asyncio.sleep(0.02)
         current_caller.set(service_caller("invoicing", suite.seller))
         desk = suite.running["invoicing"].desk()
-        await bill_run.bill_customers(desk, list(traces), grace=HOUR)
+        await bill_run.bill_customers(desk, list(traces), grace=HOUR, taxes=RatesByHand())
         stored = await connection.fetch("SELECT customer_id, traceparent FROM invoices")
         told = await connection.fetch(
             "SELECT i.customer_id, o.traceparent FROM outbox o JOIN invoices i ON i.id = o.aggregate_id"

@@ -20,6 +20,7 @@ from common.testing import SANDBOX_START, Suite, refused
 from invoicing.domain.invoice import InvoiceId
 from invoicing.store import invoices, metadata
 from invoicing.usecases import bill_run, drafts
+from invoicing.usecases.taxing import RatesByHand
 from saldo.invoicing.v1 import events_pb2, invoice_pb2
 from saldo.invoicing.v1 import invoicing_service_pb2 as pb
 from saldo.invoicing.v1.invoicing_service_pb2_grpc import InvoicingServiceStub
@@ -111,7 +112,7 @@ async def test_what_joins_a_draft_while_it_is_finalized_stays_on_it(suite: Suite
     [draft] = await drafted(business)
     current_caller.set(service_caller("invoicing", suite.seller))
     desk = suite.running["invoicing"].desk()
-    facts = await drafts.pull(desk, [InvoiceId(draft.id)])
+    facts = await drafts.pull(desk, [InvoiceId(draft.id)], taxes=RatesByHand())
     dearer = await business.plan(await business.price("Heating", "kWh", meter="kwh", **per_unit("0.50")))
     customer = await business.subscriptions.GetCustomer(subscriptions.GetCustomerRequest(id=draft.customer_id))
     await business.subscribe(customer, dearer, start=SANDBOX_START)
@@ -136,7 +137,9 @@ async def test_a_customer_is_billed_once_by_several_replicas(suite: Suite, busin
     desk = suite.running["invoicing"].desk()
     async with desk.transaction() as tx:
         await bill_run.mark_customer_due(tx, draft.customer_id)
-    await asyncio.gather(*(bill_run.bill_customers(desk, [draft.customer_id], grace=HOUR) for _ in range(4)))
+    by_hand = RatesByHand()
+    runs = (bill_run.bill_customers(desk, [draft.customer_id], grace=HOUR, taxes=by_hand) for _ in range(4))
+    await asyncio.gather(*runs)
     await clock.AdvanceClock(operations.AdvanceClockRequest(time=wire.timestamp(FEBRUARY)))
     await suite.travel(FEBRUARY + HOUR)
     lines = [line for invoice in await business.invoices() for line in told(invoice)]

@@ -15,6 +15,7 @@ from common import wire
 from common.caller import current_caller, service_caller
 from common.testing import Suite
 from invoicing.usecases import bill_run
+from invoicing.usecases.taxing import RatesByHand
 from saldo.catalog.v1 import plan_pb2, price_pb2
 from saldo.invoicing.v1 import consolidation_service_pb2 as pb
 from saldo.invoicing.v1 import invoice_pb2, invoicing_service_pb2
@@ -298,7 +299,10 @@ async def test_whoever_begins_bills_all_of_them_once(suite: Suite, business: Bus
         await business.subscribe(customer, contract)
     clock, desk = await hold(business)
     await asyncio.gather(
-        *(bill_run.bill_customers(desk, [each], grace=HOUR) for each in ids([family.payer, *family.children]))
+        *(
+            bill_run.bill_customers(desk, [each], grace=HOUR, taxes=RatesByHand())
+            for each in ids([family.payer, *family.children])
+        )
     )
     [invoice] = await business.invoices()
     assert pence(invoice) == 100_00
@@ -316,7 +320,8 @@ async def test_who_is_held_for_a_moment_is_waited_for(suite: Suite, business: Bu
     clock, desk = await hold(business)
     async with desk.transaction() as tx:
         await bill_run.mark_customer_due(tx, family.children[1].id)
-        running = asyncio.create_task(bill_run.bill_customers(desk, [family.children[0].id], grace=HOUR))
+        run = bill_run.bill_customers(desk, [family.children[0].id], grace=HOUR, taxes=RatesByHand())
+        running = asyncio.create_task(run)
         await asyncio.sleep(0.05)
         assert not await business.invoices()
     await running

@@ -47,13 +47,17 @@ CUSTOMERS_PER_READ: Final = 1_000
 SUBSCRIPTIONS_PER_CALL: Final = 1_000
 PRICES_CACHED_MAX: Final = 50_000
 PRODUCT_TEXT_SECONDS: Final = 60
-"""How long the name and the unit of a product are printed as they were: a new one is printed on the next invoices."""
+"""How long the name and the unit of a product are printed, and its tax code counts, as they were: a new one is for the
+next invoices.
+"""
 
 CHECKED_PRICES_CACHED_MAX: Final = 500
 CHECKED_PRICE_BYTES_MAX: Final = 20_000
 """Of one that is cached. What is larger is checked every time it comes."""
 
 VERSIONS_MAX: Final = 1_000
+TAX_CODES_PER_CALL: Final = 1_000
+TAX_CODE_PAGES_MAX: Final = 20
 SCHEDULE_SHORTEST: Final = timedelta(hours=1)
 """What is too much for an answer about so little time is too much for ever. From all time, 20 halvings lead there."""
 
@@ -256,10 +260,14 @@ def _told(told: catalog.PricedProduct, known: _Known | None) -> Price:
     """Of a price that is known, only the texts are new: what was prepared for it is found by it."""
     if known is None:
         return price_from_proto(told)
-    product, unit_label = told.product.display_name, told.product.unit_label
-    if (known.price.product, known.price.unit_label) == (product, unit_label):
+    product = told.product
+    if (known.price.product, known.price.unit_label, known.price.tax_code) == (
+        product.display_name,
+        product.unit_label,
+        product.tax_code,
+    ):
         return known.price
-    return replace(known.price, product=product, unit_label=unit_label)
+    return replace(known.price, product=product.display_name, unit_label=product.unit_label, tax_code=product.tax_code)
 
 
 async def price(desk: Desk, price_id: str) -> Price:
@@ -332,6 +340,19 @@ async def plan_versions(desk: Desk, code: str) -> list[plan_pb2.Plan]:
                 raise
             break
     return found
+
+
+async def has_tax_code(desk: Desk, code: str) -> bool:
+    token = ""
+    for _ in range(TAX_CODE_PAGES_MAX):
+        request = catalog.ListTaxCodesRequest(page_size=TAX_CODES_PER_CALL, page_token=token)
+        answer = await desk.ask(CatalogServiceStub).ListTaxCodes(request)
+        if any(each.code == code for each in answer.tax_codes):
+            return True
+        token = answer.next_page_token
+        if not token:
+            break
+    return False
 
 
 async def contract_prices(desk: Desk, *, page_token: str) -> tuple[list[price_pb2.Price], str]:

@@ -65,7 +65,8 @@ def _invoice_without_parties(invoice: Invoice) -> pb.Invoice:
         discount_total=_money(invoice.discount_total),
         tax_total=_money(invoice.tax_total),
         total_excluding_tax=_money(invoice.total_excluding_tax),
-        taxes=[_tax_to_proto(tax) for tax in invoice.taxes],
+        taxes=[tax_line_to_proto(tax) for tax in invoice.taxes],
+        tax_time=None if invoice.tax_time is None else _timestamp(invoice.tax_time),
         rounding=_money(invoice.rounding),
         total=_money(invoice.total),
         credit_applied=_money(invoice.credit_applied),
@@ -114,10 +115,12 @@ def line_to_proto(line: Line) -> pb.LineItem:
             for each in line.discounts
         ],
         net_amount=_money(line.net_amount),
+        tax_rate_ids=line.tax_rate_ids,
+        tax_code=line.tax_code,
     )
 
 
-def _tax_to_proto(tax: TaxLine) -> pb.TaxLine:
+def tax_line_to_proto(tax: TaxLine) -> pb.TaxLine:
     return pb.TaxLine(
         name=tax.name,
         category=tax.category,

@@ -12,7 +12,7 @@ from google.type import decimal_pb2, postal_address_pb2
 from common import wire
 from invoicing.domain.line import LineKind, Usage
 from invoicing.domain.lines_due import BillablePeriod
-from invoicing.domain.party import Address, CollectionMethod, Customer, CustomerName, Party, Seller
+from invoicing.domain.party import Address, CollectionMethod, Customer, CustomerName, Party, Seller, TaxExemption
 from invoicing.domain.usage import UsageGroup
 from saldo.catalog.v1 import seller_pb2
 from saldo.metering.v1 import usage_event_pb2
@@ -99,6 +99,17 @@ def customer_from_proto(proto: customer_pb2.Customer) -> Customer:
         payer_id=proto.payer_id,
         purchase_order=profile.purchase_order,
         custom_fields=dict(proto.custom_fields),
+        tax_exemptions=tuple(_exemption(each) for each in proto.tax_exemptions),
+    )
+
+
+def _exemption(proto: customer_pb2.TaxExemption) -> TaxExemption:
+    return TaxExemption(
+        country=proto.country,
+        region=proto.region,
+        reason_code=proto.reason_code,
+        start=wire.parse_date(proto.start_date, field="start_date") if proto.HasField("start_date") else None,
+        end=wire.parse_date(proto.end_date, field="end_date") if proto.HasField("end_date") else None,
     )
 
 

@@ -48,6 +48,7 @@ def price_from_proto(proto: catalog.PricedProduct) -> Price:
         is_metered=bool(price.meter),
         in_arrears=price.billing_timing == pb.Price.IN_ARREARS,
         operators=_operators(price),
+        tax_code=proto.product.tax_code,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common.errors import FailedPrecondition, InvalidArgument, NotFound
+from common.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 
 
 class InvoiceNotFound(NotFound):
@@ -39,6 +39,18 @@ class PriceNotFound(NotFound):
 
 class PlanNotFound(NotFound):
     """There is no such plan in the catalog of this seller."""
+
+
+class TaxRateNotFound(NotFound):
+    """There is no such tax rate at this seller."""
+
+
+class TaxRuleNotFound(NotFound):
+    """There is no such tax rule at this seller."""
+
+
+class TaxCodeNotFound(NotFound):
+    """There is no such tax code in the catalog of this seller."""
 
 
 class WeightNotPositive(InvalidArgument):
@@ -103,3 +115,47 @@ class PreviewTooLong(FailedPrecondition):
 
 class UsageTooDetailed(FailedPrecondition):
     """The usage of a period has more groups, or more transactions, than can be looked at for one line."""
+
+
+class TaxPercentMismatch(InvalidArgument):
+    """In some categories something is due, in others nothing is: the percent says the opposite."""
+
+
+class ExemptionReasonMismatch(InvalidArgument):
+    """Whoever says that nothing is due says why, and nobody else does."""
+
+
+class TooManyTaxRates(InvalidArgument):
+    """More rates than one thing can carry."""
+
+
+class TaxRatesMixed(InvalidArgument):
+    """Rates that are included in an amount and rates that are not, or two compound ones, cannot share a thing."""
+
+
+class TaxRateExists(AlreadyExists):
+    """There is a rate that says the same and is not archived: an invoice could not tell the two apart."""
+
+
+class TaxRateArchived(FailedPrecondition):
+    """An archived rate goes on in the rules that name it, and gets into no new ones."""
+
+
+class TaxRuleExists(AlreadyExists):
+    """The scope has another rule that begins at the same instant."""
+
+
+class TaxRuleRetroactive(FailedPrecondition):
+    """Rules are not changed for the past: only the first one of a scope may begin there."""
+
+
+class TaxRuleEnded(FailedPrecondition):
+    """The rule has ended before."""
+
+
+class TooManyTaxRules(FailedPrecondition):
+    """More rules than are looked at for an invoice."""
+
+
+class TaxUnavailable(Unavailable):
+    """Whoever knows the taxes does not answer: nothing is issued without them, and what is due waits."""

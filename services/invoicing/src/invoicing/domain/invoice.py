@@ -71,6 +71,8 @@ class Invoice:
     currency: str
     lines: tuple[Line, ...]
     taxes: tuple[TaxLine, ...] = ()
+    tax_time: datetime | None = None
+    """As of when its taxes were asked for; None for what was made before there were any."""
     rounding: Money
     credit_applied: Money
     amount_paid: Money
@@ -213,6 +215,11 @@ class Invoice:
         """The same things, computed anew."""
         self._must_be_draft()
         return replace(self, lines=tuple(lines))
+
+    def with_taxes(self, lines: Sequence[Line], taxes: Sequence[TaxLine], *, as_of: datetime) -> Invoice:
+        """The lines with the rates that they carry, and what those come to."""
+        self._must_be_draft()
+        return replace(self, lines=tuple(lines), taxes=tuple(taxes), tax_time=as_of)
 
     def looked_ahead(self) -> Invoice:
         """What is not stored is never finalized either."""

@@ -225,7 +225,12 @@ def _line(line: Line) -> dict[str, object]:
         "change_id": line.change_id,
         "steps": [_step(step) for step in line.steps],
         "usage": {} if line.usage is None else _usage(line.usage),
-        **_telling(discounts=[_discount(each) for each in line.discounts], customer_id=line.customer_id),
+        **_telling(
+            discounts=[_discount(each) for each in line.discounts],
+            customer_id=line.customer_id,
+            tax_code=line.tax_code,
+            tax_rate_ids=list(line.tax_rate_ids),
+        ),
     }
 
 

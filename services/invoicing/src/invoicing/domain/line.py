@@ -134,6 +134,10 @@ class Line:
     """In the order in which they were taken off. The amount is that before them."""
     customer_id: str = ""
     """Who used it; empty if that is whose invoice it is on."""
+    tax_code: str = ""
+    """That of its product, by which rules may tax it."""
+    tax_rate_ids: tuple[str, ...] = ()
+    """What it is taxed at; what that comes to, the invoice tells for all its lines together."""
 
     @property
     def discount(self) -> Money:
@@ -153,12 +157,15 @@ class Line:
         return self.kind in (LineKind.CREDIT, LineKind.REFUND)
 
     def credited(self, amount: Money) -> Line:
-        """As much of a credit as an invoice has room for: the rest is taken off later ones."""
-        left = (amount - self.amount).amount
+        """As much of a credit as an invoice has room for: the rest is taken off later ones, told in one step however
+        often the room became less.
+        """
+        steps = tuple(step for step in self.steps if step.kind is not StepKind.CREDITED_LATER)
+        before = [step.amount for step in self.steps if step.kind is StepKind.CREDITED_LATER]
+        more = (amount - self.amount).amount
+        left = exact_sum((*before, more))
         step = flat_step("To be taken off later invoices", left, kind=StepKind.CREDITED_LATER)
-        return replace(
-            self, amount=amount, steps=(*self.steps, step), exact_amount=exact_sum((self.exact_amount, left))
-        )
+        return replace(self, amount=amount, steps=(*steps, step), exact_amount=exact_sum((self.exact_amount, more)))
 
 
 def usage_to_rate(price: Price, usage: Usage) -> UsageToRate:

@@ -188,7 +188,8 @@ def recomputed(line: Line, *, price: Price, usage: Usage, billed_elsewhere: Bill
 def derived_again(line: Line, *, price: Price, usage: Usage | None, billed: Billed | None) -> Line:
     """A line from what it was derived from; `billed` is what stood on invoices before it.
 
-    Not derived, and so taken over: what it is called, who used it, how much of a credit there was room for, discounts.
+    Not derived, and so taken over: what it is called, who used it, how much of a credit there was room for, discounts,
+    and how it is taxed.
     """
     each = BillablePeriod(
         subscription_id=line.subscription_id,
@@ -219,6 +220,8 @@ def derived_again(line: Line, *, price: Price, usage: Usage | None, billed: Bill
         unit_label=line.unit_label,
         discounts=line.discounts,
         customer_id=line.customer_id,
+        tax_code=line.tax_code,
+        tax_rate_ids=line.tax_rate_ids,
     )
 
 
@@ -269,6 +272,7 @@ def _first(each: BillablePeriod, price: Price, usage: Usage | None) -> Line:
         kind=each.kind,
         change_id=each.change_id,
         customer_id=each.beneficiary_id,
+        tax_code=price.tax_code,
     )
     return line if line.proration == 1 else _share(line)
 

@@ -66,6 +66,26 @@ class CustomerName:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TaxExemption:
+    """That no tax is due from a customer somewhere, on days in `[start, end)`; None is no bound."""
+
+    country: str
+    region: str = ""
+    """Empty: in the whole country."""
+    reason_code: str
+    start: date | None = None
+    end: date | None = None
+
+    def holds(self, *, country: str, region: str, on: date) -> bool:
+        return (
+            self.country == country
+            and self.region in ("", region)
+            and (self.start is None or self.start <= on)
+            and (self.end is None or on < self.end)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Customer:
     party: Party
     external_id: str
@@ -79,6 +99,8 @@ class Customer:
     """Who gets its invoices; empty if it does so itself."""
     purchase_order: str = ""
     custom_fields: Mapping[str, str] = field(default_factory=dict)
+    tax_exemptions: tuple[TaxExemption, ...] = ()
+    """In the order in which they were added: the first that holds counts."""
 
     def names_from(self, start: datetime) -> list[str]:
         """What usage in a period that begins then may call the customer beside its id."""

@@ -290,6 +290,8 @@ class Price:
     in_arrears: bool = False
     """Whether a period is billed when it has ended."""
     operators: Operators = Operators()
+    tax_code: str = ""
+    """How the product is taxed; may be empty."""
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -23,7 +23,7 @@ _TERMS: Final = (
 _OF_A_LINE: Final = (
     *("id", "description", "unit_label", "kind", "subscription_id", "item_id", "price_id", "change_id"),
     *("period_start", "period_end", "full_period_start", "full_period_end", "proration", "correction", "usage"),
-    "discounts",
+    *("discounts", "tax_code", "tax_rate_ids"),
 )
 """What stands on a document and was not computed."""
 
@@ -77,10 +77,14 @@ def billed_before(lines: Sequence[Line]) -> Billed:
 
 def _manifest(invoice: Invoice, before: Mapping[str, Billed]) -> dict[str, object]:
     content = content_of(invoice)
-    told = content["lines"]
+    told, taxes = content["lines"], content.get("taxes", [])
     assert isinstance(told, list), "a document has lines"
+    assert isinstance(taxes, list), "as above"
+    # What they come to is computed.
+    rates = [{name: tax[name] for name in tax.keys() - {"taxable_minor", "amount_minor"}} for tax in taxes]
     return {
         **{name: content[name] for name in _TERMS if name in content},
+        **({"tax_rates": rates} if rates else {}),
         "lines": [_line(each, line, before.get(line.id)) for each, line in zip(told, invoice.lines, strict=True)],
     }
 

@@ -168,10 +168,12 @@ async def save_invoices(tx: Tx, changed: Sequence[Invoice]) -> None:
     await update_rows(tx, invoices, [{**invoice_row(each), **own} for each in changed], key="id")
 
 
-async def save_drafts(tx: Tx, grown: Sequence[tuple[Invoice, int]]) -> None:
-    """With the lines that have been added to each, which had so many before."""
+async def save_drafts(tx: Tx, grown: Sequence[tuple[Invoice, Invoice]]) -> None:
+    """With the lines that have been added to each since it was as the other, and those that changed with them."""
     await save_invoices(tx, [each for each, _ in grown])
-    await _add_lines(tx, grown)
+    kept = [(each, len(before.lines)) for each, before in grown if each.lines[: len(before.lines)] == before.lines]
+    await _add_lines(tx, kept)
+    await replace_lines(tx, [each for each, before in grown if each.lines[: len(before.lines)] != before.lines])
 
 
 async def replace_lines(tx: Tx, changed: Sequence[Invoice]) -> None:

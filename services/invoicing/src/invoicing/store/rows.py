@@ -37,6 +37,7 @@ def invoice_row(invoice: Invoice) -> dict[str, object]:
         "discount_minor": invoice.discount_total.minor,
         "tax_minor": invoice.tax_total.minor,
         "taxes": [tax_row(tax) for tax in invoice.taxes],
+        "tax_time": invoice.tax_time,
         "rounding_minor": invoice.rounding.minor,
         "total_minor": invoice.total.minor,
         "credit_applied_minor": invoice.credit_applied.minor,
@@ -75,6 +76,7 @@ def invoice_of(row: Row[Any], lines: Sequence[Line]) -> Invoice:  # Any: a row o
         currency=row.currency,
         lines=tuple(lines),
         taxes=tuple(_tax(tax, row.currency) for tax in row.taxes),
+        tax_time=row.tax_time,
         rounding=Money(row.rounding_minor, row.currency),
         credit_applied=Money(row.credit_applied_minor, row.currency),
         amount_paid=Money(row.amount_paid_minor, row.currency),
@@ -130,6 +132,8 @@ def line_row(line: Line) -> dict[str, object]:
             for each in line.discounts
         ],
         "customer_id": line.customer_id,
+        "tax_code": line.tax_code,
+        "tax_rate_ids": list(line.tax_rate_ids),
     }
 
 
@@ -193,6 +197,8 @@ def line_of(row: Row[Any]) -> Line:  # Any: a row of `invoice_lines`
             for each in row.discounts
         ),
         customer_id=row.customer_id,
+        tax_code=row.tax_code,
+        tax_rate_ids=tuple(row.tax_rate_ids),
     )
 
 

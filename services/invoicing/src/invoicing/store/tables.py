@@ -59,6 +59,9 @@ invoices = Table(
     Column("hold_reason", Text, nullable=False, server_default=""),
     Column("consolidation", JSONB(none_as_null=True), comment="why its lines are together, as it was then"),
     Column("consolidation_key", Text, nullable=False, server_default="", comment="the same for the same declared keys"),
+    Column(
+        "tax_time", Instant, comment="as of when its taxes were asked for; null for what was made before there were any"
+    ),
     UniqueConstraint("seller_id", "number", name="invoices_number"),
     Index("invoices_of_customer", "seller_id", "customer_id", "id"),
     Index(
@@ -113,6 +116,8 @@ invoice_lines = Table(
     Column("discount_minor", BigInteger, nullable=False, server_default="0"),
     Column("discounts", JSONB, nullable=False, server_default="[]"),
     Column("customer_id", Text, nullable=False, server_default="", comment="who used it, if the invoice is another's"),
+    Column("tax_code", Text, nullable=False, server_default=""),
+    Column("tax_rate_ids", ARRAY(Text), nullable=False, server_default="{}"),
     # What makes it impossible to bill a period of an item twice, whatever else goes wrong. Manual lines are of no item.
     Index(
         "invoice_lines_billed_once",
@@ -250,4 +255,48 @@ sweeps = Table(
     Column("swept_through_time", Instant, nullable=False),
     Column("page_token", Text, nullable=False),
     Index("sweeps_next_time", "next_time"),
+)
+
+tax_rates = Table(
+    "tax_rates",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("category", Text, nullable=False),
+    Column("percent", Numeric, nullable=False),
+    Column("is_inclusive", Boolean, nullable=False),
+    Column("is_compound", Boolean, nullable=False),
+    Column("exemption_reason", Text, nullable=False),
+    Column("country", Text, nullable=False),
+    Column("region", Text, nullable=False),
+    Column("create_time", Instant, nullable=False),
+    Column("archive_time", Instant),
+    Index(
+        "tax_rates_told_apart",
+        *("seller_id", "name", "category", "percent", "is_inclusive", "is_compound", "exemption_reason"),
+        *("country", "region"),
+        unique=True,
+        postgresql_where=text("archive_time IS NULL"),
+    ),
+)
+
+tax_rules = Table(
+    "tax_rules",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("scope", Text, nullable=False),
+    Column("scope_key", Text, nullable=False),
+    Column("rate_ids", ARRAY(Text), nullable=False),
+    Column("start_time", Instant, nullable=False),
+    Column("end_time", Instant),
+    Column("create_time", Instant, nullable=False),
+    Index(
+        "tax_rules_one_at_a_time",
+        *("seller_id", "scope", "scope_key", "start_time"),
+        unique=True,
+        postgresql_where=text("end_time IS NULL"),
+    ),
+    Index("tax_rules_of_scope", "seller_id", "scope", "scope_key"),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -12,6 +12,7 @@ from common.db import Tx
 from common.errors import SaldoError, Unavailable
 from common.rpc import Desk
 from invoicing import clients, store
+from invoicing.domain.completing import Terms, completed, fitted
 from invoicing.domain.consolidation import Bill, consolidate, credits_taken, left_waiting
 from invoicing.domain.consolidation_policy import Arrangement
 from invoicing.domain.errors import TooManyLines
@@ -23,6 +24,7 @@ from invoicing.usecases import companions, facts, issuing
 from invoicing.usecases.companions import Company
 from invoicing.usecases.facts import Facts
 from invoicing.usecases.sweep import SWEEP_EVERY
+from invoicing.usecases.taxing import TaxProvider, tax_terms
 
 SLICES_MAX: Final = 1_000
 """Of a bill run that finds more than can be looked at at once: ten years of every day, of several hundred items."""
@@ -55,8 +57,12 @@ class _Owed:
     """The lines of an invoice to be, who owes them, and the trace that made them due."""
 
     bill: Bill
-    customer: Customer
+    terms: Terms
     traceparent: str
+
+    @property
+    def customer(self) -> Customer:
+        return self.terms.customer
 
     @property
     def key(self) -> DraftKey:
@@ -64,7 +70,7 @@ class _Owed:
         return DraftKey(self.customer.party.id, self.bill.currency, self.bill.bill_time, key)
 
 
-async def bill_customers(desk: Desk, customer_ids: Sequence[str], *, grace: timedelta) -> None:
+async def bill_customers(desk: Desk, customer_ids: Sequence[str], *, grace: timedelta, taxes: TaxProvider) -> None:
     """Bill everything that some customers owe as of now, once, and note when to come again; with them whoever is due
     and has a payer in common with one of them.
 
@@ -72,7 +78,7 @@ async def bill_customers(desk: Desk, customer_ids: Sequence[str], *, grace: time
     """
     company = await companions.of(desk, customer_ids)
     try:
-        await _bill_all(desk, customer_ids, company, grace=grace)
+        await _bill_all(desk, customer_ids, company, grace=grace, taxes=taxes)
     except Unavailable:
         raise
     except SaldoError:
@@ -80,10 +86,12 @@ async def bill_customers(desk: Desk, customer_ids: Sequence[str], *, grace: time
         if len(customer_ids) > 1 or not company.companion_ids:
             raise
         company = await companions.sound(desk, company, beside=customer_ids)
-        await _bill_all(desk, customer_ids, company, grace=grace)
+        await _bill_all(desk, customer_ids, company, grace=grace, taxes=taxes)
 
 
-async def _bill_all(desk: Desk, customer_ids: Sequence[str], company: Company, *, grace: timedelta) -> None:
+async def _bill_all(
+    desk: Desk, customer_ids: Sequence[str], company: Company, *, grace: timedelta, taxes: TaxProvider
+) -> None:
     async with desk.transaction() as tx:
         beside = set(company.companion_ids)
         billings = await store.find_billings(tx, beside.union(customer_ids))
@@ -98,9 +106,9 @@ async def _bill_all(desk: Desk, customer_ids: Sequence[str], company: Company, *
             return
         since = {customer_id: each.after for customer_id, each in unbilled.items()}
         found = await facts.gather(desk, since, through=now, as_of=now, proven=True)
-        parties = await facts.parties(desk, found.values())
         # Asked for even when no invoice may come of it: what comes of it is decided with the rows locked.
         seller = await clients.seller(desk) if any(each.periods for each in found.values()) else None
+        terms = await _terms(desk, taxes, found.values())
         crashpoint(ASKED)
         async with desk.transaction() as tx:
             await store.lock_payers(tx, company.payer_ids)
@@ -108,14 +116,23 @@ async def _bill_all(desk: Desk, customer_ids: Sequence[str], company: Company, *
             # Who belongs together is billed together, or a moment later.
             held = company.broken_by(unbilled.keys() - locked.keys()) if turn < PATIENCE else frozenset()
             own = {each: its for each, its in found.items() if each in locked and each not in held}
-            await _bill(tx, unbilled, locked, own, parties=parties, seller=seller, as_of=now, grace=grace)
+            await _bill(tx, unbilled, locked, own, terms, seller=seller, as_of=now, grace=grace)
             crashpoint(DRAFTED)
         for customer_id in found.keys() - own.keys() - held:
-            await _bill_all(desk, [customer_id], company.only((), beside=[customer_id]), grace=grace)
+            alone = company.only((), beside=[customer_id])
+            await _bill_all(desk, [customer_id], alone, grace=grace, taxes=taxes)
         sliced = {each: replace(unbilled[each], after=its.through) for each, its in own.items() if its.through < now}
         unbilled = {each: mine for each, mine in unbilled.items() if each in held} | sliced
     ids = ", ".join(unbilled)
     raise TooManyLines(f"customer {ids} is not billed after {SLICES_MAX} slices", customer=ids)
+
+
+async def _terms(desk: Desk, taxes: TaxProvider, found: Collection[Facts]) -> dict[str, Terms]:
+    """Who may get an invoice or is on one, and what theirs is completed by."""
+    parties = await facts.parties(desk, found)
+    tax_codes = {price.tax_code for each in found for price in each.prices.values()}
+    known = await tax_terms(desk, taxes, parties.values(), tax_codes=tax_codes)
+    return {party_id: Terms(customer=party, taxes=known) for party_id, party in parties.items()}
 
 
 async def _bill(
@@ -123,8 +140,8 @@ async def _bill(
     unbilled: Mapping[str, _Unbilled],
     locked: Mapping[str, store.Billing],
     found: Mapping[str, Facts],
+    terms: Mapping[str, Terms],
     *,
-    parties: Mapping[str, Customer],
     seller: Seller | None,
     as_of: datetime,
     grace: timedelta,
@@ -142,7 +159,11 @@ async def _bill(
         )
         look = next_look(each.periods, as_of=as_of, next_bill_time=next_bill_time)
         mine.looks += [] if look is None else [look]
-    bills = consolidate([each for own in due.values() for each in own], await _arrangement(tx, due.values(), parties))
+    arrangement = await _arrangement(tx, due.values(), terms)
+    bills = [
+        fitted(bill, terms[bill.consolidation.payer_id])
+        for bill in consolidate([each for own in due.values() for each in own], arrangement)
+    ]
     taken = credits_taken(bills)
     for customer_id, each in found.items():
         mine = unbilled[customer_id]
@@ -158,8 +179,7 @@ async def _bill(
                 )
             )
     owed = [
-        _Owed(bill=bill, customer=parties[bill.consolidation.payer_id], traceparent=_trace(bill, unbilled))
-        for bill in bills
+        _Owed(bill=bill, terms=terms[bill.consolidation.payer_id], traceparent=_trace(bill, unbilled)) for bill in bills
     ]
     if owed:
         assert seller is not None, "there is nothing owed without periods"
@@ -167,14 +187,14 @@ async def _bill(
     await store.save_billings(tx, looked)
 
 
-async def _arrangement(tx: Tx, due: Iterable[Sequence[Due]], parties: Mapping[str, Customer]) -> Arrangement:
+async def _arrangement(tx: Tx, due: Iterable[Sequence[Due]], terms: Mapping[str, Terms]) -> Arrangement:
     lines = [each for own in due for each in own]
     policies = await store.policies_for(
         tx,
         payer_ids={each.payer_id for each in lines},
         subscription_ids={each.line.subscription_id for each in lines},
     )
-    return Arrangement(customers=parties, policies=policies)
+    return Arrangement(customers={party_id: each.customer for party_id, each in terms.items()}, policies=policies)
 
 
 def _trace(bill: Bill, unbilled: Mapping[str, _Unbilled]) -> str:
@@ -188,14 +208,14 @@ async def _write(tx: Tx, owed: Sequence[_Owed], *, seller: Seller, grace: timede
     """Into the drafts for the same moments, where there are any, or as invoices of their own."""
     policy = await store.issuing_policy(tx)
     drafts = await store.lock_drafts_for(tx, [each.key for each in owed])
-    grown: list[tuple[Invoice, int]] = []
+    grown: list[tuple[Invoice, Invoice]] = []
     waiting: list[Draft] = []
     ready: list[issuing.Ready] = []
     for each in owed:
         bill = replace(each.bill, lines=tuple(replace(line, id=tx.new_id("line")) for line in each.bill.lines))
         draft = drafts.get(each.key)
         if draft is not None:
-            grown.append((draft.invoice.add(bill.lines), len(draft.invoice.lines)))
+            grown.append((completed(draft.invoice.add(bill.lines), each.terms), draft.invoice))
             continue
         invoice = Invoice.draft(
             id=InvoiceId(tx.new_id("inv")),
@@ -205,6 +225,7 @@ async def _write(tx: Tx, owed: Sequence[_Owed], *, seller: Seller, grace: timede
             grace=policy.grace_of(bill.lines, otherwise=grace),
             hold_reason=policy.hold_reason,
         )
+        invoice = completed(invoice, each.terms)
         if invoice.is_waiting:
             waiting.append(Draft(invoice, each.traceparent))
         else:

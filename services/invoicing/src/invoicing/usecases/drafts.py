@@ -12,6 +12,7 @@ from common.db import Tx
 from common.rpc import Desk
 from invoicing import clients, store
 from invoicing.clients import counting
+from invoicing.domain.completing import Terms, completed
 from invoicing.domain.consolidation import payable
 from invoicing.domain.errors import InvoiceNotDraft, UsageTooDetailed
 from invoicing.domain.invoice import Invoice, InvoiceId, State
@@ -19,7 +20,9 @@ from invoicing.domain.line import Line, LineKey, Usage
 from invoicing.domain.lines_due import Billed, UsageKey, recomputed
 from invoicing.domain.party import Customer, Seller
 from invoicing.domain.price import Price
+from invoicing.domain.tax_rules import TaxTerms
 from invoicing.usecases import issuing
+from invoicing.usecases.taxing import TaxProvider, tax_terms
 
 RECOUNTED: Final = register("invoicing.recounted", "the usage of drafts was asked for again and nothing written")
 NUMBERED: Final = register("invoicing.numbered", "invoices have their numbers and nothing is committed")
@@ -34,11 +37,12 @@ class Facts:
     prices: dict[str, Price]
     usage: dict[InvoiceId, dict[tuple[str, UsageKey], Usage]]
     """Of every draft that was there when metering was asked, by who used it."""
+    taxes: TaxTerms
 
 
-async def finalize_due_drafts(desk: Desk, invoice_ids: Sequence[str]) -> None:
+async def finalize_due_drafts(desk: Desk, invoice_ids: Sequence[str], *, taxes: TaxProvider) -> None:
     """Finalize drafts whose grace period is over."""
-    facts = await pull(desk, [InvoiceId(each) for each in invoice_ids])
+    facts = await pull(desk, [InvoiceId(each) for each in invoice_ids], taxes=taxes)
     crashpoint(RECOUNTED)
     if facts is None:
         return
@@ -48,7 +52,7 @@ async def finalize_due_drafts(desk: Desk, invoice_ids: Sequence[str]) -> None:
         await _finalize(tx, [each for each in found if not each.invoice.hold_reason], facts)
 
 
-async def pull(desk: Desk, invoice_ids: Collection[InvoiceId]) -> Facts | None:
+async def pull(desk: Desk, invoice_ids: Collection[InvoiceId], *, taxes: TaxProvider) -> Facts | None:
     """Ask for everything that finalizing needs; None when none of the invoices is a draft (any more)."""
     async with desk.transaction() as tx:
         drafts = [draft for draft, _ in await store.drafts(tx, invoice_ids)]
@@ -73,6 +77,9 @@ async def pull(desk: Desk, invoice_ids: Collection[InvoiceId]) -> Facts | None:
         seller=await clients.seller(desk),
         prices=prices,
         usage=usages,
+        taxes=await tax_terms(
+            desk, taxes, customers.values(), tax_codes={line.tax_code for draft in drafts for line in draft.lines}
+        ),
     )
 
 
@@ -88,7 +95,13 @@ async def finalize_draft(tx: Tx, invoice_id: InvoiceId, facts: Facts | None) -> 
 async def _finalize(tx: Tx, drafts: Sequence[store.Draft], facts: Facts) -> list[Invoice]:
     corrected = {draft.id: [line.key for line in draft.lines if line.correction] for draft, _ in drafts}
     elsewhere = await store.billed_elsewhere(tx, corrected)
-    recounted = [_recomputed(draft, facts, elsewhere.get(draft.id, {})) for draft, _ in drafts]
+    recounted = [
+        completed(
+            _recomputed(draft, facts, elsewhere.get(draft.id, {})),
+            Terms(customer=facts.customers[draft.customer_id], taxes=facts.taxes),
+        )
+        for draft, _ in drafts
+    ]
     changed = [after for after, (before, _) in zip(recounted, drafts, strict=True) if after.lines != before.lines]
     await store.replace_lines(tx, changed)
     # The numbers last: everyone else who finalizes waits for them.

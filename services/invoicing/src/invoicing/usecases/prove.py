@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from common.rpc import Desk
 from invoicing import clients, store
 from invoicing.clients import recounting
+from invoicing.domain.completing import taxed_again
 from invoicing.domain.errors import InvoiceNotFinalized, LineNotFound, MeterNotCounted
 from invoicing.domain.invoice import Invoice, InvoiceId, State
 from invoicing.domain.line import Line, LineKind, Usage
@@ -15,6 +16,7 @@ from invoicing.domain.lines_due import UsageKey, derived_again
 from invoicing.domain.price import Price
 from invoicing.domain.rating import Rating
 from invoicing.domain.replay import Replay, billed_before, compared
+from invoicing.store.tax import tax_rates_named
 from invoicing.usecases import explain
 from saldo.metering.v1 import usage_event_pb2
 
@@ -104,6 +106,7 @@ async def replay_invoice(desk: Desk, invoice_id: InvoiceId) -> Replay:
             raise InvoiceNotFinalized(f"invoice {invoice.id} is a draft", invoice=invoice.id)
         issued = await store.issued(tx, invoice_id)
         earlier = await store.lines_before(tx, invoice.lines)
+        rates = await tax_rates_named(tx, [tax.rate_id for tax in invoice.taxes])
     before = {line_id: billed_before([line for _, line in lines]) for line_id, lines in earlier.items()}
     derived = [line for line in invoice.lines if line.kind is not LineKind.MANUAL]
     # The catalog's, but for what the product was called then.
@@ -128,7 +131,7 @@ async def replay_invoice(desk: Desk, invoice_id: InvoiceId) -> Replay:
     }
     return compared(
         invoice,
-        replace(invoice, lines=tuple(replayed.get(line.id, line) for line in invoice.lines)),
+        taxed_again(replace(invoice, lines=tuple(replayed.get(line.id, line) for line in invoice.lines)), rates),
         issued_hash=None if issued is None else issued.content_hash,
         before=before,
     )

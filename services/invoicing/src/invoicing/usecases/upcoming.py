@@ -5,14 +5,16 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from common.rpc import Desk
+from invoicing.domain.completing import Terms, completed
 from invoicing.domain.consolidation import Bill, payable
 from invoicing.domain.invoice import Invoice, InvoiceId
-from invoicing.domain.party import Customer
 from invoicing.domain.preview import bills_to_come
 from invoicing.usecases import outlook
+from invoicing.usecases.outlook import Ahead
+from invoicing.usecases.taxing import TaxProvider, tax_terms
 
 
-async def upcoming_invoice(desk: Desk, customer_id: str) -> Invoice:
+async def upcoming_invoice(desk: Desk, customer_id: str, *, taxes: TaxProvider) -> Invoice:
     """Everything due and not billed, and what the next bill time will bring, with the usage so far: as one invoice."""
     ahead = await outlook.next_bill(desk, customer_id)
     currency = ahead.payer.currency
@@ -24,16 +26,24 @@ async def upcoming_invoice(desk: Desk, customer_id: str) -> Invoice:
         bill_time=max((bill_time for bill_time, _ in coming), default=ahead.now),
         lines=tuple(line for _, line in coming),
     )
-    return looked_ahead(bill, ahead.payer, at=ahead.now)
+    return _looked_ahead(bill, await _terms(desk, ahead, taxes), at=ahead.now)
 
 
-async def invoices_until(desk: Desk, customer_id: str, *, through: datetime) -> tuple[list[Invoice], datetime | None]:
+async def invoices_until(
+    desk: Desk, customer_id: str, *, through: datetime, taxes: TaxProvider
+) -> tuple[list[Invoice], datetime | None]:
     """All that would come until an instant, one bill time after the other, and when the next would be."""
     ahead = await outlook.until(desk, customer_id, through=through)
     bills = bills_to_come(ahead.outlooks, ahead.billed, ahead.arrangement, now=ahead.now)
-    return [looked_ahead(bill, ahead.payer, at=ahead.now) for bill in bills], ahead.next_bill_time
+    terms = await _terms(desk, ahead, taxes)
+    return [_looked_ahead(bill, terms, at=ahead.now) for bill in bills], ahead.next_bill_time
 
 
-def looked_ahead(bill: Bill, customer: Customer, *, at: datetime) -> Invoice:
-    draft = Invoice.draft(id=InvoiceId(""), customer=customer, bill=bill, at=at, grace=timedelta())
-    return draft.looked_ahead()
+async def _terms(desk: Desk, ahead: Ahead, taxes: TaxProvider) -> Terms:
+    tax_codes = {price.tax_code for one in ahead.outlooks for price in one.prices.values()}
+    return Terms(customer=ahead.payer, taxes=await tax_terms(desk, taxes, [ahead.payer], tax_codes=tax_codes))
+
+
+def _looked_ahead(bill: Bill, terms: Terms, *, at: datetime) -> Invoice:
+    draft = Invoice.draft(id=InvoiceId(""), customer=terms.customer, bill=bill, at=at, grace=timedelta())
+    return completed(draft, terms).looked_ahead()
