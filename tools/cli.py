@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tools.check.command import check
-from tools.commands import calls, catalog, clocks, deadletters, ledger, processes, taxes, tokens, usage
+from tools.commands import calls, catalog, clocks, credit, deadletters, ledger, processes, taxes, tokens, usage
 from tools.demo.command import demo
 from tools.stack import FOLDER
 
@@ -33,6 +33,7 @@ app.command()(tokens.token)
 app.command()(calls.call)
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(clocks.app, name="clock")
+app.add_typer(credit.app, name="credit")
 app.add_typer(deadletters.app, name="deadletters")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(taxes.app, name="tax")

@@ -6,12 +6,14 @@ import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 import pytest_asyncio
 from google.type import decimal_pb2
+from google.type.money_pb2 import Money
 
 from common import ids, wire
 from common.bus import MemoryBus
@@ -22,6 +24,7 @@ from common.testing import SANDBOX_START, SERVICES, Databases, Keys, Suite
 from common.travel import quiet, travel
 from saldo.catalog.v1 import catalog_service_pb2, coupon_pb2, coupon_service_pb2, product_pb2
 from saldo.catalog.v1.coupon_service_pb2_grpc import CouponServiceStub
+from saldo.invoicing.v1 import credit_pb2, credit_service_pb2
 from saldo.metering.v1 import (
     backfill_service_pb2,
     corrections_service_pb2,
@@ -109,6 +112,52 @@ async def redeem_coupons(suite: Suite, seller_id: SellerId) -> None:
     await api.RedeemCoupon(coupon_service_pb2.RedeemCouponRequest(coupon_id=spring.id, customer_id=bob))
     mistake = await api.RedeemCoupon(coupon_service_pb2.RedeemCouponRequest(coupon_id=autumn.id, customer_id=bob))
     await api.ReleaseRedemption(coupon_service_pb2.ReleaseRedemptionRequest(id=mistake.id))
+
+
+async def give_credit(client: Client) -> None:
+    """To two who pay: one is given some in every way that there is, and it goes in every way; the other buys some every
+    month.
+    """
+    listed = await client.subscriptions.ListCustomers(pb.ListCustomersRequest(page_size=100))
+    customers = {each.external_id: each.id for each in listed.customers}
+
+    def euros(units: int) -> Money:
+        return Money(currency_code="EUR", units=units)
+
+    async def give(units: int, **told: Any) -> str:  # Any: fields of the request
+        terms = {"customer_id": customers["models"], "kind": credit_pb2.CreditGrant.PAID, **told}
+        made = await client.credit.GrantCredit(credit_service_pb2.GrantCreditRequest(amount=euros(units), **terms))
+        return str(made.id)
+
+    async def reserve(units: int) -> str:
+        request = credit_service_pb2.ReserveCreditRequest(
+            customer_id=customers["models"], amount=euros(units), time_to_live_seconds=3_600
+        )
+        return str((await client.credit.ReserveCredit(request)).id)
+
+    await client.credit.SetLowCreditThreshold(
+        credit_service_pb2.SetLowCreditThresholdRequest(
+            customer_id=customers["models"], currency="EUR", threshold=euros(5)
+        )
+    )
+    expire_time = wire.timestamp(SANDBOX_START + timedelta(days=20))
+    await give(1, kind=credit_pb2.CreditGrant.PROMOTIONAL, expire_time=expire_time)
+    taken = await give(5)
+    await client.credit.RevokeCreditGrant(credit_service_pb2.RevokeCreditGrantRequest(id=taken))
+    await give(8, priority=7)
+    used, unused, _ = [await reserve(units) for units in (3, 2, 1)]
+    commit = credit_service_pb2.CommitCreditReservationRequest(id=used, amount=euros(1))
+    await client.credit.CommitCreditReservation(commit)
+    release = credit_service_pb2.ReleaseCreditReservationRequest(id=unused)
+    await client.credit.ReleaseCreditReservation(release)
+    await give(2, scope=credit_pb2.CreditScope(meters=["traffic"]))
+    await give(9, scope=credit_pb2.CreditScope(meters=["nothing of the kind"]))
+    schedule = credit_pb2.CreditTopUpRule.Schedule(
+        start_time=wire.timestamp(SANDBOX_START + timedelta(days=14)), months=1
+    )
+    await client.credit.SetTopUpRule(
+        credit_service_pb2.SetTopUpRuleRequest(customer_id=customers["mixed"], amount=euros(3), schedule=schedule)
+    )
 
 
 async def take_more_seats(client: Client, at: datetime) -> None:
@@ -293,6 +342,7 @@ async def world(databases: Databases, keys: Keys, tmp_path_factory: pytest.TempP
             async with Client(addresses, token, record=journal.record) as client:
                 loaded = await load(client, example, lambda _: None)
                 await update_meters(client)
+                await give_credit(client)
                 await play(client, example, loaded, lambda _time, _sent: None)
                 await freeze_usage(client)
                 await watch_usage(client)

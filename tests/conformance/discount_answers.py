@@ -10,7 +10,7 @@ from google.type.decimal_pb2 import Decimal as DecimalPb
 
 from saldo.catalog.v1 import coupon_pb2
 from saldo.invoicing.v1 import rating_service_pb2 as pb
-from tests.conformance import credit_answers
+from tests.conformance import credit_answers, wallet_answers
 from tests.conformance.case import Answer, Case, Json, Unsupported, check_fields
 from tests.conformance.money_answers import decimal_of, money
 from tests.conformance.system import System
@@ -44,6 +44,8 @@ async def answer(case: Case, saldo: System) -> Answer:
         case "apply_credits":
             check_fields(given, CREDITS_FIELDS)
             return await credit_answers.applied(given, saldo.rooms)
+        case "prepaid":
+            return await wallet_answers.prepaid(given, saldo.rooms)
     raise Unsupported(given["kind"])
 
 

@@ -20,6 +20,7 @@ from saldo.invoicing.v1 import rating_service_pb2 as rating
 from saldo.metering.v1 import metering_service_pb2 as pb
 from saldo.metering.v1 import usage_event_pb2
 from saldo.metering.v1.meter_pb2 import DimensionMatch, EventExclusion, EventFilter, Meter
+from tests.conformance import wallet_answers
 from tests.conformance.case import Answer, Case, Json, Unsupported, check_fields
 from tests.conformance.rating_answers import METER, ROUNDINGS
 from tests.conformance.system import System
@@ -66,6 +67,8 @@ async def answer(case: Case, saldo: System) -> Answer:
     if given.get("aggregation") == "percentile_rank":
         check_fields(given, RANK_FIELDS)
         return await _rank(given, saldo)
+    if given.get("aggregation") == "grant_burn_down":
+        return await wallet_answers.burned_down(given, saldo.rooms)
     check_fields(given, COUNTED_FIELDS)
     names = given.get("aggregations") or [given["aggregation"]]
     if missing := [name for name in names if name not in AGGREGATIONS]:

@@ -32,6 +32,7 @@ VERBS = frozenset(
     | {"Freeze"}  # usage that was billed
     | {"Void", "Amend", "Open", "Close"}  # usage events, and backfills of them
     | {"Acquire", "Commit"}  # quotas
+    | {"Grant", "Reserve", "Delete"}  # credit
     | {"Restore"}  # what was archived of the log
     | {"Finalize", "Hold", "Trace"}  # invoices
     | {"Attach", "Retry"}  # payment methods and payments
@@ -170,7 +171,8 @@ def test_events_are_past_and_resource_first(service: str) -> None:
         assert re.search(r"(?:ed|Due)$", event.name) or event.name in PAST, event.full_name
 
 
-PAST = {"InvoicePaid", "InvoiceOverdue"}  # paid and overdue are said of an invoice as words are
+# Paid and overdue are said of an invoice as words are, and low of a balance.
+PAST = {"InvoicePaid", "InvoiceOverdue", "CreditBalanceLow"}
 
 
 @pytest.mark.parametrize("service", SERVICES)

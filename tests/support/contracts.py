@@ -25,10 +25,11 @@ from saldo.catalog.v1.seller_pb2 import Seller
 from saldo.dunning.v1 import dunning_service_pb2 as dunning
 from saldo.dunning.v1.dunning_policy_pb2 import DunningPolicy
 from saldo.invoicing.v1 import consolidation_service_pb2 as consolidation
+from saldo.invoicing.v1 import credit_pb2, rating_pb2, tax_pb2
+from saldo.invoicing.v1 import credit_service_pb2 as credit
 from saldo.invoicing.v1 import invoicing_service_pb2 as invoicing
 from saldo.invoicing.v1 import ledger_service_pb2 as ledger
 from saldo.invoicing.v1 import proof_service_pb2 as proof
-from saldo.invoicing.v1 import rating_pb2, tax_pb2
 from saldo.invoicing.v1 import rating_service_pb2 as rating
 from saldo.invoicing.v1 import tax_service_pb2 as tax
 from saldo.invoicing.v1.consolidation_policy_pb2 import ConsolidationPolicy
@@ -201,6 +202,23 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
     tax_rule = await sandbox.client.tax.SetTaxRule(tax.SetTaxRuleRequest(scope=ended, tax_rate_ids=[tax_rate.id]))
     ten = Money(currency_code="GBP", units=10)
     allowance = tax.AllowanceOrCharge(kind=tax.AllowanceOrCharge.ALLOWANCE, amount=ten)
+    grant = await sandbox.client.credit.GrantCredit(
+        credit.GrantCreditRequest(
+            customer_id=payer.id, amount=Money(currency_code="GBP", units=50), kind=credit_pb2.CreditGrant.PAID
+        )
+    )
+    aside = await sandbox.client.credit.ReserveCredit(
+        credit.ReserveCreditRequest(
+            customer_id=payer.id, amount=Money(currency_code="GBP", units=2), time_to_live_seconds=86_400
+        )
+    )
+    await sandbox.client.credit.SetTopUpRule(
+        credit.SetTopUpRuleRequest(
+            customer_id=payer.id,
+            amount=Money(currency_code="GBP", units=10),
+            schedule=credit_pb2.CreditTopUpRule.Schedule(start_time=wire.timestamp(FEBRUARY), months=1),
+        )
+    )
     requests: list[Message] = [
         catalog.CreateSellerRequest(
             mode=Seller.SANDBOX,
@@ -331,6 +349,53 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
             end_date=wire.date(FEBRUARY.date()),
             page_size=10,
         ),
+        credit.GrantCreditRequest(
+            customer_id=payer.id,
+            amount=Money(currency_code="GBP", units=5),
+            kind=credit_pb2.CreditGrant.PROMOTIONAL,
+            priority=7,
+            effective_time=wire.timestamp(JANUARY),
+            expire_time=wire.timestamp(FEBRUARY),
+            scope=credit_pb2.CreditScope(
+                product_ids=[product_id],
+                price_ids=[plan.prices[0].id],
+                meters=["water"],
+                subscription_ids=[subscription.id],
+            ),
+            note="Fuzzed",
+        ),
+        credit.GetCreditGrantRequest(id=grant.id),
+        credit.ListCreditGrantsRequest(customer_id=payer.id, open_only=True, page_size=10),
+        credit.RevokeCreditGrantRequest(id=grant.id),
+        credit.GetCreditBalanceRequest(customer_id=payer.id, currency="GBP"),
+        credit.ListCreditBalancesRequest(customer_id=payer.id, page_size=10),
+        credit.ListCreditMovementsRequest(customer_id=payer.id, grant_id=grant.id, page_size=10),
+        credit.SetLowCreditThresholdRequest(
+            customer_id=payer.id, currency="GBP", threshold=Money(currency_code="GBP", units=1)
+        ),
+        credit.ReserveCreditRequest(
+            customer_id=payer.id,
+            amount=Money(currency_code="GBP", units=1),
+            time_to_live_seconds=60,
+            use=credit.CreditUse(
+                product_id=product_id, price_id=plan.prices[0].id, meter="water", subscription_id=subscription.id
+            ),
+            reference="fuzzed",
+        ),
+        credit.GetCreditReservationRequest(id=aside.id),
+        credit.CommitCreditReservationRequest(id=aside.id, amount=Money(currency_code="GBP", units=1)),
+        credit.ReleaseCreditReservationRequest(id=aside.id),
+        credit.SetTopUpRuleRequest(
+            customer_id=payer.id,
+            amount=Money(currency_code="GBP", units=10),
+            schedule=credit_pb2.CreditTopUpRule.Schedule(start_time=wire.timestamp(JANUARY), months=3),
+            priority=7,
+            expires_after_days=90,
+            top_ups_per_day_max=2,
+        ),
+        credit.GetTopUpRuleRequest(customer_id=payer.id, currency="GBP"),
+        credit.ListTopUpRulesRequest(page_size=10),
+        credit.DeleteTopUpRuleRequest(customer_id=payer.id, currency="GBP"),
         rating.RateRequest(price_id=plan.prices[1].id, usage=used),
         rating.BatchRateRequest(
             requests=[rating.RateRequest(price=fresh, usage=used)], price_id=plan.prices[1].id, without_steps=True

@@ -77,6 +77,19 @@ EXPECTED: Final[Mapping[str, tuple[Announced, ...]]] = {
         Announced(table="invoices", events=("InvoiceFinalized",), times=lambda row: int(row["state"] != "DRAFT")),
         Announced(table="invoices", events=("InvoicePaid",), times=lambda row: int(row["state"] == "PAID")),
         Announced(table="invoices", events=("InvoiceOverdue",), times=lambda row: int(row["overdue_time"] is not None)),
+        Announced(table="credit_grants", events=("CreditGrantCreated",), times=once),
+        Announced(table="credit_grants", events=("CreditGrantExpired",), times=lambda row: int(row["expire_count"])),
+        Announced(
+            table="credit_grants",
+            events=("CreditGrantRevoked",),
+            times=lambda row: int(row["revoked_time"] is not None),
+        ),
+        Announced(table="credit_holdings", events=("CreditBalanceLow",), times=lambda row: int(row["low_count"])),
+        Announced(
+            table="credit_reservations",
+            events=("CreditReservationExpired",),
+            times=lambda row: int(row["state"] == "EXPIRED"),
+        ),
     ),
     "payments": (
         Announced(table="payment_methods", events=("PaymentMethodAttached",), times=once),

@@ -26,6 +26,7 @@ OF_EVENTS: Final = (Percentage, Matrix, Dynamic, Capacity)
 """The models for which one quantity says too little."""
 
 OWED: Final = "OWED"
+OF_NO_ITEM: Final = ("MANUAL",)
 
 
 def every_period_once(records: Records, tally: Tally) -> None:
@@ -85,7 +86,8 @@ def credits_taken_off(records: Records, tally: Tally) -> None:
     lines = lines_by_key(records)
     invoices: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
     for row in records.rows("invoicing", "invoices"):
-        if row["state"] not in ("DRAFT", "VOID"):
+        # What buys credit has no room for what is taken off what was bought.
+        if row["state"] not in ("DRAFT", "VOID") and not row["top_up_rule_id"]:
             for customer_id in beneficiaries(records, row):
                 invoices[customer_id, row["customer_id"], row["currency"]].append(row)
     payers = Payers(records)
@@ -177,7 +179,7 @@ def steps_explain_amounts(records: Records, tally: Tally) -> None:
             tally.check(told == exact and near, f"{line['id']}: its steps add up to {told}")
             for number, step in enumerate(steps):
                 if step.get("kind"):
-                    sign = 1 if line["kind"] == OWED else -1
+                    sign = -1 if line["kind"] in ("CREDIT", "REFUND") else 1
                     explained = Fraction(step["amount"]) == _explained(step, sign)
                     tally.check(explained, f"{line['id']}: step {number} is not {step['amount']}")
 
@@ -187,6 +189,8 @@ def negotiated_for_its_customer(records: Records, tally: Tally) -> None:
     prices = records.by("catalog", "prices", "id")
     invoices = {row["id"]: row for row in records.rows("invoicing", "invoices")}
     for line in records.rows("invoicing", "invoice_lines"):
+        if not line["price_id"]:
+            continue  # what is of no item may have none
         with tally.checking(line["id"]):
             (price,) = prices[line["price_id"]]
             # Databases that are older than negotiated prices have no such column.
@@ -257,6 +261,12 @@ def beneficiaries(records: Records, invoice: Row) -> set[str]:
     return {used_by(line, invoice) for line in lines}
 
 
+def standing_lines(records: Records) -> Iterator[Row]:
+    """All of them, whoever wrote them and for whatever."""
+    void = {row["id"] for row in records.rows("invoicing", "invoices") if row["state"] == "VOID"}
+    return (line for line in records.rows("invoicing", "invoice_lines") if line["invoice_id"] not in void)
+
+
 def key_of(line: Row) -> BilledKey:
     return BilledKey(line["item_id"], line["price_id"], line["period_start"], line["kind"], line["change_id"])
 
@@ -266,9 +276,8 @@ def span_of(line: Row) -> Span:
 
 
 def _standing_lines(records: Records) -> Iterator[Row]:
-    """Of invoices that count: what is annulled was never billed."""
-    void = {row["id"] for row in records.rows("invoicing", "invoices") if row["state"] == "VOID"}
-    return (line for line in records.rows("invoicing", "invoice_lines") if line["invoice_id"] not in void)
+    """Of items, on invoices that count: what is annulled was never billed. Other invariants look at all else."""
+    return (line for line in standing_lines(records) if line["kind"] not in OF_NO_ITEM)
 
 
 def _used(line: Row, billable: Billable | None, tariff: Tariff, counting: Counting) -> Used:

@@ -60,7 +60,8 @@ def payments_agree_with_invoices(records: Records, tally: Tally) -> None:
         settled = taken.pop(payment["id"], None)
         holds = (payment["state"] == "SUCCEEDED") == (settled is not None) and (
             settled is None
-            or (settled["amount_minor"], settled["invoice_id"]) == (payment["amount_minor"], payment["invoice_id"])
+            or (settled["amount_minor"] + settled["overpaid_minor"], settled["invoice_id"])
+            == (payment["amount_minor"], payment["invoice_id"])
         )
         tally.check(holds, f"{payment['id']} is {payment['state']}, {'not ' if settled is None else ''}on its invoice")
     for payment_id in taken:

@@ -10,6 +10,7 @@ from common.service import main as run
 from invoicing.api import InvoicingApi
 from invoicing.consolidation_api import ConsolidationApi
 from invoicing.consumers import HANDLERS
+from invoicing.credit_api import CreditApi
 from invoicing.documents.document import Printer
 from invoicing.ledger_api import LedgerApi
 from invoicing.money_api import MoneyApi
@@ -22,6 +23,7 @@ from invoicing.usecases.taxing import RatesByHand, TaxProvider
 from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from saldo.invoicing.v1 import (
     consolidation_service_pb2,
+    credit_service_pb2,
     events_pb2,
     invoicing_service_pb2,
     ledger_service_pb2,
@@ -66,6 +68,9 @@ def build(settings: Settings, *, bus: Bus | None = None, taxes: TaxProvider | No
     service.serve(proof_service_pb2.DESCRIPTOR.services_by_name["ProofService"], ProofApi(service.desk))
     service.serve(
         tax_service_pb2.DESCRIPTOR.services_by_name["TaxService"], TaxApi(service.database, service.desk, taxes)
+    )
+    service.serve(
+        credit_service_pb2.DESCRIPTOR.services_by_name["CreditService"], CreditApi(service.database, service.desk)
     )
     service.consume(HANDLERS)
     service.schedule(jobs(grace=timedelta(seconds=settings.grace_seconds), taxes=taxes))

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
+from typing import Final
 
-from common.jobs import BatchErrand, Errand, Job, Scheduled
+from common.jobs import Batch, BatchErrand, Errand, Job, Scheduled
 from invoicing import store
-from invoicing.usecases import bill_run, drafts, ledger, overdue, sweep
+from invoicing.usecases import bill_run, credit, drafts, ledger, overdue, reservations, sweep, top_ups
 from invoicing.usecases.taxing import TaxProvider
+
+EXPIRED_TOGETHER: Final = 200
 
 
 def jobs(*, grace: timedelta, taxes: TaxProvider) -> Sequence[Scheduled]:
@@ -25,6 +28,14 @@ def jobs(*, grace: timedelta, taxes: TaxProvider) -> Sequence[Scheduled]:
             run=partial(drafts.finalize_due_drafts, taxes=taxes),
         ),
         Job(name="mark overdue invoices", due=store.OVERDUE_DUE, run=overdue.mark_overdue),
+        Batch(name="expire credit", due=store.GRANTS_EXPIRING, run=credit.expire, size=EXPIRED_TOGETHER),
+        Batch(
+            name="expire reservations of credit",
+            due=store.RESERVATIONS_EXPIRING,
+            run=reservations.expire,
+            size=EXPIRED_TOGETHER,
+        ),
+        Errand(name="top up credit", due=store.TOP_UPS_DUE, run=top_ups.top_up),
         Errand(name="look for customers that were missed", due=store.SWEEPS_DUE, run=sweep.sweep),
         Errand(
             name="post what the release before issued",

@@ -161,6 +161,31 @@ def test_too_much_is_refused(paid: int) -> None:
         invoice.pay(Money(10_01 - paid, "GBP"), at=LATER)
 
 
+def test_an_invoice_takes_of_a_payment_what_is_owed() -> None:
+    """The rest is the customer's; of what should not have existed nothing is owed, and a draft is owed by nobody."""
+    invoice = finalized(line(10_00))
+    assert invoice.takes_of(Money(12_00, "GBP")) == Money(10_00, "GBP")
+    assert invoice.takes_of(Money(9_00, "GBP")) == Money(9_00, "GBP")
+    assert in_state(State.PAID).takes_of(Money(1, "GBP")) == Money.zero("GBP")
+    assert in_state(State.VOID).takes_of(Money(1, "GBP")) == Money.zero("GBP")
+    with pytest.raises(InvoiceNotOwed):
+        in_state(State.DRAFT).takes_of(Money(1, "GBP"))
+    with pytest.raises(PaymentNotPositive):
+        invoice.takes_of(Money.zero("GBP"))
+
+
+def test_what_credit_covers_is_paid() -> None:
+    """Only a draft is covered, and what is left is due."""
+    covered = draft(line(10_00)).with_credit(Money(10_00, "GBP"))
+    paid = covered.finalize(number="INV-000001", at=LATER, seller=SELLER, customer=CUSTOMER)
+    assert (paid.state, paid.amount_due, paid.amount_remaining) == (State.PAID, Money.zero("GBP"), Money.zero("GBP"))
+    part = draft(line(10_00)).with_credit(Money(4_00, "GBP"))
+    owed = part.finalize(number="INV-000001", at=LATER, seller=SELLER, customer=CUSTOMER)
+    assert (owed.state, owed.amount_due) == (State.OPEN, Money(6_00, "GBP"))
+    with pytest.raises(InvoiceNotDraft):
+        owed.with_credit(Money(1, "GBP"))
+
+
 @pytest.mark.parametrize("pence", [0, -1])
 def test_a_payment_brings_something_in(pence: int) -> None:
     """A payment of less than nothing would raise what is owed."""

@@ -19,6 +19,7 @@ from saldo.catalog.v1 import plan_pb2, price_pb2, seller_pb2
 from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from saldo.invoicing.v1 import invoice_pb2
 from saldo.invoicing.v1 import invoicing_service_pb2 as pb
+from saldo.invoicing.v1.credit_service_pb2_grpc import CreditServiceStub
 from saldo.invoicing.v1.invoicing_service_pb2_grpc import InvoicingServiceStub
 from saldo.invoicing.v1.ledger_service_pb2_grpc import LedgerServiceStub
 from saldo.invoicing.v1.proof_service_pb2 import ReplayInvoiceRequest
@@ -72,6 +73,7 @@ class Business:
         self.invoicing: Any = suite.stub(InvoicingServiceStub, "invoicing")
         self.ledger: Any = suite.stub(LedgerServiceStub, "invoicing")
         self.tax: Any = suite.stub(TaxServiceStub, "invoicing")
+        self.credit: Any = suite.stub(CreditServiceStub, "invoicing")
         self._count = count(1)
 
     async def price(

@@ -87,6 +87,7 @@ def _invoice_without_parties(invoice: Invoice) -> pb.Invoice:
         hold_reason=invoice.hold_reason,
         create_time=_timestamp(invoice.create_time),
         sections=[_section_to_proto(section) for section in invoice.sections],
+        top_up_rule_id=invoice.top_up_rule_id,
     )
 
 
@@ -117,6 +118,7 @@ def line_to_proto(line: Line) -> pb.LineItem:
         net_amount=_money(line.net_amount),
         tax_rate_ids=line.tax_rate_ids,
         tax_code=line.tax_code,
+        product_id=line.product_id,
     )
 
 

@@ -44,6 +44,7 @@ def price_from_proto(proto: catalog.PricedProduct) -> Price:
         product=proto.product.display_name,
         unit_label=proto.product.unit_label,
         code=price.code,
+        product_id=price.product_id,
         meter=price.meter,
         is_metered=bool(price.meter),
         in_arrears=price.billing_timing == pb.Price.IN_ARREARS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from common.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Unavailable
 
 
 class InvoiceNotFound(NotFound):
@@ -159,3 +159,55 @@ class TooManyTaxRules(FailedPrecondition):
 
 class TaxUnavailable(Unavailable):
     """Whoever knows the taxes does not answer: nothing is issued without them, and what is due waits."""
+
+
+class CreditGrantNotFound(NotFound):
+    """There is no such grant at this seller."""
+
+
+class CreditBalanceNotFound(NotFound):
+    """The customer never had any credit in this currency."""
+
+
+class CreditReservationNotFound(NotFound):
+    """There is no such reservation of credit at this seller."""
+
+
+class CreditTopUpRuleNotFound(NotFound):
+    """Nobody said when to buy credit for this customer in this currency."""
+
+
+class CreditAmountNotPositive(InvalidArgument):
+    """Credit is granted, reserved, used and bought in amounts of more than nothing."""
+
+
+class CreditTimesContradict(InvalidArgument):
+    """Credit that would be over before it could be used is none."""
+
+
+class CreditGrantEnded(FailedPrecondition):
+    """Nothing is left of the grant that is not reserved."""
+
+
+class InsufficientCredit(FailedPrecondition):
+    """There is less credit that can be used for this."""
+
+
+class CreditReservationEnded(FailedPrecondition):
+    """The reservation was released, or committed otherwise."""
+
+
+class CreditReservationExpired(FailedPrecondition):
+    """The reservation was not committed in time."""
+
+
+class CreditReservationExceeded(FailedPrecondition):
+    """More is to be used than was reserved."""
+
+
+class TooManyCreditGrants(ResourceExhausted):
+    """So many grants of one customer and currency are open that more would be too much to look at at once."""
+
+
+class TooManyCreditReservations(ResourceExhausted):
+    """So many reservations of one customer and currency are open that more would be too much to look at at once."""

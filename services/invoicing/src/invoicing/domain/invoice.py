@@ -92,6 +92,8 @@ class Invoice:
     """Why the draft is not finalized, though its time may have come; empty if nothing holds it."""
     consolidation: Consolidation | None = None
     """Why its lines are together; None for one of before that was kept."""
+    top_up_rule_id: str = ""
+    """The rule that wanted it, of an invoice that buys credit; empty in all others."""
 
     @classmethod
     def draft(
@@ -221,6 +223,11 @@ class Invoice:
         self._must_be_draft()
         return replace(self, lines=tuple(lines), taxes=tuple(taxes), tax_time=as_of)
 
+    def with_credit(self, amount: Money) -> Invoice:
+        """Covered by the customer's credit, as far as there is any."""
+        self._must_be_draft()
+        return replace(self, credit_applied=amount)
+
     def looked_ahead(self) -> Invoice:
         """What is not stored is never finalized either."""
         return replace(self, finalize_time=None)
@@ -245,6 +252,15 @@ class Invoice:
             paid_time=at if settled else None,
             revision=self.revision + 1,
         )
+
+    def takes_of(self, payment: Money) -> Money:
+        """As much of a payment as is owed: nothing of what is void. The rest becomes the customer's credit."""
+        if self.state is State.DRAFT:
+            raise InvoiceNotOwed(f"invoice {self.id} is {self.state.name}", invoice=self.id, state=self.state)
+        if payment.minor <= 0:
+            raise PaymentNotPositive(f"{payment} is not a payment", invoice=self.id, amount=payment)
+        nothing = Money.zero(self.currency)
+        return nothing if self.state is State.VOID else min(payment, max(self.amount_remaining, nothing))
 
     def pay(self, amount: Money, *, at: datetime) -> Invoice:
         """Take in money. When nothing remains, the invoice is paid."""

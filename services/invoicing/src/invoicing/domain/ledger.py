@@ -68,6 +68,7 @@ class DocumentKind(Enum):
 
     INVOICE = "INVOICE"
     PAYMENT = "PAYMENT"
+    CREDIT_GRANT = "CREDIT_GRANT"
 
 
 class Event(Enum):
@@ -79,6 +80,11 @@ class Event(Enum):
     RECOGNIZED = "RECOGNIZED"
     """Some of what it deferred is earned."""
     PAID = "PAID"
+    CREDIT_GRANTED = "CREDIT_GRANTED"
+    CREDIT_COMMITTED = "CREDIT_COMMITTED"
+    """Credit that was set aside was used, for what no invoice billed."""
+    CREDIT_EXPIRED = "CREDIT_EXPIRED"
+    CREDIT_REVOKED = "CREDIT_REVOKED"
 
 
 class Posting(NamedTuple):
@@ -179,11 +185,13 @@ class Statement:
 def entries_of_issue(invoice: Invoice) -> tuple[Entry, ...]:
     """What issuing an invoice posts, on its date and at the end of each month that it bills in advance."""
     day = invoice.invoice_date
-    earned, deferred = _earned(invoice, billed_on=day)
+    # Credit that is bought earns nothing: when it is paid, what was deferred becomes credit.
+    bought = invoice.total.minor if invoice.top_up_rule_id else 0
+    earned, deferred = (0, []) if bought else _earned(invoice, billed_on=day)
     moved = {
         LedgerAccount.RECEIVABLE: invoice.total.minor,
         LedgerAccount.REVENUE: -earned,
-        LedgerAccount.DEFERRED_REVENUE: -sum(minor for _, minor in deferred),
+        LedgerAccount.DEFERRED_REVENUE: -bought - sum(minor for _, minor in deferred),
         LedgerAccount.TAX_PAYABLE: -sum(tax.amount.minor for tax in invoice.taxes),
         LedgerAccount.ROUNDING: -invoice.rounding.minor,
     }

@@ -138,6 +138,8 @@ class Line:
     """That of its product, by which rules may tax it."""
     tax_rate_ids: tuple[str, ...] = ()
     """What it is taxed at; what that comes to, the invoice tells for all its lines together."""
+    product_id: str = ""
+    """The product of the price; empty where there is none, and on lines of before."""
 
     @property
     def discount(self) -> Money:

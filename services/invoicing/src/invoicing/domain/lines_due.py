@@ -273,6 +273,7 @@ def _first(each: BillablePeriod, price: Price, usage: Usage | None) -> Line:
         change_id=each.change_id,
         customer_id=each.beneficiary_id,
         tax_code=price.tax_code,
+        product_id=price.product_id,
     )
     return line if line.proration == 1 else _share(line)
 

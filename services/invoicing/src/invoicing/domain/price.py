@@ -283,6 +283,8 @@ class Price:
     """What one of it is called; may be empty."""
     code: str = ""
     """The seller's own key for the price, unique within the plan; may be empty."""
+    product_id: str = ""
+    """Which product that is; empty for a price that may not exist yet."""
     meter: str = ""
     """The code of the meter that the quantity comes from; empty for a licensed price."""
     is_metered: bool = False

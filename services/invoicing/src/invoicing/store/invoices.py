@@ -262,8 +262,8 @@ _TOLD_OF_BILLED: Final = (
 )
 
 
-async def remember_payment(tx: Tx, *, payment_id: str, invoice_id: InvoiceId, amount: Money) -> bool:
-    """Whether the payment is new."""
+async def remember_payment(tx: Tx, *, payment_id: str, invoice_id: InvoiceId, amount: Money, overpaid: Money) -> bool:
+    """Whether the payment is new. `amount` is what settles the invoice, `overpaid` what it brought beyond that."""
     result = await tx.execute(
         insert(invoice_payments)
         .values(
@@ -271,6 +271,7 @@ async def remember_payment(tx: Tx, *, payment_id: str, invoice_id: InvoiceId, am
             payment_id=payment_id,
             invoice_id=invoice_id,
             amount_minor=amount.minor,
+            overpaid_minor=overpaid.minor,
             create_time=tx.now,
         )
         .on_conflict_do_nothing()

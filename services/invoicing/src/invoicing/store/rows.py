@@ -57,6 +57,7 @@ def invoice_row(invoice: Invoice) -> dict[str, object]:
         "create_time": invoice.create_time,
         "consolidation": None if invoice.consolidation is None else consolidation_row(invoice.consolidation),
         "consolidation_key": invoice.consolidation_key,
+        "top_up_rule_id": invoice.top_up_rule_id,
     }
 
 
@@ -93,6 +94,7 @@ def invoice_of(row: Row[Any], lines: Sequence[Line]) -> Invoice:  # Any: a row o
         revision=row.revision,
         create_time=row.create_time,
         consolidation=None if row.consolidation is None else consolidation_of(row.consolidation),
+        top_up_rule_id=row.top_up_rule_id,
     )
 
 
@@ -134,6 +136,7 @@ def line_row(line: Line) -> dict[str, object]:
         "customer_id": line.customer_id,
         "tax_code": line.tax_code,
         "tax_rate_ids": list(line.tax_rate_ids),
+        "product_id": line.product_id,
     }
 
 
@@ -199,6 +202,7 @@ def line_of(row: Row[Any]) -> Line:  # Any: a row of `invoice_lines`
         customer_id=row.customer_id,
         tax_code=row.tax_code,
         tax_rate_ids=tuple(row.tax_rate_ids),
+        product_id=row.product_id,
     )
 
 

@@ -62,6 +62,7 @@ invoices = Table(
     Column(
         "tax_time", Instant, comment="as of when its taxes were asked for; null for what was made before there were any"
     ),
+    Column("top_up_rule_id", Text, nullable=False, server_default=""),
     UniqueConstraint("seller_id", "number", name="invoices_number"),
     Index("invoices_of_customer", "seller_id", "customer_id", "id"),
     Index(
@@ -77,6 +78,18 @@ invoices = Table(
         "invoices_overdue_of_seller",
         *("seller_id", "overdue_from_time"),
         postgresql_where=text("overdue_from_time IS NOT NULL"),
+    ),
+    # What makes it impossible to ask twice for the same top-up.
+    Index(
+        "invoices_one_top_up",
+        *("seller_id", "customer_id", "currency"),
+        unique=True,
+        postgresql_where=text("top_up_rule_id <> '' AND state = 'OPEN'"),
+    ),
+    Index(
+        "invoices_top_ups",
+        *("seller_id", "customer_id", "currency", "create_time"),
+        postgresql_where=text("top_up_rule_id <> ''"),
     ),
 )
 
@@ -118,6 +131,7 @@ invoice_lines = Table(
     Column("customer_id", Text, nullable=False, server_default="", comment="who used it, if the invoice is another's"),
     Column("tax_code", Text, nullable=False, server_default=""),
     Column("tax_rate_ids", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("product_id", Text, nullable=False, server_default=""),
     # What makes it impossible to bill a period of an item twice, whatever else goes wrong. Manual lines are of no item.
     Index(
         "invoice_lines_billed_once",
@@ -140,6 +154,7 @@ invoice_payments = Table(
     Column("invoice_id", Text, nullable=False),
     Column("amount_minor", BigInteger, nullable=False),
     Column("create_time", Instant, nullable=False),
+    Column("overpaid_minor", BigInteger, nullable=False, server_default="0"),
     ForeignKeyConstraint(
         ["seller_id", "invoice_id"], ["invoices.seller_id", "invoices.id"], name="invoice_payments_invoice"
     ),

@@ -15,6 +15,7 @@ from invoicing.domain.invoice import Invoice, State
 from invoicing.domain.issued import Issued, Number, Series, Verification, faults
 from invoicing.domain.ledger import entries_of_issue
 from invoicing.domain.party import Customer, Seller
+from invoicing.usecases import credit
 from saldo.invoicing.v1 import events_pb2 as events
 
 LINES_MAX: Final = 20_000
@@ -35,6 +36,8 @@ async def issue(tx: Tx, ready: Sequence[Ready], *, seller: Seller) -> list[Invoi
     """Give each the next number, keep what it says, post it, announce it: the invoices in the order given. Everyone
     else who issues waits from here to the commit.
     """
+    # Before the numbers: whoever waits for a wallet must not keep others waiting for theirs.
+    drafts = await credit.take_up(tx, [each.draft for each in ready])
     of_series: dict[str, list[int]] = defaultdict(list)
     for place, each in enumerate(ready):
         of_series[seller.series_of(each.draft.invoice_date)].append(place)
@@ -46,7 +49,7 @@ async def issue(tx: Tx, ready: Sequence[Ready], *, seller: Seller) -> list[Invoi
         before = await store.link_before(tx, first)
         for ordinal, place in enumerate(places, start=first.ordinal):
             number = Number(series=series, ordinal=ordinal)
-            draft, customer = ready[place].draft, ready[place].customer
+            draft, customer = drafts[place], ready[place].customer
             invoice = draft.finalize(number=str(number), at=tx.now, seller=seller, customer=customer)
             issued.append(Issued.of(invoice, number, before=before))
             before = issued[-1].link

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from common.rpc import Desk
@@ -9,7 +10,7 @@ from invoicing.domain.completing import Terms, completed
 from invoicing.domain.consolidation import Bill, payable
 from invoicing.domain.invoice import Invoice, InvoiceId
 from invoicing.domain.preview import bills_to_come
-from invoicing.usecases import outlook
+from invoicing.usecases import credit, outlook
 from invoicing.usecases.outlook import Ahead
 from invoicing.usecases.taxing import TaxProvider, tax_terms
 
@@ -26,7 +27,8 @@ async def upcoming_invoice(desk: Desk, customer_id: str, *, taxes: TaxProvider) 
         bill_time=max((bill_time for bill_time, _ in coming), default=ahead.now),
         lines=tuple(line for _, line in coming),
     )
-    return _looked_ahead(bill, await _terms(desk, ahead, taxes), at=ahead.now)
+    [invoice] = await _covered(desk, [_looked_ahead(bill, await _terms(desk, ahead, taxes), at=ahead.now)])
+    return invoice
 
 
 async def invoices_until(
@@ -36,7 +38,8 @@ async def invoices_until(
     ahead = await outlook.until(desk, customer_id, through=through)
     bills = bills_to_come(ahead.outlooks, ahead.billed, ahead.arrangement, now=ahead.now)
     terms = await _terms(desk, ahead, taxes)
-    return [_looked_ahead(bill, terms, at=ahead.now) for bill in bills], ahead.next_bill_time
+    coming = [_looked_ahead(bill, terms, at=ahead.now) for bill in bills]
+    return await _covered(desk, coming), ahead.next_bill_time
 
 
 async def _terms(desk: Desk, ahead: Ahead, taxes: TaxProvider) -> Terms:
@@ -47,3 +50,9 @@ async def _terms(desk: Desk, ahead: Ahead, taxes: TaxProvider) -> Terms:
 def _looked_ahead(bill: Bill, terms: Terms, *, at: datetime) -> Invoice:
     draft = Invoice.draft(id=InvoiceId(""), customer=terms.customer, bill=bill, at=at, grace=timedelta())
     return completed(draft, terms).looked_ahead()
+
+
+async def _covered(desk: Desk, coming: Sequence[Invoice]) -> list[Invoice]:
+    """With the credit that they would take up, one after the other."""
+    async with desk.transaction() as tx:
+        return await credit.look_ahead(tx, coming)
