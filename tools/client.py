@@ -20,6 +20,7 @@ from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from saldo.catalog.v1.coupon_service_pb2_grpc import CouponServiceStub
 from saldo.dunning.v1.dunning_service_pb2_grpc import DunningServiceStub
 from saldo.invoicing.v1.consolidation_service_pb2_grpc import ConsolidationServiceStub
+from saldo.invoicing.v1.credit_notes_service_pb2_grpc import CreditNotesServiceStub
 from saldo.invoicing.v1.credit_service_pb2_grpc import CreditServiceStub
 from saldo.invoicing.v1.invoicing_service_pb2_grpc import InvoicingServiceStub
 from saldo.invoicing.v1.ledger_service_pb2_grpc import LedgerServiceStub
@@ -108,6 +109,7 @@ class Client:
         self.ledger = LedgerServiceStub(self._channels["invoicing"])
         self.consolidation = ConsolidationServiceStub(self._channels["invoicing"])
         self.credit = CreditServiceStub(self._channels["invoicing"])
+        self.credit_notes = CreditNotesServiceStub(self._channels["invoicing"])
         self.rating = RatingServiceStub(self._channels["invoicing"])
         self.proof = ProofServiceStub(self._channels["invoicing"])
         self.money = MoneyServiceStub(self._channels["invoicing"])

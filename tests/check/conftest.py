@@ -24,7 +24,14 @@ from common.testing import SANDBOX_START, SERVICES, Databases, Keys, Suite
 from common.travel import quiet, travel
 from saldo.catalog.v1 import catalog_service_pb2, coupon_pb2, coupon_service_pb2, product_pb2
 from saldo.catalog.v1.coupon_service_pb2_grpc import CouponServiceStub
-from saldo.invoicing.v1 import credit_pb2, credit_service_pb2
+from saldo.invoicing.v1 import (
+    credit_note_pb2,
+    credit_notes_service_pb2,
+    credit_pb2,
+    credit_service_pb2,
+    invoice_pb2,
+    invoicing_service_pb2,
+)
 from saldo.metering.v1 import (
     backfill_service_pb2,
     corrections_service_pb2,
@@ -36,7 +43,8 @@ from saldo.metering.v1 import (
     usage_threshold_pb2,
     usage_threshold_service_pb2,
 )
-from saldo.subscriptions.v1 import entitlement_pb2, entitlement_service_pb2
+from saldo.payments.v1 import payments_service_pb2
+from saldo.subscriptions.v1 import customer_pb2, entitlement_pb2, entitlement_service_pb2
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as pb
 from saldo.subscriptions.v1.subscription_pb2 import SubscriptionAction, SubscriptionChange
 from tests.check.taxes import bill_with_taxes
@@ -173,6 +181,73 @@ async def take_more_seats(client: Client, at: datetime) -> None:
         )
     )
     await travel(client.operations, at + timedelta(days=11))
+
+
+async def take_back(client: Client) -> None:
+    """What was billed: a part, with and without a refund, all of it for good, and all of it to be billed anew; and one
+    invoice is given up.
+    """
+    (plan,) = [
+        each
+        for each in (await client.catalog.ListPlans(catalog_service_pb2.ListPlansRequest(page_size=100))).plans
+        if each.code == "studio"
+    ]
+
+    async def billed(name: str, *, token: str = "") -> invoice_pb2.Invoice:
+        collected = customer_pb2.BillingProfile.CHARGE_AUTOMATICALLY
+        profile = customer_pb2.BillingProfile(
+            currency="EUR",
+            time_zone="UTC",
+            net_terms_days=30,
+            collection_method=collected if token else customer_pb2.BillingProfile.SEND_INVOICE,
+        )
+        customer = await client.subscriptions.CreateCustomer(
+            pb.CreateCustomerRequest(
+                external_id=name, contact=customer_pb2.Contact(display_name=name), billing_profile=profile
+            )
+        )
+        if token:
+            await client.payments.AttachPaymentMethod(
+                payments_service_pb2.AttachPaymentMethodRequest(
+                    customer_id=customer.id, gateway="simulated", token=token
+                )
+            )
+        await client.subscriptions.CreateSubscription(
+            pb.CreateSubscriptionRequest(customer_id=customer.id, plan_id=plan.id)
+        )
+        await quiet(client.operations)
+        request = invoicing_service_pb2.ListInvoicesRequest(customer_id=customer.id)
+        (invoice,) = (await client.invoicing.ListInvoices(request)).invoices
+        return invoice
+
+    async def credit(invoice: invoice_pb2.Invoice, **changes: Any) -> credit_note_pb2.CreditNote:
+        # Any: fields of the request
+        ten = Money(currency_code="EUR", units=10)
+        tenth = credit_notes_service_pb2.LineItemToCredit(line_item_id=invoice.line_items[0].id, amount=ten)
+        return await client.credit_notes.CreateCreditNote(
+            credit_notes_service_pb2.CreateCreditNoteRequest(
+                invoice_id=invoice.id, line_items=[tenth], reason=credit_note_pb2.CreditNote.BILLING_ERROR, **changes
+            )
+        )
+
+    await credit(await billed("less"))
+    await credit(await billed("declined and less", token="sim:decline"))
+    paid = await billed("refunded", token="sim:ok")
+    note = await credit(paid, preference=credit_notes_service_pb2.CreateCreditNoteRequest.REFUND_FIRST)
+    await client.credit_notes.RecordRefund(
+        credit_notes_service_pb2.RecordRefundRequest(
+            id=note.id, amount=Money(currency_code="EUR", units=4), reference="refund"
+        )
+    )
+    why: Any = {"reason": credit_note_pb2.CreditNote.DUPLICATE}  # Any: fields of several messages
+    await client.invoicing.VoidInvoice(invoicing_service_pb2.VoidInvoiceRequest(id=(await billed("void")).id, **why))
+    await client.invoicing.ReissueInvoice(
+        invoicing_service_pb2.ReissueInvoiceRequest(id=(await billed("reissued")).id, **why)
+    )
+    await client.invoicing.MarkInvoiceUncollectible(
+        invoicing_service_pb2.MarkInvoiceUncollectibleRequest(id=(await billed("given up", token="sim:decline")).id)
+    )
+    await quiet(client.operations)
 
 
 async def freeze_usage(client: Client) -> None:
@@ -349,6 +424,7 @@ async def world(databases: Databases, keys: Keys, tmp_path_factory: pytest.TempP
                 await reserve_quota(client)
                 await take_more_seats(client, end_of(example.story))
                 await bill_with_taxes(client, end_of(example.story) + timedelta(days=12))
+                await take_back(client)
         await suite.stop(*SERVICES)
         yield World(dict(suite.urls), os.environ["SALDO_POSTGRES_URL"], journal_path, seller.id)
     finally:

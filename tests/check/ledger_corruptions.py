@@ -6,7 +6,10 @@ from typing import Final
 
 from tests.check.corruptions import BALANCED, EARNED, OWED, POSTED, Corruption
 
-INVOICE: Final = "document_id = (SELECT min(document_id) FROM ledger_entries WHERE event = 'RECOGNIZED')"
+INVOICE: Final = (
+    "document_id = (SELECT min(document_id) FROM ledger_entries"
+    " WHERE event = 'RECOGNIZED' AND document_kind = 'INVOICE')"
+)
 """Of one invoice that bills something in advance."""
 PAYMENT: Final = "document_id = (SELECT min(document_id) FROM ledger_entries WHERE event = 'PAID')"
 

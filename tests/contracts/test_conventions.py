@@ -34,7 +34,7 @@ VERBS = frozenset(
     | {"Acquire", "Commit"}  # quotas
     | {"Grant", "Reserve", "Delete"}  # credit
     | {"Restore"}  # what was archived of the log
-    | {"Finalize", "Hold", "Trace"}  # invoices
+    | {"Finalize", "Hold", "Trace", "Reissue", "Mark", "Record"}  # invoices, and refunds of them
     | {"Attach", "Retry"}  # payment methods and payments
     | {"Advance", "Requeue", "Discard", "Replay"}  # operations
 )
@@ -172,7 +172,7 @@ def test_events_are_past_and_resource_first(service: str) -> None:
 
 
 # Paid and overdue are said of an invoice as words are, and low of a balance.
-PAST = {"InvoicePaid", "InvoiceOverdue", "CreditBalanceLow"}
+PAST = {"InvoicePaid", "InvoiceOverdue", "CreditBalanceLow", "InvoiceMarkedUncollectible"}
 
 
 @pytest.mark.parametrize("service", SERVICES)

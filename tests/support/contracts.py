@@ -45,6 +45,7 @@ from saldo.metering.v1.usage_threshold_pb2 import CalendarPeriod
 from saldo.operations.v1 import operations_service_pb2 as operations
 from saldo.payments.v1 import payments_service_pb2 as payments
 from tests.contracts.descriptors import files, package_of
+from tests.support.credit_note_requests import credit_note_requests
 from tests.support.sandbox import ADDRESS, Sandbox, flat, graduated, per_unit, usage
 from tests.support.subscription_requests import subscription_requests
 
@@ -85,6 +86,7 @@ CLIENT_NAMES: Final = {
     "correction": "corrections",
     "archive": "archives",
     "coupon": "coupons",
+    "creditnotes": "credit_notes",
     "entitlement": "entitlements",
     "freeze": "freezes",
     "personaldata": "personal_data",
@@ -321,6 +323,7 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
             policy=invoicing.IssuingPolicy(grace_seconds=3_600, meter_grace_seconds={"water": 7_200})
         ),
         invoicing.GetInvoiceDocumentRequest(id=invoice.id),
+        *await credit_note_requests(sandbox, plan),
         invoicing.ListNumberSeriesRequest(page_size=10),
         invoicing.VerifySeriesRequest(series=invoice.number.rpartition("-")[0], page_size=10),
         proof.TraceLineRequest(invoice_id=invoice.id, line_id=invoice.line_items[0].id, page_size=10),

@@ -75,7 +75,13 @@ EXPECTED: Final[Mapping[str, tuple[Announced, ...]]] = {
     ),
     "invoicing": (
         Announced(table="invoices", events=("InvoiceFinalized",), times=lambda row: int(row["state"] != "DRAFT")),
-        Announced(table="invoices", events=("InvoicePaid",), times=lambda row: int(row["state"] == "PAID")),
+        Announced(table="invoices", events=("InvoicePaid",), times=lambda row: int(row["paid_time"] is not None)),
+        Announced(table="invoices", events=("InvoiceVoided",), times=lambda row: int(row["void_time"] is not None)),
+        Announced(
+            table="invoices",
+            events=("InvoiceMarkedUncollectible",),
+            times=lambda row: int(row["uncollectible_time"] is not None),
+        ),
         Announced(table="invoices", events=("InvoiceOverdue",), times=lambda row: int(row["overdue_time"] is not None)),
         Announced(table="credit_grants", events=("CreditGrantCreated",), times=once),
         Announced(table="credit_grants", events=("CreditGrantExpired",), times=lambda row: int(row["expire_count"])),

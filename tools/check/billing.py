@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from fractions import Fraction
 from itertools import pairwise
@@ -32,8 +32,10 @@ OF_NO_ITEM: Final = ("MANUAL",)
 def every_period_once(records: Records, tally: Tally) -> None:
     """What subscriptions agreed to, computed anew, is what stands on invoices: nothing missing, nothing twice.
 
-    A credit may wait for an invoice that it can be taken off: whether it waits too long, another invariant says.
+    A credit may wait for an invoice that it can be taken off: whether it waits too long, another invariant says. What
+    stood on an invoice that is void may wait for a bill run that will look back as far.
     """
+    void = _void_lines(records)
     firsts: dict[BilledKey, list[Row]] = defaultdict(list)
     for line in _standing_lines(records):
         if line["correction"] == 0:
@@ -41,7 +43,7 @@ def every_period_once(records: Records, tally: Tally) -> None:
     for billable in expected(records):
         lines = firsts.pop(billable.key, [])
         where = f"{billable.item_id} {billable.period}"
-        can_wait = billable.kind != OWED
+        can_wait = billable.kind != OWED or _will_be_looked_at(billable, void.get(billable.key, ()), records)
         tally.check(len(lines) == 1 or (can_wait and not lines), f"{where} is on {len(lines)} invoices")
         for line in lines[:1]:
             same = (line["period_end"], line["full_period_start"], line["full_period_end"], line["subscription_id"])
@@ -49,6 +51,18 @@ def every_period_once(records: Records, tally: Tally) -> None:
             tally.check(same == due, f"{line['id']} covers another period than {where}")
     for key, lines in firsts.items():
         tally.check(False, f"{lines[0]['id']} bills {key.item_id} from {key.period_start} for no reason")
+
+
+def _will_be_looked_at(billable: Billable, void: Sequence[Row], records: Records) -> bool:
+    """Whether a bill run is to come that looks back to what was on invoices that are void."""
+    invoices = records.by("invoicing", "invoices", "id")
+    for line in void:
+        for invoice in invoices[line["invoice_id"]]:
+            for row in records.by("invoicing", "billing", "customer_id").get(invoice["customer_id"], ()):
+                through = row["billed_through_time"]
+                if row["due_time"] is not None and (through is None or through <= billable.bill_time):
+                    return True
+    return False
 
 
 def no_overlap(records: Records, tally: Tally) -> None:
@@ -188,7 +202,7 @@ def negotiated_for_its_customer(records: Records, tally: Tally) -> None:
     """A price that was negotiated with a customer is on no line of anybody else."""
     prices = records.by("catalog", "prices", "id")
     invoices = {row["id"]: row for row in records.rows("invoicing", "invoices")}
-    for line in records.rows("invoicing", "invoice_lines"):
+    for line in standing_lines(records):
         if not line["price_id"]:
             continue  # what is of no item may have none
         with tally.checking(line["id"]):
@@ -219,7 +233,7 @@ def lines_sum_to_totals(records: Records, tally: Tally) -> None:
 
 
 def numbers_gapless(records: Records, tally: Tally) -> None:
-    """Every number of every series from 1 to the last is on exactly one invoice; a draft has none."""
+    """Every number of every series from 1 to the last is on exactly one document; a draft has none."""
     used: dict[tuple[str, str], list[int]] = defaultdict(list)
     for invoice in records.rows("invoicing", "invoices"):
         number = invoice["number"] or ""
@@ -229,6 +243,9 @@ def numbers_gapless(records: Records, tally: Tally) -> None:
         if number:
             prefix, _, digits = number.rpartition("-")
             used[invoice["seller_id"], prefix].append(int(digits))
+    for note in records.rows("invoicing", "credit_notes"):
+        prefix, _, digits = note["number"].rpartition("-")
+        used[note["seller_id"], prefix].append(int(digits))
     for series in records.rows("invoicing", "number_series"):
         numbers = sorted(used.pop((series["seller_id"], series["prefix"]), []))
         missing = sorted(set(range(1, series["last"] + 1)) - set(numbers))
@@ -278,6 +295,15 @@ def span_of(line: Row) -> Span:
 def _standing_lines(records: Records) -> Iterator[Row]:
     """Of items, on invoices that count: what is annulled was never billed. Other invariants look at all else."""
     return (line for line in standing_lines(records) if line["kind"] not in OF_NO_ITEM)
+
+
+def _void_lines(records: Records) -> Mapping[BilledKey, Sequence[Row]]:
+    void = {row["id"] for row in records.rows("invoicing", "invoices") if row["state"] == "VOID"}
+    found: dict[BilledKey, list[Row]] = defaultdict(list)
+    for line in records.rows("invoicing", "invoice_lines"):
+        if line["invoice_id"] in void and line["kind"] not in OF_NO_ITEM:
+            found[key_of(line)].append(line)
+    return found
 
 
 def _used(line: Row, billable: Billable | None, tariff: Tariff, counting: Counting) -> Used:

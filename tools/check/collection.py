@@ -13,6 +13,8 @@ LOST: Final = "lost"
 """The failure of an attempt that the gateway has never heard of."""
 
 FINAL: Final = ("OPEN", "PAID", "UNCOLLECTIBLE")
+ENDED: Final = ("PAID", "VOID", "UNCOLLECTIBLE")
+"""Nothing is collected for it any more, and nobody is followed up."""
 
 
 def paid_and_remaining(records: Records, tally: Tally) -> None:
@@ -22,12 +24,17 @@ def paid_and_remaining(records: Records, tally: Tally) -> None:
         taken[row["invoice_id"]] += row["amount_minor"]
     for row in records.rows("invoicing", "invoices"):
         paid, due = row["amount_paid_minor"], row["total_minor"] - row["credit_applied_minor"]
+        dated = row["paid_time"] is not None
         settled = row["state"] in FINAL and paid + row["amount_credited_minor"] == due
         holds = (
             paid == taken.pop(row["id"], 0)
             and 0 <= paid <= max(due, 0)
             and (row["state"] == "PAID") == settled
-            and (row["state"] == "PAID") == (row["paid_time"] is not None)
+            and (dated or row["state"] != "PAID")
+            # One that came to nothing, or was credited, was paid before it was annulled.
+            and (not dated or row["state"] == "PAID" or (row["state"] == "VOID" and paid == 0))
+            and (row["amount_written_off_minor"] == 0 or row["state"] == "UNCOLLECTIBLE")
+            and paid + row["amount_credited_minor"] + row["amount_written_off_minor"] <= max(due, 0)
         )
         tally.check(holds, f"{row['id']} is {row['state']} with {paid} of {due}")
     for invoice_id in taken:
@@ -40,21 +47,33 @@ def _due(invoice: Row) -> int:
     return due
 
 
+def _to_collect(invoice: Row) -> int:
+    """What is left of it when money comes in."""
+    return _due(invoice) - int(invoice["amount_credited_minor"])
+
+
 def payments_agree_with_invoices(records: Records, tally: Tally) -> None:
-    """One payment per invoice that is collected, of its total; the money that is in is on the invoice."""
+    """One payment per invoice that is collected, of what is due and was not credited; the money that is in is on the
+    invoice.
+    """
     payments = records.by("payments", "payments", "invoice_id")
     taken = {row["payment_id"]: row for row in records.rows("invoicing", "invoice_payments")}
     for invoice in records.rows("invoicing", "invoices"):
         own = payments.get(invoice["id"], ())
         collected = (
-            invoice["state"] in FINAL and invoice["collection_method"] == "CHARGE_AUTOMATICALLY" and _due(invoice) > 0
+            invoice["state"] in (*FINAL, "VOID")
+            and invoice["collection_method"] == "CHARGE_AUTOMATICALLY"
+            and _due(invoice) > 0
         )
         tally.check(len(own) == int(collected), f"{invoice['id']} has {len(own)} payments")
         for payment in own:
-            same = (payment["amount_minor"], payment["currency"], payment["customer_id"])
-            due = (_due(invoice), invoice["currency"], invoice["customer_id"])
-            tally.check(same == due, f"{payment['id']} is of {same[0]} {same[1]}, {invoice['id']} of {due[0]} {due[1]}")
-            holds = payment["state"] != "CANCELLED" or invoice["state"] == "PAID"
+            same = (payment["currency"], payment["customer_id"])
+            due = (invoice["currency"], invoice["customer_id"])
+            amount = payment["amount_minor"]
+            holds = amount == _to_collect(invoice) if invoice["state"] == "OPEN" else amount <= _due(invoice)
+            told = f"{payment['id']} is of {amount} {same[0]}, {invoice['id']} of {_due(invoice)} {due[0]}"
+            tally.check(holds and same == due, told)
+            holds = payment["state"] != "CANCELLED" or invoice["state"] in ENDED
             tally.check(holds, f"{payment['id']} is CANCELLED, {invoice['id']} is {invoice['state']}")
     for payment in records.rows("payments", "payments"):
         settled = taken.pop(payment["id"], None)
@@ -94,7 +113,9 @@ def captures_agree_with_attempts(records: Records, tally: Tally) -> None:
             tally.check(never_came, f"{attempt['id']} is {attempt['state']} and the gateway has no record of it")
             continue
         same = (capture["seller_id"], capture["invoice_id"], capture["amount_minor"], capture["currency"])
-        due = (attempt["seller_id"], payment["invoice_id"], payment["amount_minor"], payment["currency"])
+        # An attempt of the release before has no amount of its own.
+        amount = attempt["amount_minor"] or payment["amount_minor"]
+        due = (attempt["seller_id"], payment["invoice_id"], amount, payment["currency"])
         if capture["outcome"] == "CAPTURED":
             reference = f"sim_{capture['capture_number']:06}"
             holds = attempt["state"] == "SUCCEEDED" and attempt["gateway_reference"] == reference
@@ -122,18 +143,19 @@ def captures_within_due(records: Records, tally: Tally) -> None:
 
 
 def campaigns_agree_with_invoices(records: Records, tally: Tally) -> None:
-    """An overdue invoice is followed up, once, until it is paid; a campaign has recovered only what was paid.
+    """An overdue invoice is followed up, once, until it ends; a campaign has recovered only what was paid.
 
-    One that was paid at the moment it became overdue may need no campaign.
+    One that ended at the moment it became overdue may need no campaign.
     """
     campaigns = records.by("dunning", "campaigns", "invoice_id")
     for invoice in records.rows("invoicing", "invoices"):
         own = campaigns.get(invoice["id"], ())
-        paid, overdue = invoice["state"] == "PAID", invoice["overdue_time"] is not None
-        holds = len(own) <= 1 if overdue and paid else len(own) == int(overdue)
+        paid, ended = invoice["paid_time"] is not None, invoice["state"] in ENDED
+        overdue = invoice["overdue_time"] is not None
+        holds = len(own) <= 1 if overdue and ended else len(own) == int(overdue)
         tally.check(holds, f"{invoice['id']} has {len(own)} campaigns")
         for campaign in own:
-            holds = campaign["state"] != "ACTIVE" if paid else campaign["state"] != "RECOVERED"
+            holds = (not ended or campaign["state"] != "ACTIVE") and (paid or campaign["state"] != "RECOVERED")
             tally.check(holds, f"{campaign['id']} is {campaign['state']}, its invoice {invoice['state']}")
 
 

@@ -30,22 +30,73 @@ def documents_chained(records: Records, tally: Tally) -> None:
         (row["seller_id"], row["series"], row["ordinal"]): row for row in records.rows("invoicing", "issued_documents")
     }
     invoices = {(row["seller_id"], row["id"]): row for row in records.rows("invoicing", "invoices")}
+    notes = {(row["seller_id"], row["id"]): row for row in records.rows("invoicing", "credit_notes")}
     lines = records.by("invoicing", "invoice_lines", "invoice_id")
+    note_lines = records.by("invoicing", "credit_note_lines", "credit_note_id")
+    issued = {row["credit_note_id"] for row in kept.values()}
     for (seller_id, series, ordinal), row in sorted(kept.items()):
         number = f"{series}-{ordinal:06d}"
-        invoice = invoices.get((seller_id, row["invoice_id"]))
-        if invoice is None or invoice["number"] != number:
-            tally.check(False, f"{seller_id} {number} was issued as {row['invoice_id']}, which has it no more")
+        is_note = row["kind"] == "CREDIT_NOTE"
+        document_id = row["credit_note_id"] if is_note else row["invoice_id"]
+        document = (notes if is_note else invoices).get((seller_id, document_id))
+        if document is None or document["number"] != number:
+            tally.check(False, f"{seller_id} {number} was issued as {document_id}, which has it no more")
             continue
-        own = sorted(lines.get(invoice["id"], ()), key=lambda line: line["position"])
-        tally.check(row["content_hash"] == _hash(invoice, own), f"{invoice['id']} {number} says something else")
+        own = sorted(
+            (note_lines if is_note else lines).get(document["id"], ()),
+            key=lambda line: line["position"],
+        )
+        content = _note(document, own) if is_note else _invoice(document, own)
+        tally.check(row["content_hash"] == _hash(content), f"{document['id']} {number} says something else")
         before = kept.get((seller_id, series, ordinal - 1))
         link = hashlib.sha256((NOTHING if before is None else before["link"]) + row["content_hash"]).digest()
-        tally.check(row["link"] == link, f"{invoice['id']} {number} does not follow from the number before")
+        tally.check(row["link"] == link, f"{document['id']} {number} does not follow from the number before")
+    for _, note_id in notes:
+        # All of them were linked, from the first.
+        tally.check(note_id in issued, f"{note_id} was never linked")
 
 
-def _hash(invoice: Row, lines: list[Row]) -> bytes:
-    content = {
+def _hash(content: Mapping[str, object]) -> bytes:
+    text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _note(note: Row, lines: list[Row]) -> dict[str, object]:
+    return {
+        "version": VERSION,
+        **{
+            name: note[name]
+            for name in (
+                *("id", "number", "kind", "invoice_id", "invoice_number", "customer_id", "reason", "memo"),
+                *("currency", "time_zone"),
+            )
+        },
+        "seller": _party(json.loads(note["seller_party"])),
+        "customer": _party(json.loads(note["customer_party"])),
+        **{name: str(note[name]) for name in ("total_minor", "debt_minor", "customer_credit_minor", "refund_minor")},
+        "issue_time": _instant(note["issue_time"]),
+        "lines": [
+            {
+                **{name: line[name] for name in ("line_id", "description", "unit_label")},
+                **{name: str(line[name]) for name in ("amount_minor", "discount_minor")},
+                "quantity": "" if line["quantity"] is None else _plain(line["quantity"]),
+            }
+            for line in lines
+        ],
+        **_telling(
+            {
+                **{
+                    name: str(note[name]) if note[name] else ""
+                    for name in ("discount_minor", "tax_minor", "rounding_minor")
+                },
+                "taxes": [_texts(tax) for tax in json.loads(note["taxes"])],
+            }
+        ),
+    }
+
+
+def _invoice(invoice: Row, lines: list[Row]) -> dict[str, object]:
+    return {
         "version": VERSION,
         **{
             name: invoice[name]
@@ -63,8 +114,6 @@ def _hash(invoice: Row, lines: list[Row]) -> bytes:
             }
         ),
     }
-    text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).digest()
 
 
 def _line(line: Row) -> dict[str, object]:

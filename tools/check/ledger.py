@@ -41,7 +41,9 @@ def entries_balance(records: Records, tally: Tally) -> None:
 
 
 def documents_posted_once(records: Records, tally: Tally) -> None:
-    """Every invoice that was issued and comes to something, and every payment; and nothing that does not exist."""
+    """Every invoice that was issued and comes to something, every payment, every credit note and what was paid back for
+    it, and all that was given up; and nothing that does not exist.
+    """
     posted: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
     for entry in _entries(records):
         posted[entry["document_kind"], entry["document_id"], entry["event"]].append(entry)
@@ -54,6 +56,9 @@ def documents_posted_once(records: Records, tally: Tally) -> None:
         is_final = invoice["state"] != "DRAFT"
         due = (1,) if is_final and invoice["total_minor"] else (0, 1) if is_final else (0,)
         tally.check(len(own) in due, f"{invoice['id']} is {invoice['state']} and posted {len(own)} times")
+        given_up = len(posted.pop(("INVOICE", invoice["id"], "WRITTEN_OFF"), []))
+        told = f"{invoice['id']} is given up {given_up} times"
+        tally.check(given_up == int(invoice["uncollectible_time"] is not None), told)
     for payment in records.rows("invoicing", "invoice_payments"):
         if payment["seller_id"] in excused:
             continue
@@ -63,9 +68,21 @@ def documents_posted_once(records: Records, tally: Tally) -> None:
         tally.check(len(own) == times, f"{payment['payment_id']} is posted {len(own)} times")
         for entry in own:
             tally.check(entry["invoice_id"] == payment["invoice_id"], f"{entry['id']} is of another invoice")
+    payments = {row["payment_id"] for row in records.rows("invoicing", "invoice_payments")}
+    refunds = records.by("invoicing", "credit_note_refunds", "credit_note_id")
+    notes = {row["id"]: row for row in records.rows("invoicing", "credit_notes")}
+    for note in notes.values():
+        own = posted.pop(("CREDIT_NOTE", note["id"], "CREDITED"), [])
+        back = posted.pop(("CREDIT_NOTE", note["id"], "REFUNDED"), [])
+        moves = bool(note["total_minor"]) or bool(own)
+        holds = len(own) == int(moves) and len(back) == len(refunds.get(note["id"], ()))
+        tally.check(holds, f"{note['id']} is posted {len(own)} times, {len(back)} of its refunds")
     for (kind, document_id, event), entries in posted.items():
-        known = kind not in ("INVOICE", "PAYMENT") or (
-            kind == "INVOICE" and event != "ISSUED" and document_id in invoices
+        known = (
+            kind not in ("INVOICE", "PAYMENT", "CREDIT_NOTE")
+            or (kind == "INVOICE" and event != "ISSUED" and document_id in invoices)
+            or (kind == "PAYMENT" and event == "RECOVERED" and document_id in payments)
+            or (kind == "CREDIT_NOTE" and event == "RECOGNIZED" and document_id in notes)
         )
         tally.check(known, f"{entries[0]['id']} is of {document_id}, which is not there")
 
@@ -75,6 +92,7 @@ def receivables_agree_with_invoices(records: Records, tally: Tally) -> None:
     by_invoice = _by_invoice(records)
     excused = _excused(records)
     payments = {row["payment_id"]: row for row in records.rows("invoicing", "invoice_payments")}
+    notes = records.by("invoicing", "credit_notes", "invoice_id")
     for invoice in records.rows("invoicing", "invoices"):
         if invoice["state"] == "DRAFT" or invoice["seller_id"] in excused:
             continue
@@ -83,6 +101,12 @@ def receivables_agree_with_invoices(records: Records, tally: Tally) -> None:
         remaining = invoice["total_minor"] - sum(invoice[f"{part}_minor"] for part in settled)
         owed = _moved(own, "RECEIVABLE")
         tally.check(owed == remaining, f"{invoice['id']} has {remaining} to be paid, the books {owed}")
+        lost = _moved(own, "WRITE_OFFS")
+        told_lost = f"{invoice['id']}: {invoice['amount_written_off_minor']} given up, {lost} by the books"
+        tally.check(lost == invoice["amount_written_off_minor"], told_lost)
+        back = [note for note in notes.get(invoice["id"], ()) if note["seller_id"] == invoice["seller_id"]]
+        for note in back:
+            _check_note(note, [entry for entry in own if entry["document_id"] == note["id"]], tally)
         issued = [entry for entry in own if entry["event"] == "ISSUED"]
         if issued:
             told = [_moved(issued, account) for account in ("RECEIVABLE", "TAX_PAYABLE", "ROUNDING")]
@@ -92,14 +116,25 @@ def receivables_agree_with_invoices(records: Records, tally: Tally) -> None:
             same = (entry["seller_id"], entry["customer_id"], entry["currency"])
             of_invoice = (invoice["seller_id"], invoice["customer_id"], invoice["currency"])
             tally.check(same == of_invoice, f"{entry['id']} is of {same}, {invoice['id']} of {of_invoice}")
-            if entry["document_kind"] == "INVOICE" and entry["event"] != "RECOGNIZED":
+            if entry["document_kind"] == "INVOICE" and entry["event"] not in ("RECOGNIZED", "WRITTEN_OFF"):
                 billed = _day(invoice["bill_time"], invoice["time_zone"])
                 tally.check(entry["effective_date"] == billed, f"{entry['id']} is not of the day of {invoice['id']}")
-            if entry["document_kind"] == "PAYMENT" and entry["document_id"] in payments:
+            if entry["document_kind"] == "PAYMENT" and entry["event"] == "PAID" and entry["document_id"] in payments:
                 payment = payments[entry["document_id"]]
                 paid = _moved([entry], "CASH") == payment["amount_minor"] == -_moved([entry], "RECEIVABLE")
                 on_day = entry["effective_date"] == _day(payment["create_time"], invoice["time_zone"])
                 tally.check(paid and on_day, f"{entry['id']} is not what {payment['payment_id']} brought in")
+
+
+def _check_note(note: Row, entries: Sequence[Row], tally: Tally) -> None:
+    """Each part of a credit note is where it belongs; in the end nothing of it is deferred."""
+    net = note["total_minor"] - note["rounding_minor"] - note["tax_minor"]
+    accounts = ("REVENUE", "DEFERRED_REVENUE", "TAX_PAYABLE", "ROUNDING", "CUSTOMER_CREDIT", "REFUNDS_PAYABLE", "CASH")
+    told = [_moved(entries, account) for account in accounts]
+    refunded = note["refunded_minor"]
+    due = [net, 0, note["tax_minor"], note["rounding_minor"], -note["customer_credit_minor"]]
+    due += [refunded - note["refund_minor"], -refunded]
+    tally.check(told == due, f"{note['id']} came to {due}, the books say {told}")
 
 
 def revenue_earned_by_days(records: Records, tally: Tally) -> None:

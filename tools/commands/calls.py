@@ -70,6 +70,7 @@ STUBS: Final = {
     "CouponService": "coupons",
     "ProofService": "proof",
     "ConsolidationService": "consolidation",
+    "CreditNotesService": "credit_notes",
     "RatingService": "rating",
     "LedgerService": "ledger",
     "MoneyService": "money",

@@ -34,6 +34,7 @@ WRITING = (
     "Pause", "Publish", "Redeem", "Stream", "Release", "Resume", "Retry", "Update",
     "Activate", "Add", "Align", "Change", "Claim", "End", "Extend", "Invite", "Merge", "Reactivate", "Remove", "Revert",
     "Revoke", "Set", "Start", "Transfer", "Verify", "Amend", "Void", "Open", "Close", "Delete",
+    "Reissue", "Mark", "Record",
 )  # fmt: skip
 EXCEPTIONS = {
     "CreateSeller": {PLATFORM},

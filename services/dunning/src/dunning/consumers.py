@@ -19,6 +19,10 @@ async def on_invoice_paid(tx: Tx, event: invoicing.InvoicePaid) -> None:
     await usecases.take_note_of_paid_invoice(tx, event.invoice.id)
 
 
+async def on_invoice_called_off(tx: Tx, event: invoicing.InvoiceVoided | invoicing.InvoiceMarkedUncollectible) -> None:
+    await usecases.take_note_of_called_off_invoice(tx, event.invoice.id)
+
+
 async def on_payment_method_attached(tx: Tx, event: payments.PaymentMethodAttached) -> None:
     method = event.payment_method
     attached = wire.parse_timestamp(method.create_time, field="payment_method.create_time")
@@ -28,5 +32,7 @@ async def on_payment_method_attached(tx: Tx, event: payments.PaymentMethodAttach
 HANDLERS: Handlers = {
     invoicing.InvoiceOverdue: on_invoice_overdue,
     invoicing.InvoicePaid: on_invoice_paid,
+    invoicing.InvoiceVoided: on_invoice_called_off,
+    invoicing.InvoiceMarkedUncollectible: on_invoice_called_off,
     payments.PaymentMethodAttached: on_payment_method_attached,
 }

@@ -137,12 +137,12 @@ async def list_policies(tx: Tx, *, after: str, limit: int) -> list[Policy]:
     return [_policy(row) for row in await tx.execute(query)]
 
 
-async def is_paid(tx: Tx, invoice_id: str) -> bool:
-    """Whether it was ever heard to be; locked, so that whoever hears it now waits for this transaction."""
+async def is_over(tx: Tx, invoice_id: str) -> bool:
+    """Whether it was ever heard to be paid or called off; locked, so that whoever hears it now waits for this one."""
     return await _hear_of_invoice(tx, invoice_id, paid=False)
 
 
-async def mark_paid(tx: Tx, invoice_id: str) -> None:
+async def mark_over(tx: Tx, invoice_id: str) -> None:
     await _hear_of_invoice(tx, invoice_id, paid=True)
 
 

@@ -29,8 +29,8 @@ async def create_policy(tx: Tx, terms: Terms) -> Policy:
 
 
 async def start_campaign(tx: Tx, invoice: OverdueInvoice) -> None:
-    """Follow an overdue invoice up, once, unless it is known to be paid: facts may arrive in any order."""
-    if await store.is_paid(tx, invoice.invoice_id):
+    """Follow an overdue invoice up, once, unless it is known to be settled or void: facts may arrive in any order."""
+    if await store.is_over(tx, invoice.invoice_id):
         return
     policy = await store.newest_policy(tx) or default_policy(at=tx.now)
     campaign = Campaign.start(invoice, policy, campaign_id=CampaignId(tx.new_id("dcam")), at=tx.now)
@@ -40,10 +40,18 @@ async def start_campaign(tx: Tx, invoice: OverdueInvoice) -> None:
 
 async def take_note_of_paid_invoice(tx: Tx, invoice_id: str) -> None:
     """A campaign that is under way has reached its aim; one that is yet to come must not begin."""
-    await store.mark_paid(tx, invoice_id)
+    await store.mark_over(tx, invoice_id)
     campaign = await store.find_campaign_of_invoice(tx, invoice_id, lock=True)
     if campaign is not None and not campaign.is_over:
         await _save(tx, campaign.recover(at=tx.now))
+
+
+async def take_note_of_called_off_invoice(tx: Tx, invoice_id: str) -> None:
+    """The same of one that was annulled or given up, but that is not what the campaign was for."""
+    await store.mark_over(tx, invoice_id)
+    campaign = await store.find_campaign_of_invoice(tx, invoice_id, lock=True)
+    if campaign is not None and not campaign.is_over:
+        await _save(tx, campaign.call_off(at=tx.now))
 
 
 async def try_new_payment_method(tx: Tx, customer_id: str, *, attached: datetime) -> None:
@@ -108,7 +116,7 @@ async def _carry_out_final_action(desk: Desk, campaign: Campaign) -> None:
 
 
 async def _is_as_it_was(tx: Tx, campaign: Campaign) -> bool:
-    """Locked for this transaction. If it is not, the invoice was paid while others were asked, and that stands."""
+    """Locked for this transaction. If it is not, the invoice was settled while others were asked, and that stands."""
     return await store.campaign(tx, campaign.id, lock=True) == campaign
 
 

@@ -213,3 +213,12 @@ def test_the_retry_that_brought_the_money_in_is_told_although_it_came_second() -
     assert replace(told, steps=(), revision=RECOVERED.revision) == RECOVERED
     assert told.with_retry_that_recovered(BEFORE_RETRY, at=LATE) == told
     assert EXHAUSTED.with_retry_that_recovered(BEFORE_GIVING_UP, at=LATE) == EXHAUSTED
+
+
+def test_a_campaign_is_called_off_at_any_time() -> None:
+    """The invoice should not have been, or nobody hopes for the money: that is no recovery, and nobody is cut off."""
+    off = BEFORE_GIVING_UP.call_off(at=LATE)
+    assert (off.state, off.next_step_time, off.end_time) == (State.CANCELLED, None, LATE)
+    for over in (RECOVERED, EXHAUSTED, off):
+        with pytest.raises(DunningCampaignOver):
+            over.call_off(at=LATE)

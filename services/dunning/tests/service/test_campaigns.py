@@ -295,3 +295,25 @@ async def test_another_seller_sees_no_campaign(suite: Suite, dunning: Any) -> No
     with refused("INVALID_ARGUMENT") as refusal:
         await dunning.ListDunningCampaigns(pb.ListDunningCampaignsRequest(customer_id="anna"))
     assert refusal.field == "customer_id"
+
+
+@pytest.mark.parametrize("event", [invoicing.InvoiceVoided, invoicing.InvoiceMarkedUncollectible])
+async def test_what_is_annulled_or_given_up_is_not_followed_up(world: World, event: Any) -> None:
+    """Any: a class of message. The campaign ends without an outcome, and service goes on; none begins afterwards."""
+    await set_policy(world.dunning, 1, final=1, action=DunningPolicy.CANCEL_SUBSCRIPTION)
+    await world.pay_with("sim:decline")
+    owed = await world.finalize()
+    assert (await world.overdue(owed)).state == DunningCampaign.ACTIVE
+    await world.suite.announce(event(invoice=owed), source="invoicing")
+    await world.suite.quiet()
+    ended = await world.campaign(owed)
+    assert (ended.state, actions(ended)) == (DunningCampaign.CANCELLED, [])
+    announced = world.suite.announced(events_pb2.DunningCampaignCancelled)
+    assert [each.dunning_campaign for each in announced] == [ended]
+    await world.suite.travel(SANDBOX_START + 10 * DAY)
+    assert await world.subscription_states() == [ACTIVE, ACTIVE]
+    other = await world.finalize()
+    await world.suite.announce(event(invoice=other), source="invoicing")
+    await world.suite.quiet()
+    with refused("DUNNING_CAMPAIGN_NOT_FOUND"):
+        await world.overdue(other)

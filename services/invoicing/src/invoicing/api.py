@@ -8,11 +8,14 @@ from common import ids, wire
 from common.db import Database, Tx
 from common.rpc import Desk, transactional
 from invoicing import store
+from invoicing.convert.credit_note import parse_credit_reason, parse_memo
 from invoicing.convert.invoice import invoice_to_proto, parse_invoice_id
 from invoicing.convert.issuing_policy import parse_reason, policy_from_proto, policy_to_proto
 from invoicing.convert.series import ordinal_after, parse_series, series_to_proto, verification_to_proto
 from invoicing.documents.document import Printer
-from invoicing.usecases import drafts, holding, issuing, upcoming
+from invoicing.domain.credit_note import Reason
+from invoicing.domain.party import Customer
+from invoicing.usecases import drafts, holding, issuing, upcoming, voiding
 from invoicing.usecases.taxing import TaxProvider
 from saldo.invoicing.v1 import invoice_pb2
 from saldo.invoicing.v1 import invoicing_service_pb2 as pb
@@ -67,6 +70,20 @@ class InvoicingApi(InvoicingServiceServicer):
     async def SetIssuingPolicy(self, request: pb.SetIssuingPolicyRequest, tx: Tx) -> pb.IssuingPolicy:
         return policy_to_proto(await holding.declare_policy(tx, policy_from_proto(request.policy)))
 
+    @transactional
+    async def VoidInvoice(self, request: pb.VoidInvoiceRequest, tx: Tx) -> invoice_pb2.Invoice:
+        return invoice_to_proto(await voiding.void_invoice(tx, parse_invoice_id(request.id), _why(request)))
+
+    async def ReissueInvoice(self, request: pb.ReissueInvoiceRequest, context: object) -> invoice_pb2.Invoice:
+        customer = await voiding.pull(self._desk(), parse_invoice_id(request.id))
+        return await _Reissuing(self.database, customer).ReissueInvoice(request, context)
+
+    @transactional
+    async def MarkInvoiceUncollectible(
+        self, request: pb.MarkInvoiceUncollectibleRequest, tx: Tx
+    ) -> invoice_pb2.Invoice:
+        return invoice_to_proto(await voiding.mark_uncollectible(tx, parse_invoice_id(request.id)))
+
     async def GetInvoiceDocument(self, request: pb.GetInvoiceDocumentRequest, context: object) -> pb.InvoiceDocument:
         async with self._desk().transaction() as tx:
             invoice = await store.invoice(tx, parse_invoice_id(request.id))
@@ -104,3 +121,22 @@ class _Finalizing:
     @transactional
     async def FinalizeInvoice(self, request: pb.FinalizeInvoiceRequest, tx: Tx) -> invoice_pb2.Invoice:
         return invoice_to_proto(await drafts.finalize_draft(tx, parse_invoice_id(request.id), self._facts))
+
+
+class _Reissuing:
+    """The half of ReissueInvoice that is a transaction, once the neighbours have been asked."""
+
+    def __init__(self, database: Database, customer: Customer | None) -> None:
+        self.database = database
+        self._customer = customer
+
+    @transactional
+    async def ReissueInvoice(self, request: pb.ReissueInvoiceRequest, tx: Tx) -> invoice_pb2.Invoice:
+        invoice_id = parse_invoice_id(request.id)
+        invoice = await voiding.reissue_invoice(tx, invoice_id, _why(request), customer=self._customer)
+        return invoice_to_proto(invoice)
+
+
+def _why(request: pb.VoidInvoiceRequest | pb.ReissueInvoiceRequest) -> voiding.Why:
+    reason = parse_credit_reason(request.reason)
+    return voiding.Why(reason=reason, memo=parse_memo(request.memo, required=reason is Reason.OTHER))

@@ -11,6 +11,7 @@ from invoicing.api import InvoicingApi
 from invoicing.consolidation_api import ConsolidationApi
 from invoicing.consumers import HANDLERS
 from invoicing.credit_api import CreditApi
+from invoicing.credit_notes_api import CreditNotesApi
 from invoicing.documents.document import Printer
 from invoicing.ledger_api import LedgerApi
 from invoicing.money_api import MoneyApi
@@ -23,6 +24,7 @@ from invoicing.usecases.taxing import RatesByHand, TaxProvider
 from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from saldo.invoicing.v1 import (
     consolidation_service_pb2,
+    credit_notes_service_pb2,
     credit_service_pb2,
     events_pb2,
     invoicing_service_pb2,
@@ -61,6 +63,10 @@ def build(settings: Settings, *, bus: Bus | None = None, taxes: TaxProvider | No
     service.serve(
         consolidation_service_pb2.DESCRIPTOR.services_by_name["ConsolidationService"],
         ConsolidationApi(service.database, service.desk, taxes=taxes),
+    )
+    service.serve(
+        credit_notes_service_pb2.DESCRIPTOR.services_by_name["CreditNotesService"],
+        CreditNotesApi(service.database, service.desk, printer),
     )
     contract = rating_service_pb2.DESCRIPTOR.services_by_name
     service.serve(contract["RatingService"], RatingApi(service.desk))

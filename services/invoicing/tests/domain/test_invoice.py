@@ -15,9 +15,13 @@ from common.money import Money
 from common.period import Period
 from invoicing.domain.consolidation import Bill
 from invoicing.domain.errors import (
+    InvoiceHasPayments,
     InvoiceHeld,
+    InvoiceIsVoid,
     InvoiceNotDraft,
+    InvoiceNotFinalized,
     InvoiceNotHeld,
+    InvoiceNotOpen,
     InvoiceNotOverdue,
     InvoiceNotOwed,
     NegativeTotal,
@@ -81,7 +85,10 @@ def in_state(state: State) -> Invoice:
         return draft(line(10_00))
     if state is State.PAID:
         return finalized(line(10_00)).pay(Money(10_00, "GBP"), at=LATER)
-    return replace(finalized(line(10_00)), state=state)
+    invoice = finalized(line(10_00))
+    if state is State.VOID:
+        return invoice.void(at=LATER)
+    return invoice.write_off(at=LATER) if state is State.UNCOLLECTIBLE else invoice
 
 
 def test_an_invoice_is_dated_in_the_customers_zone() -> None:
@@ -207,6 +214,45 @@ def test_it_is_overdue_a_day_after_it_was_due_and_once() -> None:
     assert marked.pay(Money(10_00, "GBP"), at=late).state is State.PAID
 
 
+def test_what_is_credited_need_not_be_paid() -> None:
+    """When nothing is owed any more, it is paid, whoever paid how much of it."""
+    part = finalized(line(10_00)).credit(Money(4_00, "GBP"), at=LATER)
+    assert (part.state, part.amount_credited, part.amount_remaining) == (
+        State.OPEN,
+        Money(4_00, "GBP"),
+        Money(6_00, "GBP"),
+    )
+    assert part.pay(Money(6_00, "GBP"), at=LATER).state is State.PAID
+    rest = part.credit(Money(6_00, "GBP"), at=LATER)
+    assert (rest.state, rest.paid_time, rest.amount_paid) == (State.PAID, LATER, Money.zero("GBP"))
+    assert part.credit(Money.zero("GBP"), at=LATER) is part
+
+
+def test_what_is_given_up_still_counts_when_it_is_paid() -> None:
+    """Nothing remains to be collected, but whatever comes in makes the loss smaller."""
+    given_up = finalized(line(10_00)).pay(Money(1_00, "GBP"), at=LATER).write_off(at=LATER)
+    assert (given_up.amount_written_off, given_up.amount_remaining) == (Money(9_00, "GBP"), Money.zero("GBP"))
+    assert given_up.overdue_from is None
+    part = given_up.pay(Money(4_00, "GBP"), at=LATER)
+    assert (part.state, part.amount_written_off) == (State.UNCOLLECTIBLE, Money(5_00, "GBP"))
+    credited = part.credit(Money(2_00, "GBP"), at=LATER)
+    assert (credited.state, credited.amount_written_off) == (State.UNCOLLECTIBLE, Money(3_00, "GBP"))
+    whole = credited.pay(Money(3_00, "GBP"), at=LATER)
+    assert (whole.state, whole.amount_written_off, whole.paid_time) == (State.PAID, Money.zero("GBP"), LATER)
+    assert whole.uncollectible_time == LATER
+
+
+def test_what_is_annulled_is_owed_by_nobody() -> None:
+    """Also what was given up before, and what came to nothing."""
+    void = finalized(line(10_00)).write_off(at=LATER).void(at=LATER)
+    assert (void.state, void.debt, void.amount_credited) == (State.VOID, Money.zero("GBP"), Money(10_00, "GBP"))
+    assert void.void_time == LATER
+    nothing = finalized(line(0)).void(at=LATER)
+    assert (nothing.state, nothing.paid_time) == (State.VOID, LATER)
+    with pytest.raises(InvoiceHasPayments):
+        finalized(line(10_00)).pay(Money(1, "GBP"), at=LATER).void(at=LATER)
+
+
 FOR_EVER = datetime(2100, 1, 1, tzinfo=UTC)
 VERBS: dict[str, Callable[[Invoice], Invoice]] = {
     "add": lambda invoice: invoice.add([line(1)]),
@@ -214,6 +260,9 @@ VERBS: dict[str, Callable[[Invoice], Invoice]] = {
     "finalize": lambda invoice: invoice.finalize(number="INV-1", at=LATER, seller=SELLER, customer=CUSTOMER),
     "pay": lambda invoice: invoice.pay(Money(10_00, "GBP"), at=LATER),
     "mark_overdue": lambda invoice: invoice.mark_overdue(at=FOR_EVER),
+    "credit": lambda invoice: invoice.credit(invoice.debt, at=LATER),
+    "void": lambda invoice: invoice.void(at=LATER),
+    "write_off": lambda invoice: invoice.write_off(at=LATER),
 }
 MOVES = {
     ("add", State.DRAFT): State.DRAFT,
@@ -222,6 +271,12 @@ MOVES = {
     ("pay", State.OPEN): State.PAID,
     ("pay", State.UNCOLLECTIBLE): State.PAID,  # given up, and paid after all
     ("mark_overdue", State.OPEN): State.OPEN,
+    ("credit", State.OPEN): State.PAID,
+    ("credit", State.UNCOLLECTIBLE): State.PAID,
+    ("credit", State.PAID): State.PAID,
+    ("void", State.OPEN): State.VOID,
+    ("void", State.UNCOLLECTIBLE): State.VOID,
+    ("write_off", State.OPEN): State.UNCOLLECTIBLE,
 }
 REFUSALS: dict[str, type[FailedPrecondition]] = {
     "add": InvoiceNotDraft,
@@ -229,6 +284,15 @@ REFUSALS: dict[str, type[FailedPrecondition]] = {
     "finalize": InvoiceNotDraft,
     "pay": InvoiceNotOwed,
     "mark_overdue": InvoiceNotOverdue,
+    "credit": InvoiceIsVoid,
+    "void": InvoiceIsVoid,
+    "write_off": InvoiceNotOpen,
+}
+PARTICULAR: dict[tuple[str, State], type[FailedPrecondition]] = {
+    ("pay", State.PAID): PaymentExceedsRemaining,
+    ("credit", State.DRAFT): InvoiceNotFinalized,
+    ("void", State.DRAFT): InvoiceNotFinalized,
+    ("void", State.PAID): InvoiceHasPayments,
 }
 
 
@@ -239,6 +303,5 @@ def test_every_verb_moves_or_raises(verb: str, state: State) -> None:
     if (verb, state) in MOVES:
         assert VERBS[verb](in_state(state)).state is MOVES[verb, state]
     else:
-        refusal = PaymentExceedsRemaining if (verb, state) == ("pay", State.PAID) else REFUSALS[verb]
-        with pytest.raises(refusal):
+        with pytest.raises(PARTICULAR.get((verb, state), REFUSALS[verb])):
             VERBS[verb](in_state(state))

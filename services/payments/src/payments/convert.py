@@ -31,6 +31,7 @@ def attempt_to_proto(attempt: PaymentAttempt) -> payment_pb2.PaymentAttempt:
         payment_method_id=attempt.payment_method_id,
         gateway_reference=attempt.gateway_reference,
         failure_code=attempt.failure_code,
+        amount=wire.money(attempt.amount),
         create_time=wire.timestamp(attempt.create_time),
         settle_time=None if attempt.settle_time is None else wire.timestamp(attempt.settle_time),
     )

@@ -100,6 +100,7 @@ payment_attempts = Table(
     Column("asked_count", Integer, nullable=False),
     Column("deferred", Boolean, nullable=False),
     Column("traceparent", Text, nullable=False),
+    Column("amount_minor", BigInteger),
     UniqueConstraint("seller_id", "payment_id", "number", name="payment_attempts_number"),
     ForeignKeyConstraint(
         ["seller_id", "payment_id"], ["payments.seller_id", "payments.id"], name="payment_attempts_payment"
@@ -261,6 +262,7 @@ async def _one(tx: Tx, query: Select[Any], *, lock: bool) -> Payment | None:  # 
 
 async def _payments(tx: Tx, rows: Iterable[Row[Any]]) -> list[Payment]:  # Any: rows of `payments`
     rows = list(rows)
+    amounts = {row.id: Money(row.amount_minor, row.currency) for row in rows}
     query = (
         select(payment_attempts)
         .where(
@@ -270,13 +272,13 @@ async def _payments(tx: Tx, rows: Iterable[Row[Any]]) -> list[Payment]:  # Any: 
     )
     of_payment: dict[str, list[PaymentAttempt]] = defaultdict(list)
     for row in await tx.execute(query):
-        of_payment[row.payment_id].append(_attempt(row))
+        of_payment[row.payment_id].append(_attempt(row, amounts[row.payment_id]))
     return [
         Payment(
             id=PaymentId(row.id),
             invoice_id=row.invoice_id,
             customer_id=row.customer_id,
-            amount=Money(row.amount_minor, row.currency),
+            amount=amounts[row.id],
             state=State[row.state],
             attempts=tuple(of_payment[row.id]),
             failure_code=row.failure_code,
@@ -328,12 +330,14 @@ def _attempt_row(tx: Tx, payment: Payment) -> dict[str, object]:
         "ask_time": attempt.ask_time,
         "asked_count": attempt.asked_count,
         "deferred": attempt.deferred,
+        "amount_minor": attempt.amount.minor,
     }
 
 
-def _attempt(row: Row[Any]) -> PaymentAttempt:  # Any: a row of `payment_attempts`
+def _attempt(row: Row[Any], of_payment: Money) -> PaymentAttempt:  # Any: a row of `payment_attempts`
     return PaymentAttempt(
         id=AttemptId(row.id),
+        amount=of_payment if row.amount_minor is None else Money(row.amount_minor, of_payment.currency),
         state=AttemptState[row.state],
         payment_method_id=PaymentMethodId(row.payment_method_id),
         gateway=row.gateway,

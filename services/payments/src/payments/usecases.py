@@ -79,8 +79,18 @@ async def want_payment(tx: Tx, *, invoice_id: str, customer_id: str, amount: Mon
     await store.add_payment(tx, _new_payment(tx, invoice_id=invoice_id, customer_id=customer_id, amount=amount))
 
 
+async def want_less(tx: Tx, *, invoice_id: str, customer_id: str, amount: Money) -> None:
+    """Some of what an invoice was for has been credited: from now on collect what remains."""
+    # Whoever hears this before that the invoice is owed collects what remains from the first.
+    await store.add_payment(tx, _new_payment(tx, invoice_id=invoice_id, customer_id=customer_id, amount=amount))
+    payment = await store.payment_for(tx, invoice_id, lock=True)
+    less = payment.want_less(amount, at=tx.now)
+    if less is not payment:
+        await store.save_payment(tx, less)
+
+
 async def settle_invoice(tx: Tx, *, invoice_id: str, customer_id: str, amount: Money) -> None:
-    """Nothing remains to be paid on an invoice, through us or otherwise: make no further attempt."""
+    """Nothing is to be collected for an invoice any more: paid, through us or otherwise, annulled, or given up."""
     # The facts may come in either order: one that would have been collected is on file before it is cancelled.
     await store.add_payment(tx, _new_payment(tx, invoice_id=invoice_id, customer_id=customer_id, amount=amount))
     payment = await store.payment_for(tx, invoice_id, lock=True)
@@ -227,7 +237,7 @@ def _order(tx: Tx, payment: Payment, attempt: PaymentAttempt, method: PaymentMet
         seller_id=tx.seller_id,
         invoice_id=payment.invoice_id,
         token=method.token,
-        amount=payment.amount,
+        amount=attempt.amount,
         record_time=attempt.record_time,
     )
 

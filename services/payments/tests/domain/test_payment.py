@@ -267,3 +267,17 @@ def test_what_was_never_looked_at_is_deferred_and_what_may_have_been_is_not() ->
     assert (deferred.state, deferred.deferred, deferred.ask_time) == (AttemptState.PENDING, True, NOON + PENDING_WAIT)
     assert not UNKNOWN.defer(FIRST, at=NOON).attempt(FIRST).deferred
     assert not PENDING.defer(FIRST, at=NOON).ask_later(FIRST, at=NOON).attempt(FIRST).deferred
+
+
+def test_less_is_wanted_when_less_is_owed() -> None:
+    """Of the next attempt: one that is under way is captured as it was begun, and then that is what came in."""
+    less = Money(5_00, WANTED.amount.currency)
+    for payment in (WANTED, SOFT, HARD, METHODLESS):
+        assert payment.want_less(less, at=LATER).amount == less
+        assert payment.want_less(payment.amount, at=LATER) is payment
+    for settled in (SUCCEEDED, CANCELLED, UNWANTED):
+        assert settled.want_less(less, at=LATER) is settled
+    under_way = UNKNOWN.want_less(less, at=LATER)
+    assert (under_way.amount, under_way.attempt(FIRST).amount) == (less, UNKNOWN.amount)
+    assert under_way.succeed(FIRST, gateway_reference="sim_1", at=LATER).amount == UNKNOWN.amount
+    assert under_way.fail(FIRST, code="do_not_honor", retryable=True, at=LATER).amount == less

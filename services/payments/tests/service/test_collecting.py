@@ -12,6 +12,7 @@ from google.type import money_pb2
 from opentelemetry.trace import SpanKind
 
 from common import ids, wire
+from common.money import Money
 from common.telemetry import Telemetry
 from common.testing import SANDBOX_START, Suite, refused
 from saldo.invoicing.v1 import events_pb2 as invoicing
@@ -258,3 +259,75 @@ async def test_payments_of_other_customers_go_on(collecting: Collecting) -> None
     other = Collecting(collecting.suite, stub=collecting.stub, customer=ids.mint("cus", SANDBOX_START))
     await other.attach("sim:ok")
     assert (await other.payment(await other.owe())).state == Payment.SUCCEEDED
+
+
+async def credited(collecting: Collecting, invoice: Invoice, pence: int) -> None:
+    """A credit note leaves so much to be paid."""
+    less = Invoice()
+    less.CopyFrom(invoice)
+    less.amount_remaining.CopyFrom(wire.money(Money(pence, "GBP")))
+    await collecting.suite.announce(invoicing.InvoiceCredited(invoice=less), source="invoicing")
+    await collecting.suite.quiet()
+
+
+async def test_only_what_remains_is_collected_after_a_credit_note(collecting: Collecting) -> None:
+    """What was refused was refused of the whole; what is captured is the rest."""
+    await collecting.attach("sim:decline,ok")
+    invoice = collecting.invoice()
+    await collecting.owe(invoice)
+    await credited(collecting, invoice, 24_16)
+    failed = await collecting.payment(invoice.id)
+    assert (failed.state, wire.parse_money(failed.amount, field="amount").minor) == (Payment.FAILED, 24_16)
+    await collecting.retry(invoice.id)
+    payment = await collecting.payment(invoice.id)
+    amounts = [wire.parse_money(attempt.amount, field="amount").minor for attempt in payment.attempts]
+    assert (payment.state, amounts) == (Payment.SUCCEEDED, [64_16, 24_16])
+    assert await collecting.captured() == [(payment.attempts[1].id, 24_16)]
+    await credited(collecting, invoice, 14_16)
+    assert await collecting.payment(invoice.id) == payment
+
+
+async def test_a_credit_note_that_is_heard_of_first_counts(collecting: Collecting) -> None:
+    """Facts may come in either order, and more than once; less never becomes more again."""
+    await collecting.attach("sim:decline,ok")
+    invoice = collecting.invoice()
+    await credited(collecting, invoice, 24_16)
+    await credited(collecting, invoice, 44_16)
+    await collecting.owe(invoice)
+    await collecting.retry(invoice.id)
+    assert [amount for _, amount in await collecting.captured()] == [24_16]
+
+
+async def test_an_attempt_under_way_is_of_what_it_was_begun_with(collecting: Collecting) -> None:
+    """Under one key a gateway is told of one amount. Whoever is told of the money hears how much it really was."""
+    await collecting.attach("sim:lost,ok")
+    invoice = collecting.invoice()
+    await collecting.owe(invoice)
+    await credited(collecting, invoice, 24_16)
+    await collecting.suite.travel(SANDBOX_START + timedelta(hours=1))
+    payment = await collecting.payment(invoice.id)
+    assert (payment.state, payment.amount) == (Payment.SUCCEEDED, GBP_64_16)
+    assert collecting.succeeded() == [payment]
+
+
+@pytest.mark.parametrize("event", [invoicing.InvoiceVoided, invoicing.InvoiceMarkedUncollectible])
+@pytest.mark.parametrize("heard_first", [False, True])
+async def test_what_is_annulled_or_given_up_is_not_collected(
+    collecting: Collecting,
+    event: Any,
+    heard_first: bool,  # Any: a class of message
+) -> None:
+    """Whichever fact comes first; and no retry brings it back."""
+    await collecting.attach("sim:decline,ok")
+    invoice = collecting.invoice()
+    if not heard_first:
+        await collecting.owe(invoice)
+    ended = collecting.invoice(id=invoice.id, state=Invoice.VOID, amount_remaining=money_pb2.Money(currency_code="GBP"))
+    await collecting.suite.announce(event(invoice=ended), source="invoicing")
+    await collecting.suite.quiet()
+    await collecting.owe(invoice)
+    assert (await collecting.payment(invoice.id)).state == Payment.CANCELLED
+    assert [payment.invoice_id for payment in collecting.cancelled()] == [invoice.id]
+    with refused("PAYMENT_NOT_FAILED"):
+        await collecting.retry(invoice.id)
+    assert await collecting.captured() == []

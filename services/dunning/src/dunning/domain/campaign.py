@@ -2,7 +2,8 @@
 
     start ──wait──► retry ──wait──► retry ──final wait──► give up ──► EXHAUSTED
       │                                                    │  ▲ └───► CANCELLED   after 30 days of postponing
-      └── paid at any time ──► RECOVERED                   └──┘ a day later, while the money may be on its way
+      ├── paid at any time ──► RECOVERED                   └──┘ a day later, while the money may be on its way
+      └── annulled or given up at any time ──► CANCELLED
 
 A new payment method of the customer is tried at once: the next retry comes early, or one is made beyond those of the
 policy.
@@ -65,7 +66,7 @@ class PaymentState(Enum):
 
     @property
     def may_bring_money(self) -> bool:
-        """Cancelled is what was settled otherwise: payments has heard that the invoice is paid, and we shall."""
+        """Cancelled is what was settled otherwise: payments has heard what became of the invoice, and we shall."""
         return self in (PaymentState.PROCESSING, PaymentState.SUCCEEDED, PaymentState.CANCELLED)
 
 
@@ -168,6 +169,11 @@ class Campaign:
         """The invoice was paid, by whatever means."""
         self._check_active()
         return self._ended(State.RECOVERED, at=at)
+
+    def call_off(self, *, at: datetime) -> Self:
+        """The invoice was annulled or given up: nobody is to be followed up for it."""
+        self._check_active()
+        return self._ended(State.CANCELLED, at=at)
 
     def with_retry_that_recovered(self, before: Campaign, *, at: datetime) -> Self:
         """The retry asked for when the campaign stood as `before`, and whose money was in before it was recorded."""

@@ -34,9 +34,9 @@ def parse_invoice_id(text: str, *, field: str = "id") -> InvoiceId:
 def invoice_to_proto(invoice: Invoice) -> pb.Invoice:
     proto = _invoice_without_parties(invoice)
     if invoice.seller is not None:
-        proto.seller.CopyFrom(_party_to_proto(invoice.seller))
+        proto.seller.CopyFrom(party_to_proto(invoice.seller))
     if invoice.customer is not None:
-        proto.customer.CopyFrom(_party_to_proto(invoice.customer))
+        proto.customer.CopyFrom(party_to_proto(invoice.customer))
     return proto
 
 
@@ -82,6 +82,8 @@ def _invoice_without_parties(invoice: Invoice) -> pb.Invoice:
         due_time=None if invoice.due_time is None else _timestamp(invoice.due_time),
         paid_time=None if invoice.paid_time is None else _timestamp(invoice.paid_time),
         overdue_time=None if invoice.overdue_time is None else _timestamp(invoice.overdue_time),
+        void_time=None if invoice.void_time is None else _timestamp(invoice.void_time),
+        uncollectible_time=None if invoice.uncollectible_time is None else _timestamp(invoice.uncollectible_time),
         time_zone=invoice.time_zone,
         revision=invoice.revision,
         hold_reason=invoice.hold_reason,
@@ -177,7 +179,7 @@ def usage_to_proto(usage: Usage) -> pb.UsageProof:
     )
 
 
-def _party_to_proto(party: Party) -> pb.Party:
+def party_to_proto(party: Party) -> pb.Party:
     return pb.Party(
         id=party.id,
         display_name=party.display_name,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from common import wire
 from common.errors import InvalidArgument
+from invoicing.domain.credit_note import CreditNote
+from invoicing.domain.invoice import Invoice
 from invoicing.domain.issued import Fault, Number, Series, Verification
 from saldo.invoicing.v1 import invoicing_service_pb2 as pb
 
@@ -47,8 +49,12 @@ def ordinal_after(page: wire.Page) -> int:
 
 
 def _fault_to_proto(fault: Fault) -> pb.SeriesFault:
+    document = fault.document
     return pb.SeriesFault(
-        number=str(fault.number), kind=pb.SeriesFault.Kind.Value(fault.kind.name), invoice_id=fault.invoice_id
+        number=str(fault.number),
+        kind=pb.SeriesFault.Kind.Value(fault.kind.name),
+        invoice_id=document.id if isinstance(document, Invoice) else "",
+        credit_note_id=document.id if isinstance(document, CreditNote) else "",
     )
 
 

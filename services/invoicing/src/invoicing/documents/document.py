@@ -1,4 +1,4 @@
-"""Knows how an invoice becomes a document: what is printed, in which words, and the typesetting of it.
+"""Knows how an invoice becomes a document: what is printed, in which words, and the typesetting of it and its notes.
 
 The template gets everything as JSON strings: no text of a customer is ever read as markup. The same invoice gives the
 same bytes for ever: the date in the file is the one of finalizing, and the fonts are those that come with typst, unless
@@ -13,35 +13,31 @@ import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import date, timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
 import typst
 
-from common.money import Money, minor_units
-from common.period import Period, civil_date, civil_days, day_fraction
+from common.money import minor_units
+from common.period import civil_date, civil_days, day_fraction
+from invoicing.documents import credit_note
+from invoicing.documents.words import MINUS, Json, amount, day, exemptions, grouped, money, party, period, tax_share
+from invoicing.domain.credit_note import CreditNote
 from invoicing.domain.errors import InvoiceNotFinalized
 from invoicing.domain.invoice import Invoice, State
 from invoicing.domain.line import Line
-from invoicing.domain.party import Address, CollectionMethod, Party
-from invoicing.domain.steps import RatingStep, StepKind, plain
-from invoicing.domain.tax import TaxLine
+from invoicing.domain.party import CollectionMethod
+from invoicing.domain.steps import RatingStep, StepKind
 
 CONTENT_TYPE: Final = "application/pdf"
 TEMPLATE: Final = Path(__file__).with_name("invoice.typ")
+CREDIT_NOTE: Final = Path(__file__).with_name("credit_note.typ")
 THREADS: Final = 2
 STANDARD: Final = "a-3b"
 """PDF/A: fonts embedded, to be read in decades; 3 allows to attach the invoice as data."""
 
 NO_FONT: Final = "could not be displayed with"
 """How typst says that it has no font for a character, which PDF/A does not allow."""
-
-CITY_FIRST: Final = frozenset({"AU", "CA", "GB", "IE", "IN", "NZ", "US"})
-"""Where the postal code stands behind or below the city."""
-
-Json = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +62,15 @@ class Printer:
         """The PDF of a finalized invoice. Fails with INVOICE_NOT_FINALIZED for a draft."""
         if invoice.state is State.DRAFT:
             raise InvoiceNotFinalized(f"invoice {invoice.id} is a draft", invoice=invoice.id)
-        content = await asyncio.get_running_loop().run_in_executor(self._threads, self.typeset, invoice)
+        return await self._print(invoice, invoice.number)
+
+    async def print_credit_note(self, note: CreditNote) -> Document:
+        return await self._print(note, note.number)
+
+    async def _print(self, printed: Invoice | CreditNote, number: str) -> Document:
+        content = await asyncio.get_running_loop().run_in_executor(self._threads, self.typeset, printed)
         return Document(
-            file_name=f"{re.sub('[^A-Za-z0-9-]', '_', invoice.number)}.pdf",
+            file_name=f"{re.sub('[^A-Za-z0-9-]', '_', number)}.pdf",
             content_type=CONTENT_TYPE,
             content=content,
         )
@@ -76,26 +78,30 @@ class Printer:
     async def close(self) -> None:
         self._threads.shutdown(wait=True)
 
-    def typeset(self, invoice: Invoice) -> bytes:
-        assert invoice.finalize_time is not None
-        timestamp = int(invoice.finalize_time.timestamp())
-        compiler = self._compiler()
-        told = {"invoice": json.dumps(contents(invoice), ensure_ascii=False)}
+    def typeset(self, printed: Invoice | CreditNote) -> bytes:
+        if isinstance(printed, CreditNote):
+            template, issued, told = CREDIT_NOTE, printed.issue_time, credit_note.contents(printed)
+        else:
+            assert printed.finalize_time is not None
+            template, issued, told = TEMPLATE, printed.finalize_time, contents(printed)
+        timestamp = int(issued.timestamp())
+        compiler = self._compiler(template)
+        inputs = {template.stem: json.dumps(told, ensure_ascii=False)}
         try:
-            pdf = compiler.compile(format="pdf", sys_inputs=told, pdf_standards=[STANDARD], timestamp=timestamp)
+            pdf = compiler.compile(format="pdf", sys_inputs=inputs, pdf_standards=[STANDARD], timestamp=timestamp)
         except typst.TypstError as error:
             if NO_FONT not in str(error):
                 raise
             # No font here has some character of a name. An ordinary PDF, with a box for it, is better than none.
-            pdf = compiler.compile(format="pdf", sys_inputs=told, timestamp=timestamp)
+            pdf = compiler.compile(format="pdf", sys_inputs=inputs, timestamp=timestamp)
         assert isinstance(pdf, bytes)
         return pdf
 
-    def _compiler(self) -> typst.Compiler:
-        compiler: typst.Compiler | None = getattr(self._own, "compiler", None)
-        if compiler is None:
-            compiler = self._own.compiler = typst.Compiler(TEMPLATE, font_paths=self._fonts)
-        return compiler
+    def _compiler(self, template: Path) -> typst.Compiler:
+        compilers: dict[str, typst.Compiler] = self._own.__dict__
+        if template.stem not in compilers:
+            compilers[template.stem] = typst.Compiler(template, font_paths=self._fonts)
+        return compilers[template.stem]
 
 
 def contents(invoice: Invoice) -> Json:
@@ -106,19 +112,19 @@ def contents(invoice: Invoice) -> Json:
     zone = invoice.time_zone
     return {
         "number": invoice.number,
-        "seller": _party(invoice.seller, other=invoice.customer),
-        "customer": _party(invoice.customer, other=invoice.seller),
+        "seller": party(invoice.seller, other=invoice.customer),
+        "customer": party(invoice.customer, other=invoice.seller),
         "facts": [
             ["Invoice number", invoice.number],
-            ["Invoice date", _date(invoice.invoice_date)],
-            ["Due date", _date(civil_date(invoice.due_time, zone))],
+            ["Invoice date", day(invoice.invoice_date)],
+            ["Due date", day(civil_date(invoice.due_time, zone))],
         ],
         "currency": invoice.currency,
         "lines": [_line(line, zone) for line in invoice.lines],
         "sums": _sums(invoice),
-        "remarks": _remarks(invoice),
-        "amount_due": _money(invoice.amount_due),
-        "due_date": _date(civil_date(invoice.due_time, zone)),
+        "remarks": exemptions(invoice.taxes),
+        "amount_due": money(invoice.amount_due),
+        "due_date": day(civil_date(invoice.due_time, zone)),
         "payment": _payment(invoice),
         "questions": _questions(invoice),
     }
@@ -130,29 +136,19 @@ def _sums(invoice: Invoice) -> list[list[str]]:
     """
     added = [tax for tax in invoice.taxes if not tax.is_included]
     included = [tax for tax in invoice.taxes if tax.is_included]
-    sums = [["Subtotal", _money(invoice.subtotal)]]
+    sums = [["Subtotal", money(invoice.subtotal)]]
     if invoice.discount_total.minor:
-        sums.append(["Discounts", _money(-invoice.discount_total)])
+        sums.append(["Discounts", money(-invoice.discount_total)])
     if added:
-        sums.append(["Total without tax", _money(invoice.total_excluding_tax)])
-    sums += [[_tax(tax), _money(tax.amount)] for tax in added]
+        sums.append(["Total without tax", money(invoice.total_excluding_tax)])
+    sums += [[tax_share(tax), money(tax.amount)] for tax in added]
     if invoice.rounding.minor:
-        sums.append(["Rounding", _money(invoice.rounding)])
-    sums.append(["Total", _money(invoice.total)])
-    sums += [[f"of which {_tax(tax)}", _money(tax.amount)] for tax in included]
+        sums.append(["Rounding", money(invoice.rounding)])
+    sums.append(["Total", money(invoice.total)])
+    sums += [[f"of which {tax_share(tax)}", money(tax.amount)] for tax in included]
     if invoice.credit_applied.minor:
-        sums.append(["Paid from your credit", _money(-invoice.credit_applied)])
+        sums.append(["Paid from your credit", money(-invoice.credit_applied)])
     return sums
-
-
-def _tax(tax: TaxLine) -> str:
-    """EN 16931 wants the rate, and what it is a share of, of every category (BG-23)."""
-    return f"{tax.name} {_grouped(tax.percent)}% of {_amount(tax.taxable)}"
-
-
-def _remarks(invoice: Invoice) -> list[str]:
-    """Why no tax is due, where a law wants that to be said; each reason once."""
-    return list(dict.fromkeys(tax.exemption_reason for tax in invoice.taxes if tax.exemption_reason))
 
 
 def _questions(invoice: Invoice) -> str:
@@ -179,17 +175,17 @@ def _payment(invoice: Invoice) -> Json:
 def _line(line: Line, zone: str) -> Json:
     return {
         "description": line.description,
-        "period": _period(line.period, zone),
+        "period": period(line.period, zone),
         "notes": _notes(line, zone),
-        "quantity": _grouped(line.quantity),
+        "quantity": grouped(line.quantity),
         "unit": line.unit_label,
-        "amount": _amount(line.amount),
+        "amount": amount(line.amount),
     }
 
 
 def _notes(line: Line, zone: str) -> list[str]:
     """How the amount came about, where that is not plain to see, and what was taken off it."""
-    taken_off = [f"{each.description}: {_amount(-each.amount)} {each.amount.currency}" for each in line.discounts]
+    taken_off = [f"{each.description}: {amount(-each.amount)} {each.amount.currency}" for each in line.discounts]
     return [*_steps(line, zone), *taken_off]
 
 
@@ -207,72 +203,12 @@ def _steps(line: Line, zone: str) -> list[str]:
 def _sum(step: RatingStep, currency: str) -> str:
     if step.kind in (StepKind.CONVERSION, StepKind.FREE, StepKind.REMARK):
         return step.description
-    amount = _grouped(step.amount, places_min=minor_units(currency)).replace("-", MINUS)
-    return f"{step.description} = {amount} {currency}"
+    comes_to = grouped(step.amount, places_min=minor_units(currency)).replace("-", MINUS)
+    return f"{step.description} = {comes_to} {currency}"
 
 
 def _share(line: Line, zone: str) -> str:
-    of = _period(line.full_period, zone)
+    of = period(line.full_period, zone)
     if day_fraction(line.period, line.full_period, zone) == line.proration and civil_days(line.full_period, zone):
         return f"{civil_days(line.period, zone)} of {civil_days(line.full_period, zone)} days of {of}"
     return f"{line.proration} of {of}"
-
-
-def _party(party: Party, *, other: Party) -> Json:
-    home = other.address.region_code if other.address is not None else ""
-    return {
-        "name": party.display_name,
-        "address": _address(party.address, home=home) if party.address is not None else [],
-        "tax_id": party.tax_id,
-        "email": party.email,
-    }
-
-
-def _address(address: Address, *, home: str) -> list[str]:
-    """The lines of an envelope. The country is only printed when the other side is in another one."""
-    if address.region_code in CITY_FIRST:
-        city = [", ".join(filter(None, (address.locality, address.administrative_area))), address.postal_code]
-        city = [" ".join(filter(None, city))] if address.region_code not in ("GB", "IE") else city
-    else:
-        city = [" ".join(filter(None, (address.postal_code, address.locality))), address.administrative_area]
-    country = address.region_code if address.region_code != home else ""
-    parts = [*address.recipients, address.organization, *address.address_lines, address.sublocality, *city, country]
-    return [part for part in parts if part]
-
-
-def _period(period: Period, zone: str) -> str:
-    """Both days included, as people say it: the first to the 31st, not the first to the first.
-
-    One day from a time to the same time is the day on which it begins.
-    """
-    first = civil_date(period.start, zone)
-    if civil_days(period, zone) <= 1:
-        return _date(first)
-    last = civil_date(period.end - timedelta(microseconds=1), zone)
-    if first.year != last.year:
-        return f"{_date(first)} – {_date(last)}"
-    return f"{first.day} {_MONTHS[first.month - 1]} – {_date(last)}"
-
-
-def _date(value: date) -> str:
-    """`1 Apr 2026`: read alike everywhere, unlike any date in figures."""
-    return f"{value.day} {_MONTHS[value.month - 1]} {value.year}"
-
-
-def _money(value: Money) -> str:
-    return f"{_amount(value)} {value.currency}"
-
-
-def _amount(value: Money) -> str:
-    return _grouped(value.amount, places_min=minor_units(value.currency)).replace("-", MINUS)
-
-
-def _grouped(value: Decimal, *, places_min: int = 0) -> str:
-    """`1,234,567.50`: thousands in groups, as many decimals as there are but at least so many."""
-    whole, _, decimals = plain(value).partition(".")
-    decimals = decimals.ljust(places_min, "0")
-    return f"{whole}.{decimals}" if decimals else whole
-
-
-MINUS: Final = "−"
-_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

@@ -13,6 +13,10 @@ class SeriesNotFound(NotFound):
     """The seller has no series of numbers of this name, or it has no numbers beyond the one asked about."""
 
 
+class CreditNoteNotFound(NotFound):
+    """There is no such credit note at this seller."""
+
+
 class CustomerNotFound(NotFound):
     """There is no such customer at this seller."""
 
@@ -83,6 +87,22 @@ class InvoiceNotFinalized(FailedPrecondition):
 
 class InvoiceNotOwed(FailedPrecondition):
     """Nothing is owed on a draft or a void invoice, so no payment can settle it."""
+
+
+class InvoiceNotOpen(FailedPrecondition):
+    """Only what is owed can be given up: the invoice is a draft, settled, void or given up already."""
+
+
+class InvoiceIsVoid(FailedPrecondition):
+    """The invoice was annulled: nothing can be taken back of it any more."""
+
+
+class InvoiceHasPayments(FailedPrecondition):
+    """Money came in for the invoice, so it cannot be annulled: a credit note takes it back."""
+
+
+class InvoiceCorrectedSince(FailedPrecondition):
+    """A later invoice corrects a line of this one, or takes off more of the same credit: annul that one first."""
 
 
 class InvoiceNotOverdue(FailedPrecondition):
@@ -211,3 +231,39 @@ class TooManyCreditGrants(ResourceExhausted):
 
 class TooManyCreditReservations(ResourceExhausted):
     """So many reservations of one customer and currency are open that more would be too much to look at at once."""
+
+
+class CreditExceedsLine(FailedPrecondition):
+    """It is not a part of what earlier credit notes have left of the line."""
+
+
+class CreditExceedsInvoice(FailedPrecondition):
+    """It is more than earlier credit notes have left of the whole invoice."""
+
+
+class NothingLeftToCredit(FailedPrecondition):
+    """Earlier credit notes have taken back all of the invoice, or it came to nothing."""
+
+
+class CreditNoteNotPositive(FailedPrecondition):
+    """The lines to be credited add up to nothing or less: with that nobody is given anything back."""
+
+
+class SettlementDiffersFromTotal(FailedPrecondition):
+    """What is to become of a credit note adds up to another amount than the credit note."""
+
+
+class SettlementExceedsDebt(FailedPrecondition):
+    """More debt would be cancelled than is still owed of the invoice."""
+
+
+class RefundExceedsPayments(FailedPrecondition):
+    """More would be paid back than was paid for the invoice, less what earlier credit notes pay back."""
+
+
+class RefundExceedsPending(FailedPrecondition):
+    """The credit note has less left to be paid back."""
+
+
+class RefundAlreadyRecorded(FailedPrecondition):
+    """The reference is that of another refund: of another credit note, or of another amount."""

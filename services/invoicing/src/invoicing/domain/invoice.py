@@ -1,7 +1,10 @@
-"""Knows the life of an invoice: assembled as a draft, finalized, paid.
+"""Knows the life of an invoice: assembled as a draft, finalized, paid, or ended otherwise.
 
-DRAFT ──finalize──► OPEN ──pay──► PAID          what leaves nothing to pay is paid when it is finalized
+DRAFT ──finalize──► OPEN ──pay, credit──► PAID   what leaves nothing to pay is paid when it is finalized
+                     │ │                   ▲
+                     │ └─ write_off ──► UNCOLLECTIBLE ──pay, credit──► PAID
                      │
+                     ├─ void ──► VOID            as long as no money came in, also from the other states
                      └─ mark_overdue             a note on it, not a state
 
     subtotal              what the lines come to
@@ -30,9 +33,13 @@ from common.period import civil_date
 from invoicing.domain.consolidation import Bill
 from invoicing.domain.consolidation_policy import Consolidation
 from invoicing.domain.errors import (
+    InvoiceHasPayments,
     InvoiceHeld,
+    InvoiceIsVoid,
     InvoiceNotDraft,
+    InvoiceNotFinalized,
     InvoiceNotHeld,
+    InvoiceNotOpen,
     InvoiceNotOverdue,
     InvoiceNotOwed,
     NegativeTotal,
@@ -86,6 +93,9 @@ class Invoice:
     due_time: datetime | None
     paid_time: datetime | None
     overdue_time: datetime | None
+    void_time: datetime | None = None
+    uncollectible_time: datetime | None = None
+    """When it was given up, also if the money came in after all."""
     revision: int
     create_time: datetime
     hold_reason: str = ""
@@ -175,6 +185,11 @@ class Invoice:
         return sections(self.lines, customer_id=self.customer_id, currency=self.currency)
 
     @property
+    def debt(self) -> Money:
+        """What the customer owes by law: also what was given up."""
+        return self.amount_remaining + self.amount_written_off
+
+    @property
     def invoice_date(self) -> date:
         """The civil date it was billed for, also when it is finalized later."""
         return civil_date(self.bill_time, self.time_zone)
@@ -260,35 +275,81 @@ class Invoice:
         if payment.minor <= 0:
             raise PaymentNotPositive(f"{payment} is not a payment", invoice=self.id, amount=payment)
         nothing = Money.zero(self.currency)
-        return nothing if self.state is State.VOID else min(payment, max(self.amount_remaining, nothing))
+        return nothing if self.state is State.VOID else min(payment, max(self.debt, nothing))
 
     def pay(self, amount: Money, *, at: datetime) -> Invoice:
-        """Take in money. When nothing remains, the invoice is paid."""
+        """Take in money, also of what was given up. When nothing is owed any more, the invoice is paid."""
         if self.state in (State.DRAFT, State.VOID):
             raise InvoiceNotOwed(f"invoice {self.id} is {self.state.name}", invoice=self.id, state=self.state)
         if amount.minor <= 0:
             raise PaymentNotPositive(f"{amount} is not a payment", invoice=self.id, amount=amount)
-        if amount > self.amount_remaining:
+        if amount > self.debt:
             raise PaymentExceedsRemaining(
-                f"{amount} is more than the {self.amount_remaining} that remain of {self.id}",
+                f"{amount} is more than the {self.debt} that remain of {self.id}",
                 invoice=self.id,
                 amount=amount,
-                remaining=self.amount_remaining,
+                remaining=self.debt,
             )
-        settled = amount == self.amount_remaining
+        return self._less_owed(amount, at=at, amount_paid=self.amount_paid + amount)
+
+    def credit(self, amount: Money, *, at: datetime) -> Invoice:
+        """A credit note cancels so much of the debt, or none of it."""
+        self.check_issued()
+        if not amount.minor:
+            return self
+        return self._less_owed(amount, at=at, amount_credited=self.amount_credited + amount)
+
+    def void(self, *, at: datetime) -> Invoice:
+        """It should not have been: a credit note takes all of it back, and cancels what is owed."""
+        self.check_issued()
+        if self.amount_paid.minor:
+            raise InvoiceHasPayments(f"{self.amount_paid} was paid for invoice {self.id}", invoice=self.id)
         return replace(
             self,
-            state=State.PAID if settled else self.state,
-            amount_paid=self.amount_paid + amount,
-            paid_time=at if settled else None,
+            state=State.VOID,
+            amount_credited=self.amount_credited + self.debt,
+            amount_written_off=Money.zero(self.currency),
+            void_time=at,
             revision=self.revision + 1,
         )
+
+    def write_off(self, *, at: datetime) -> Invoice:
+        """Give up what remains."""
+        if self.state is not State.OPEN:
+            raise InvoiceNotOpen(f"invoice {self.id} is {self.state.name}", invoice=self.id, state=self.state)
+        return replace(
+            self,
+            state=State.UNCOLLECTIBLE,
+            amount_written_off=self.amount_remaining,
+            uncollectible_time=at,
+            revision=self.revision + 1,
+        )
+
+    def check_issued(self) -> None:
+        """Whether there is something to take back of it."""
+        if self.state is State.DRAFT:
+            raise InvoiceNotFinalized(f"invoice {self.id} is a draft", invoice=self.id)
+        if self.state is State.VOID:
+            raise InvoiceIsVoid(f"invoice {self.id} was annulled", invoice=self.id)
 
     def mark_overdue(self, *, at: datetime) -> Invoice:
         """Note, once, that it is past its due time."""
         if self.overdue_from is None or at < self.overdue_from:
             raise InvoiceNotOverdue(f"invoice {self.id} is {self.state.name} and not overdue", invoice=self.id)
         return replace(self, overdue_time=at, revision=self.revision + 1)
+
+    def _less_owed(self, amount: Money, *, at: datetime, **changes: Money) -> Invoice:
+        """What remains first, then what was given up: of an invoice only one of them is ever more than nothing."""
+        settled = amount == self.debt
+        given_up = max(amount - self.amount_remaining, Money.zero(self.currency))
+        return replace(
+            self,
+            state=State.PAID if settled else self.state,
+            amount_written_off=self.amount_written_off - given_up,
+            paid_time=at if settled else None,
+            revision=self.revision + 1,
+            **changes,  # type: ignore[arg-type] # fields of an amount
+        )
 
     def _must_be_draft(self) -> None:
         if self.state is not State.DRAFT:

@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import Final
 
 from common.money import Money
+from invoicing.domain.credit_note import CreditLine, CreditNote, CreditNoteId
 from invoicing.domain.invoice import Invoice, InvoiceId
 from invoicing.domain.line import Line, LineDiscount, Usage
 from invoicing.domain.party import Address, Party
@@ -34,6 +35,11 @@ KEPT: Final = 1_000
 
 BEGINNING: Final = bytes(32)
 """What the first link of a chain is linked to."""
+
+
+NO_CREDIT_NOTE: Final = CreditNoteId("")
+
+Document = Invoice | CreditNote
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,21 +60,29 @@ class Issued:
 
     number: Number
     invoice_id: InvoiceId
+    """The invoice that it is, or that it corrects."""
+    credit_note_id: CreditNoteId = NO_CREDIT_NOTE
+    """The credit note that it is; empty for an invoice."""
     version: int
     content_hash: bytes
     link: bytes
 
     @classmethod
-    def of(cls, invoice: Invoice, number: Number, *, before: bytes | None) -> Issued:
+    def of(cls, document: Document, number: Number, *, before: bytes | None) -> Issued:
         """`before` is the link of the number before; None when that has none."""
-        content_hash = hash_of(invoice)
+        content_hash = hash_of(document)
         return cls(
             number=number,
-            invoice_id=invoice.id,
+            invoice_id=document.invoice_id if isinstance(document, CreditNote) else document.id,
+            credit_note_id=document.id if isinstance(document, CreditNote) else NO_CREDIT_NOTE,
             version=CONTENT_VERSION,
             content_hash=content_hash,
             link=link(before, content_hash),
         )
+
+    @property
+    def document_id(self) -> str:
+        return self.credit_note_id or self.invoice_id
 
 
 class FaultKind(Enum):
@@ -88,8 +102,8 @@ class FaultKind(Enum):
 class Fault:
     number: Number
     kind: FaultKind
-    invoice_id: str
-    """Empty when no document has the number."""
+    document: Document | None
+    """None when no document has the number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +128,7 @@ class Verification:
 
 
 def faults(
-    numbers: Iterable[Number], documents: Mapping[str, Invoice], issued: Mapping[int, Issued]
+    numbers: Iterable[Number], documents: Mapping[str, Document], issued: Mapping[int, Issued]
 ) -> Iterator[Fault]:
     """What is wrong with some numbers in a row. `documents` are by number, `issued` by ordinal, also of the one before
     the first.
@@ -126,24 +140,25 @@ def faults(
             kind = FaultKind.MISSING
         elif kept is None:
             kind = FaultKind.UNCHAINED
-        elif kept.invoice_id != document.id or kept.content_hash != hash_of(document):
+        elif kept.document_id != document.id or kept.content_hash != hash_of(document):
             kind = FaultKind.ALTERED
         elif kept.link != link(None if before is None else before.link, kept.content_hash):
             kind = FaultKind.BROKEN
         else:
             continue
-        yield Fault(number=number, kind=kind, invoice_id="" if document is None else document.id)
+        yield Fault(number=number, kind=kind, document=document)
 
 
 def link(before: bytes | None, content_hash: bytes) -> bytes:
     return hashlib.sha256((BEGINNING if before is None else before) + content_hash).digest()
 
 
-def hash_of(invoice: Invoice) -> bytes:
+def hash_of(document: Document) -> bytes:
     """SHA-256 of the content: UTF-8, without spaces, members in order of their names (RFC 8785). Every value is a text,
     so no two programs write it differently.
     """
-    return hashlib.sha256(canonical(content_of(invoice)).encode()).digest()
+    content = _note_content(document) if isinstance(document, CreditNote) else content_of(document)
+    return hashlib.sha256(canonical(content).encode()).digest()
 
 
 def canonical(content: Mapping[str, object]) -> str:
@@ -177,6 +192,48 @@ def content_of(invoice: Invoice) -> dict[str, object]:
             rounding_minor=_minor(invoice.rounding),
             credit_applied_minor=_minor(invoice.credit_applied),
         ),
+    }
+
+
+def _note_content(note: CreditNote) -> dict[str, object]:
+    """As of an invoice. Not whether its refund was paid."""
+    return {
+        "version": str(CONTENT_VERSION),
+        "id": note.id,
+        "number": note.number,
+        "kind": note.kind.name,
+        "invoice_id": note.invoice_id,
+        "invoice_number": note.invoice_number,
+        "customer_id": note.customer_id,
+        "seller": _party(note.seller),
+        "customer": _party(note.customer),
+        "reason": note.reason.name,
+        "memo": note.memo,
+        "currency": note.currency,
+        "total_minor": str(note.total.minor),
+        "debt_minor": str(note.settlement.debt.minor),
+        "customer_credit_minor": str(note.settlement.customer_credit.minor),
+        "refund_minor": str(note.settlement.refund.minor),
+        "time_zone": note.time_zone,
+        "issue_time": _instant(note.issue_time),
+        "lines": [_credit_line(line) for line in note.lines],
+        **_telling(
+            discount_minor=_minor(note.taken.discount_total),
+            tax_minor=_minor(note.taken.tax_total),
+            taxes=[_tax(tax) for tax in note.taken.taxes],
+            rounding_minor=_minor(note.taken.rounding),
+        ),
+    }
+
+
+def _credit_line(line: CreditLine) -> dict[str, str]:
+    return {
+        "line_id": line.line_id,
+        "description": line.description,
+        "quantity": "" if line.quantity is None else _plain(line.quantity),
+        "unit_label": line.unit_label,
+        "amount_minor": str(line.amount.minor),
+        "discount_minor": str(line.discount.minor),
     }
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import functools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from enum import Enum
 from fractions import Fraction
@@ -28,7 +28,9 @@ from typing import Final, NamedTuple
 
 from common.money import Money, round_half_up
 from common.period import Period, civil_date
+from invoicing.domain.credit_note import CreditNote
 from invoicing.domain.invoice import Invoice, InvoiceId
+from invoicing.domain.line import LineDiscount
 
 MONTHS_MAX: Final = 1_200
 """Of one invoice: what is paid for more than a hundred years in advance is earned with the last of them."""
@@ -69,6 +71,7 @@ class DocumentKind(Enum):
     INVOICE = "INVOICE"
     PAYMENT = "PAYMENT"
     CREDIT_GRANT = "CREDIT_GRANT"
+    CREDIT_NOTE = "CREDIT_NOTE"
 
 
 class Event(Enum):
@@ -85,6 +88,14 @@ class Event(Enum):
     """Credit that was set aside was used, for what no invoice billed."""
     CREDIT_EXPIRED = "CREDIT_EXPIRED"
     CREDIT_REVOKED = "CREDIT_REVOKED"
+    CREDITED = "CREDITED"
+    """It took back what was billed."""
+    REFUNDED = "REFUNDED"
+    """Money was paid back for it."""
+    WRITTEN_OFF = "WRITTEN_OFF"
+    """What remained was given up."""
+    RECOVERED = "RECOVERED"
+    """It brought in what had been given up."""
 
 
 class Posting(NamedTuple):
@@ -211,27 +222,97 @@ def entries_of_issue(invoice: Invoice) -> tuple[Entry, ...]:
     )
 
 
-def entries_of_payment(invoice: Invoice, *, payment_id: str, amount: Money, at: datetime) -> tuple[Entry, ...]:
-    """What a payment of an invoice posts, on the civil day on which it was taken in."""
+def entries_of_payment(
+    invoice: Invoice, *, payment_id: str, amount: Money, at: datetime, recovered: Money | None = None
+) -> tuple[Entry, ...]:
+    """What a payment of an invoice posts, on the civil day on which it was taken in. `recovered`: how much of it had
+    been given up, so that it is owed once more, and paid.
+    """
+    document = DocumentKind.PAYMENT, payment_id
+    day = civil_date(at, invoice.time_zone)
+    back = 0 if recovered is None else recovered.minor
     return (
-        Entry(
-            customer_id=invoice.customer_id,
-            document_kind=DocumentKind.PAYMENT,
-            document_id=payment_id,
-            event=Event.PAID,
-            invoice_id=invoice.id,
-            currency=amount.currency,
-            effective_date=civil_date(at, invoice.time_zone),
-            postings=(Posting(LedgerAccount.CASH, amount.minor), Posting(LedgerAccount.RECEIVABLE, -amount.minor)),
+        *_entries(
+            invoice,
+            Event.RECOVERED,
+            [(day, {LedgerAccount.RECEIVABLE: back, LedgerAccount.WRITE_OFFS: -back})],
+            document=document,
+        ),
+        *_entries(
+            invoice,
+            Event.PAID,
+            [(day, {LedgerAccount.CASH: amount.minor, LedgerAccount.RECEIVABLE: -amount.minor})],
+            document=document,
         ),
     )
 
 
+def entries_of_credit_note(invoice: Invoice, note: CreditNote) -> tuple[Entry, ...]:
+    """What a credit note posts, on its date: of days to come it takes off what is deferred, and what would have been
+    earned at the end of each month; of days that have passed, what was earned. The `invoice` as it was before.
+    """
+    document = DocumentKind.CREDIT_NOTE, note.id
+    day = max(note.issue_date, invoice.invoice_date)
+    earned, deferred = _earned(_taken_back(invoice, note), billed_on=day)
+    given_up = max(note.settlement.debt.minor - invoice.amount_remaining.minor, 0)
+    moved = {
+        LedgerAccount.REVENUE: earned,
+        LedgerAccount.DEFERRED_REVENUE: sum(minor for _, minor in deferred),
+        LedgerAccount.TAX_PAYABLE: note.taken.tax_total.minor,
+        LedgerAccount.ROUNDING: note.taken.rounding.minor,
+        LedgerAccount.RECEIVABLE: given_up - note.settlement.debt.minor,
+        LedgerAccount.WRITE_OFFS: -given_up,
+        LedgerAccount.CUSTOMER_CREDIT: -note.settlement.customer_credit.minor,
+        LedgerAccount.REFUNDS_PAYABLE: -note.settlement.refund.minor,
+    }
+    months = [(end, {LedgerAccount.REVENUE: minor, LedgerAccount.DEFERRED_REVENUE: -minor}) for end, minor in deferred]
+    return (
+        *_entries(invoice, Event.CREDITED, [(day, moved)], document=document),
+        *_entries(invoice, Event.RECOGNIZED, months, document=document),
+    )
+
+
+def entries_of_refund(invoice: Invoice, note: CreditNote, *, amount: Money, at: datetime) -> tuple[Entry, ...]:
+    """What paying money back posts. The `note` as it is afterwards: each time it was revised."""
+    day = civil_date(at, note.time_zone)
+    moved = {LedgerAccount.REFUNDS_PAYABLE: amount.minor, LedgerAccount.CASH: -amount.minor}
+    document = DocumentKind.CREDIT_NOTE, note.id
+    return tuple(_entries(invoice, Event.REFUNDED, [(day, moved)], document=document, first=note.revision - 1))
+
+
+def entries_of_write_off(invoice: Invoice, *, at: datetime) -> tuple[Entry, ...]:
+    """What giving up what remained posts."""
+    minor = invoice.amount_written_off.minor
+    moved = {LedgerAccount.WRITE_OFFS: minor, LedgerAccount.RECEIVABLE: -minor}
+    return tuple(_entries(invoice, Event.WRITTEN_OFF, [(civil_date(at, invoice.time_zone), moved)]))
+
+
+def _taken_back(invoice: Invoice, note: CreditNote) -> Invoice:
+    """An invoice over what a credit note takes back."""
+    taken = {line.line_id: line for line in note.lines}
+    lines = tuple(
+        replace(
+            line,
+            amount=taken[line.id].amount,
+            discounts=(LineDiscount(discount_id="", description="", amount=taken[line.id].discount),),
+        )
+        for line in invoice.lines
+        if line.id in taken
+    )
+    return replace(invoice, lines=lines, taxes=note.taken.taxes)
+
+
 def _entries(
-    invoice: Invoice, event: Event, moves: Iterable[tuple[date, Mapping[LedgerAccount, int]]]
+    invoice: Invoice,
+    event: Event,
+    moves: Iterable[tuple[date, Mapping[LedgerAccount, int]]],
+    *,
+    document: tuple[DocumentKind, str] | None = None,
+    first: int = 1,
 ) -> Iterator[Entry]:
-    """One for each day on which something moves, numbered."""
-    ordinal = 0
+    """One for each day on which something moves, numbered; of the invoice, unless it is of another document."""
+    kind, document_id = document or (DocumentKind.INVOICE, invoice.id)
+    ordinal = first - 1
     for day, moved in moves:
         postings = tuple(Posting(account, minor) for account, minor in moved.items() if minor)
         if not postings:
@@ -239,8 +320,8 @@ def _entries(
         ordinal += 1
         yield Entry(
             customer_id=invoice.customer_id,
-            document_kind=DocumentKind.INVOICE,
-            document_id=invoice.id,
+            document_kind=kind,
+            document_id=document_id,
             event=event,
             ordinal=ordinal,
             invoice_id=invoice.id,

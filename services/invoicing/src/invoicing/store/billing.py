@@ -92,6 +92,21 @@ async def mark_due(tx: Tx, customer_id: str, *, look_back_to: datetime | None = 
     return bool(marked.scalar_one() == 1)
 
 
+async def look_back(tx: Tx, customer_id: str, *, to: datetime) -> None:
+    """Have the next bill run look back as far, whenever that is; now, if none is to come."""
+    through = billing.c.billed_through_time
+    await tx.execute(
+        update(billing)
+        .where(billing.c.seller_id == tx.seller_id, billing.c.customer_id == customer_id)
+        .values(
+            due_time=func.coalesce(billing.c.due_time, tx.now),
+            # LEAST passes over NULL, which here is earlier than anything.
+            billed_through_time=case((through.is_(None), null()), else_=func.least(through, to)),
+            revision=billing.c.revision + 1,
+        )
+    )
+
+
 async def find_billing(tx: Tx, customer_id: str) -> Billing | None:
     return (await find_billings(tx, [customer_id])).get(customer_id)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Collection
 from datetime import datetime
 from fractions import Fraction
@@ -12,7 +13,7 @@ from sqlalchemy import Text, any_, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from common.db import Tx
-from common.money import Money
+from common.money import Money, sum_money
 from common.period import Period
 from invoicing.domain.errors import LineNotFound
 from invoicing.domain.invoice import InvoiceId, State
@@ -43,18 +44,16 @@ async def line_with_period(tx: Tx, invoice_id: InvoiceId, line_id: str) -> tuple
         await invoice(tx, invoice_id)  # or there is no such invoice, which is what to say
         raise LineNotFound(f"there is no line {line_id} on invoice {invoice_id}", invoice=invoice_id, line=line_id)
     line = line_of(row)
-    total = select(func.sum(invoice_lines.c.amount_minor)).where(
-        invoice_lines.c.seller_id == tx.seller_id,
-        invoice_lines.c.item_id == line.item_id,
-        invoice_lines.c.price_id == line.price_id,
-        invoice_lines.c.period_start == line.period.start,
-        invoice_lines.c.correction <= line.correction,
-    )
-    return line, Money(int((await tx.execute(total)).scalar_one()), line.amount.currency), row.time_zone
+    earlier = (await lines_before(tx, [line])).get(line.id, ())
+    currency = line.amount.currency
+    return line, sum_money((line.amount, *(each.amount for _, each in earlier)), currency), row.time_zone
 
 
 async def lines_before(tx: Tx, lines: Collection[Line]) -> dict[str, list[tuple[InvoiceId, Line]]]:
-    """By the id of each line, those that billed the same period before it, oldest first, with their invoices."""
+    """By the id of each line, those that billed the same period before it, oldest first, with their invoices.
+
+    Of lines with the same number all but one are on invoices that were annulled: the one before it counted then.
+    """
     later = {line.key: line for line in lines if line.correction}
     if not later:
         return {}
@@ -65,16 +64,22 @@ async def lines_before(tx: Tx, lines: Collection[Line]) -> dict[str, list[tuple[
             invoice_lines.c.item_id == any_(literal(sorted({key.item_id for key in later}), ARRAY(Text))),
             invoice_lines.c.period_start >= min(key.period_start for key in later),
             invoice_lines.c.period_start <= max(key.period_start for key in later),
+            invoice_lines.c.item_id != "",
         )
-        .order_by(invoice_lines.c.correction)
+        .order_by(invoice_lines.c.id)
     )
-    found: dict[str, list[tuple[InvoiceId, Line]]] = {}
+    found: dict[str, dict[int, tuple[InvoiceId, Line]]] = defaultdict(dict)
     for row in await tx.execute(query):
         before = line_of(row)
         line = later.get(before.key)
-        if line is not None and before.correction < line.correction:
-            found.setdefault(line.id, []).append((InvoiceId(row.invoice_id), before))
-    return found
+        if line is None or before.correction >= line.correction:
+            continue
+        # Ids are in the order of time, but of one instant in none.
+        if before.id < line.id:
+            found[line.id][before.correction] = InvoiceId(row.invoice_id), before
+        elif not row.voided:
+            found[line.id].setdefault(before.correction, (InvoiceId(row.invoice_id), before))
+    return {line_id: [own[number] for number in sorted(own)] for line_id, own in found.items()}
 
 
 async def count_lines_billed_by(

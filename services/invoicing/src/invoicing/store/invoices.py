@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Row, Select, Text, any_, delete, func, literal, select, tuple_
+from sqlalchemy import Row, Select, Text, and_, any_, delete, func, literal, select, tuple_, update
 from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP, insert
 
 from common.db import Tx
@@ -226,7 +226,9 @@ async def _lines_billed(tx: Tx, keys: Collection[LineKey]) -> Mapping[LineKey, l
         .where(
             invoice_lines.c.seller_id == tx.seller_id,
             invoice_lines.c.item_id == any_(literal(sorted({key.item_id for key in keys}), ARRAY(Text))),
-            invoice_lines.c.item_id != "",  # as the index has it
+            # As the index has both.
+            invoice_lines.c.item_id != "",
+            ~invoice_lines.c.voided,
             invoice_lines.c.period_start >= min(key.period_start for key in keys),
             invoice_lines.c.period_start <= max(key.period_start for key in keys),
         )
@@ -260,6 +262,37 @@ _TOLD_OF_BILLED: Final = (
     *("meter", "usage_quantity", "usage_event_count", "usage_digest", "usage_through_position"),
     *("usage_traceparents", "usage_meter_versions"),
 )
+
+
+async def void_lines(tx: Tx, invoice_id: InvoiceId) -> None:
+    """What a void invoice billed was never billed."""
+    await tx.execute(
+        update(invoice_lines)
+        .where(invoice_lines.c.seller_id == tx.seller_id, invoice_lines.c.invoice_id == invoice_id)
+        .values(voided=True)
+    )
+
+
+async def corrected_since(tx: Tx, invoice_id: InvoiceId) -> str | None:
+    """Another invoice, if there is one, that corrects a line of this one or takes off more of the same credit."""
+    own, other = invoice_lines.alias("own"), invoice_lines.alias("other")
+    same = [own.c[name] == other.c[name] for name in ("seller_id", "item_id", "price_id", "period_start")]
+    query = (
+        select(other.c.invoice_id)
+        .select_from(own.join(other, and_(*same, own.c.kind == other.c.kind, own.c.change_id == other.c.change_id)))
+        .where(
+            own.c.seller_id == tx.seller_id,
+            own.c.invoice_id == invoice_id,
+            own.c.item_id != "",
+            other.c.item_id != "",
+            other.c.invoice_id != invoice_id,
+            other.c.correction > own.c.correction,
+            ~other.c.voided,
+        )
+        .limit(1)
+    )
+    found: str | None = (await tx.execute(query)).scalar_one_or_none()
+    return found
 
 
 async def remember_payment(tx: Tx, *, payment_id: str, invoice_id: InvoiceId, amount: Money, overpaid: Money) -> bool:

@@ -9,6 +9,7 @@ from sqlalchemy import Row, select
 from sqlalchemy.dialects.postgresql import insert
 
 from common.db import Tx
+from invoicing.domain.credit_note import CreditNoteId
 from invoicing.domain.invoice import InvoiceId
 from invoicing.domain.issued import Issued, Number
 from invoicing.store.many import insert_rows
@@ -52,6 +53,8 @@ async def add_issued(tx: Tx, issued: Sequence[Issued]) -> None:
             "content_hash": each.content_hash,
             "link": each.link,
             "create_time": tx.now,
+            "kind": "CREDIT_NOTE" if each.credit_note_id else "INVOICE",
+            "credit_note_id": each.credit_note_id or None,
         }
         for each in issued
     ]
@@ -61,7 +64,9 @@ async def add_issued(tx: Tx, issued: Sequence[Issued]) -> None:
 async def issued(tx: Tx, invoice_id: InvoiceId) -> Issued | None:
     """What was kept of an invoice when it was issued; None if that was before anything was."""
     query = select(issued_documents).where(
-        issued_documents.c.seller_id == tx.seller_id, issued_documents.c.invoice_id == invoice_id
+        issued_documents.c.seller_id == tx.seller_id,
+        issued_documents.c.invoice_id == invoice_id,
+        issued_documents.c.kind == "INVOICE",
     )
     row = (await tx.execute(query)).one_or_none()
     return None if row is None else _issued(row)
@@ -100,6 +105,7 @@ def _issued(row: Row[Any]) -> Issued:  # Any: a row of `issued_documents`
     return Issued(
         number=Number(series=row.series, ordinal=row.ordinal),
         invoice_id=InvoiceId(row.invoice_id),
+        credit_note_id=CreditNoteId(row.credit_note_id or ""),
         version=row.version,
         content_hash=row.content_hash,
         link=row.link,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Integer, LargeBinary, Numeric, Table, Text
+from sqlalchemy import BigInteger, Boolean, Integer, LargeBinary, Numeric, Table, Text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
 
 from common.db import Tx
@@ -79,6 +79,7 @@ _TYPES: Final[Mapping[type, str]] = {
     Text: "text",
     BigInteger: "bigint",
     Integer: "integer",
+    Boolean: "boolean",
     Numeric: "numeric",
     LargeBinary: "bytea",
     TIMESTAMP: "timestamptz",

@@ -53,6 +53,8 @@ def invoice_row(invoice: Invoice) -> dict[str, object]:
         "paid_time": invoice.paid_time,
         "overdue_from_time": invoice.overdue_from,
         "overdue_time": invoice.overdue_time,
+        "void_time": invoice.void_time,
+        "uncollectible_time": invoice.uncollectible_time,
         "revision": invoice.revision,
         "create_time": invoice.create_time,
         "consolidation": None if invoice.consolidation is None else consolidation_row(invoice.consolidation),
@@ -72,11 +74,11 @@ def invoice_of(row: Row[Any], lines: Sequence[Line]) -> Invoice:  # Any: a row o
         number=row.number or "",
         state=State[row.state],
         customer_id=row.customer_id,
-        seller=None if row.seller_party is None else _party(row.seller_party),
-        customer=None if row.customer_party is None else _party(row.customer_party),
+        seller=None if row.seller_party is None else party_of(row.seller_party),
+        customer=None if row.customer_party is None else party_of(row.customer_party),
         currency=row.currency,
         lines=tuple(lines),
-        taxes=tuple(_tax(tax, row.currency) for tax in row.taxes),
+        taxes=tuple(tax_of(tax, row.currency) for tax in row.taxes),
         tax_time=row.tax_time,
         rounding=Money(row.rounding_minor, row.currency),
         credit_applied=Money(row.credit_applied_minor, row.currency),
@@ -91,6 +93,8 @@ def invoice_of(row: Row[Any], lines: Sequence[Line]) -> Invoice:  # Any: a row o
         due_time=row.due_time,
         paid_time=row.paid_time,
         overdue_time=row.overdue_time,
+        void_time=row.void_time,
+        uncollectible_time=row.uncollectible_time,
         revision=row.revision,
         create_time=row.create_time,
         consolidation=None if row.consolidation is None else consolidation_of(row.consolidation),
@@ -137,6 +141,7 @@ def line_row(line: Line) -> dict[str, object]:
         "tax_code": line.tax_code,
         "tax_rate_ids": list(line.tax_rate_ids),
         "product_id": line.product_id,
+        "voided": False,
     }
 
 
@@ -222,7 +227,7 @@ def consolidation_of(stored: dict[str, Any]) -> Consolidation:  # Any: JSON as `
     )
 
 
-def _tax(stored: dict[str, Any], currency: str) -> TaxLine:  # Any: JSON as `tax_row` wrote it
+def tax_of(stored: dict[str, Any], currency: str) -> TaxLine:  # Any: JSON as `tax_row` wrote it
     return TaxLine(
         name=stored["name"],
         category=stored["category"],
@@ -271,7 +276,7 @@ def _number(stored: dict[str, Any], name: str) -> Decimal | None:  # Any: JSON a
     return None if found is None else Decimal(found)
 
 
-def _party(stored: dict[str, Any]) -> Party:  # Any: JSON as `asdict` made it
+def party_of(stored: dict[str, Any]) -> Party:  # Any: JSON as `asdict` made it
     address = stored["address"]
     if address is not None:
         listed = {name: tuple(address[name]) for name in ("address_lines", "recipients")}

@@ -63,6 +63,8 @@ invoices = Table(
         "tax_time", Instant, comment="as of when its taxes were asked for; null for what was made before there were any"
     ),
     Column("top_up_rule_id", Text, nullable=False, server_default=""),
+    Column("void_time", Instant),
+    Column("uncollectible_time", Instant),
     UniqueConstraint("seller_id", "number", name="invoices_number"),
     Index("invoices_of_customer", "seller_id", "customer_id", "id"),
     Index(
@@ -132,12 +134,14 @@ invoice_lines = Table(
     Column("tax_code", Text, nullable=False, server_default=""),
     Column("tax_rate_ids", ARRAY(Text), nullable=False, server_default="{}"),
     Column("product_id", Text, nullable=False, server_default=""),
-    # What makes it impossible to bill a period of an item twice, whatever else goes wrong. Manual lines are of no item.
+    Column("voided", Boolean, nullable=False, server_default="false"),
+    # What makes it impossible to bill a period of an item twice, whatever else goes wrong. Manual lines are of no
+    # item, and what is on a void invoice was never billed.
     Index(
         "invoice_lines_billed_once",
         *("seller_id", "item_id", "price_id", "period_start", "kind", "change_id", "correction"),
         unique=True,
-        postgresql_where=text("item_id <> ''"),
+        postgresql_where=text("item_id <> '' AND NOT voided"),
     ),
     UniqueConstraint("seller_id", "invoice_id", "position", name="invoice_lines_position"),
     Index("invoice_lines_of_price", "seller_id", "price_id", "period_end"),
@@ -180,7 +184,20 @@ issued_documents = Table(
     Column("content_hash", LargeBinary, nullable=False),
     Column("link", LargeBinary, nullable=False),
     Column("create_time", Instant, nullable=False),
-    UniqueConstraint("seller_id", "invoice_id", name="issued_documents_invoice"),
+    Column("kind", Text, nullable=False, server_default="INVOICE"),
+    Column("credit_note_id", Text),
+    Index(
+        "issued_documents_invoice",
+        *("seller_id", "invoice_id"),
+        unique=True,
+        postgresql_where=text("kind = 'INVOICE'"),
+    ),
+    Index(
+        "issued_documents_credit_note",
+        *("seller_id", "credit_note_id"),
+        unique=True,
+        postgresql_where=text("kind = 'CREDIT_NOTE'"),
+    ),
     comment="of every number of a series, a hash of its document, and one that links it to the number before",
 )
 
@@ -314,4 +331,88 @@ tax_rules = Table(
         postgresql_where=text("end_time IS NULL"),
     ),
     Index("tax_rules_of_scope", "seller_id", "scope", "scope_key"),
+)
+
+credit_notes = Table(
+    "credit_notes",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("number", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("invoice_id", Text, nullable=False),
+    Column("invoice_number", Text, nullable=False),
+    Column("customer_id", Text, nullable=False),
+    Column("seller_party", JSONB, nullable=False),
+    Column("customer_party", JSONB, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("memo", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("line_count", Integer, nullable=False),
+    Column("discount_minor", BigInteger, nullable=False),
+    Column("tax_minor", BigInteger, nullable=False),
+    Column("taxes", JSONB, nullable=False),
+    Column("rounding_minor", BigInteger, nullable=False),
+    Column("total_minor", BigInteger, nullable=False),
+    Column("debt_minor", BigInteger, nullable=False),
+    Column("customer_credit_minor", BigInteger, nullable=False),
+    Column("refund_minor", BigInteger, nullable=False),
+    Column("refunded_minor", BigInteger, nullable=False),
+    Column("time_zone", Text, nullable=False),
+    Column("issue_time", Instant, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    UniqueConstraint("seller_id", "number", name="credit_notes_number"),
+    ForeignKeyConstraint(
+        ["seller_id", "invoice_id"], ["invoices.seller_id", "invoices.id"], name="credit_notes_invoice"
+    ),
+    Index("credit_notes_of_invoice", "seller_id", "invoice_id", "id"),
+    Index("credit_notes_of_customer", "seller_id", "customer_id", "id"),
+    Index(
+        "credit_notes_one_void",
+        *("seller_id", "invoice_id"),
+        unique=True,
+        postgresql_where=text("kind = 'VOID'"),
+    ),
+)
+
+credit_note_lines = Table(
+    "credit_note_lines",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("credit_note_id", Text, primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("line_id", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("quantity", Numeric),
+    Column("unit_label", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("amount_minor", BigInteger, nullable=False),
+    Column("discount_minor", BigInteger, nullable=False),
+    UniqueConstraint("seller_id", "credit_note_id", "line_id", name="credit_note_lines_line"),
+    ForeignKeyConstraint(
+        ["seller_id", "credit_note_id"],
+        ["credit_notes.seller_id", "credit_notes.id"],
+        name="credit_note_lines_note",
+    ),
+    ForeignKeyConstraint(
+        ["seller_id", "line_id"],
+        ["invoice_lines.seller_id", "invoice_lines.id"],
+        name="credit_note_lines_invoice_line",
+    ),
+)
+
+credit_note_refunds = Table(
+    "credit_note_refunds",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("reference", Text, primary_key=True),
+    Column("credit_note_id", Text, nullable=False),
+    Column("amount_minor", BigInteger, nullable=False),
+    Column("create_time", Instant, nullable=False),
+    ForeignKeyConstraint(
+        ["seller_id", "credit_note_id"],
+        ["credit_notes.seller_id", "credit_notes.id"],
+        name="credit_note_refunds_note",
+    ),
+    Index("credit_note_refunds_of_note", "seller_id", "credit_note_id"),
 )

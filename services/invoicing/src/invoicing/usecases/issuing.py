@@ -1,4 +1,4 @@
-"""Issues invoices: numbered, frozen, linked to the one before, and posted; and verifies what was issued."""
+"""Issues invoices and notes: numbered, frozen, linked to the one before, and posted; and verifies what was issued."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from typing import Final
 from common.db import Tx
 from invoicing import store
 from invoicing.convert.invoice import invoice_for_event
+from invoicing.domain.credit_note import CreditNote, CreditNoteId
 from invoicing.domain.errors import SeriesNotFound
 from invoicing.domain.invoice import Invoice, State
-from invoicing.domain.issued import Issued, Number, Series, Verification, faults
+from invoicing.domain.issued import Document, Issued, Number, Series, Verification, faults
 from invoicing.domain.ledger import entries_of_issue
 from invoicing.domain.party import Customer, Seller
 from invoicing.usecases import credit
 from saldo.invoicing.v1 import events_pb2 as events
+
+CREDIT_NOTES_SUFFIX: Final = "-CN"
+"""What the numbers of credit notes have behind the prefix of the invoices'."""
 
 LINES_MAX: Final = 20_000
 """A page ends early rather than look at more lines than these at once."""
@@ -62,6 +66,15 @@ async def issue(tx: Tx, ready: Sequence[Ready], *, seller: Seller) -> list[Invoi
     return invoices
 
 
+async def issue_credit_note(tx: Tx, note: CreditNote) -> CreditNote:
+    """The same for a credit note, in the series beside that of its invoice."""
+    series = f"{note.invoice_number.rpartition('-')[0]}{CREDIT_NOTES_SUFFIX}"
+    number = await store.take_numbers(tx, series, 1)
+    numbered = note.numbered(id=CreditNoteId(tx.new_id("cn")), number=str(number))
+    await store.add_issued(tx, [Issued.of(numbered, number, before=await store.link_before(tx, number))])
+    return numbered
+
+
 async def list_series(tx: Tx, *, after: str, limit: int) -> list[Series]:
     """In order of their names."""
     found: list[Series] = []
@@ -78,7 +91,11 @@ async def verify_series(tx: Tx, series: str, *, after: int, limit: int) -> Verif
     if after >= last:
         raise SeriesNotFound(f"there are no numbers {series}-… beyond {after}", series=series)
     numbers = [Number(series=series, ordinal=n) for n in range(after + 1, min(after + limit, last) + 1)]
-    documents, looked_for = await store.invoices_numbered(tx, [str(each) for each in numbers], lines_max=LINES_MAX)
+    texts = [str(each) for each in numbers]
+    # A series may hold documents of both kinds: a seller chooses its prefixes.
+    invoices, looked_for = await store.invoices_numbered(tx, texts, lines_max=LINES_MAX)
+    notes, looked_for = await store.credit_notes_numbered(tx, texts[:looked_for], lines_max=LINES_MAX)
+    documents: dict[str, Document] = {**invoices, **notes}
     numbers = numbers[:looked_for]
     kept = await store.issued_between(tx, series, after, numbers[-1].ordinal)
     final = kept.get(numbers[-1].ordinal)

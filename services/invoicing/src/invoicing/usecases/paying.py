@@ -24,7 +24,9 @@ async def take_payment(tx: Tx, *, payment_id: str, invoice_id: InvoiceId, amount
     if settling.minor:
         invoice = owed.pay(settling, at=tx.now)
         await store.save_invoice(tx, invoice)
-        await store.add_entries(tx, entries_of_payment(invoice, payment_id=payment_id, amount=settling, at=tx.now))
+        recovered = owed.amount_written_off - invoice.amount_written_off
+        entries = entries_of_payment(invoice, payment_id=payment_id, amount=settling, at=tx.now, recovered=recovered)
+        await store.add_entries(tx, entries)
         if invoice.state is State.PAID:
             await tx.emit(events.InvoicePaid(invoice=invoice_for_event(invoice)))
             await top_ups.settle(tx, invoice)

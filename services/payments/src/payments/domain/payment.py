@@ -63,11 +63,13 @@ class Missing(Enum):
 class PaymentAttempt:
     """One try. `ask_time` is when the gateway is asked about it, and absent once the outcome is known.
 
-    `record_time` is wall time also for a sandbox: a gateway elsewhere knows no other. `deferred` says that the gateway
-    has declined to look at it, so that it may be called again at once.
+    `amount` is what was to be collected when it was begun. Less may be owed by now, but under its key the gateway is
+    never told of another. `record_time` is wall time also for a sandbox: a gateway elsewhere knows no other. `deferred`
+    says that the gateway has declined to look at it, so that it may be called again at once.
     """
 
     id: AttemptId
+    amount: Money
     state: AttemptState
     payment_method_id: PaymentMethodId
     gateway: str
@@ -102,7 +104,9 @@ class PaymentAttempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payment:
-    """`collect_time` is when an attempt is wanted; absent while one is under way and when none is wanted."""
+    """`amount` is what is to be collected, and what was collected in the end. `collect_time` is when an attempt is
+    wanted; absent while one is under way and when none is wanted.
+    """
 
     id: PaymentId
     invoice_id: str
@@ -133,6 +137,7 @@ class Payment:
             raise AttemptUnsettled(f"payment {self.id} does not wait for an attempt", payment=self.id)
         attempt = PaymentAttempt(
             id=attempt_id,
+            amount=self.amount,
             state=AttemptState.PENDING,
             payment_method_id=method.id,
             gateway=method.gateway,
@@ -152,10 +157,11 @@ class Payment:
         return self._changed(at, state=State.FAILED, failure_code=NO_PAYMENT_METHOD, retryable=True, collect_time=None)
 
     def succeed(self, attempt_id: AttemptId, *, gateway_reference: str, at: datetime) -> Payment:
-        """The gateway has captured the amount."""
-        return self._settled(
-            self._open(attempt_id), AttemptState.SUCCEEDED, at, gateway_reference=gateway_reference
-        )._changed(at, state=State.SUCCEEDED, failure_code="", retryable=False)
+        """The gateway has captured the amount of the attempt, though less may be owed by now."""
+        attempt = self._open(attempt_id)
+        return self._settled(attempt, AttemptState.SUCCEEDED, at, gateway_reference=gateway_reference)._changed(
+            at, amount=attempt.amount, state=State.SUCCEEDED, failure_code="", retryable=False
+        )
 
     def fail(self, attempt_id: AttemptId, *, code: str, retryable: bool, at: datetime) -> Payment:
         """The gateway has refused, or has never heard of the attempt and never will."""
@@ -210,6 +216,12 @@ class Payment:
             # A moment of its own: a sandbox's clock may stand still between one try and the next.
             collect_time=at - timedelta(microseconds=self.revision),
         )
+
+    def want_less(self, amount: Money, *, at: datetime) -> Payment:
+        """No more than that remains to be paid. An attempt that is under way is for what it was begun with."""
+        if self.state is State.SUCCEEDED or self.invoice_settled or amount >= self.amount:
+            return self
+        return self._changed(at, amount=amount)
 
     def settle_invoice(self, *, at: datetime) -> Payment:
         """Nothing remains to be paid: no further attempt is made. An open one is still followed to its end."""

@@ -1,0 +1,102 @@
+"""Issues credit notes: what is taken back of an invoice, and what becomes of that money."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from common.db import Tx
+from common.money import Money
+from invoicing import store
+from invoicing.convert.credit_note import credit_note_for_event
+from invoicing.convert.invoice import invoice_for_event
+from invoicing.domain.credit_note import (
+    CreditNote,
+    CreditNoteId,
+    NoteKind,
+    Preference,
+    Reason,
+    Settlement,
+    check_creditable,
+    check_settlement,
+    settled_by,
+)
+from invoicing.domain.crediting import Part, taken_back
+from invoicing.domain.errors import RefundAlreadyRecorded
+from invoicing.domain.invoice import Invoice, InvoiceId, State
+from invoicing.domain.ledger import entries_of_credit_note, entries_of_refund
+from invoicing.usecases import credit, issuing
+from saldo.invoicing.v1 import events_pb2 as events
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What somebody wants to be credited."""
+
+    invoice_id: InvoiceId
+    parts: Sequence[Part]
+    """All that is left, if there are none."""
+    reason: Reason
+    memo: str
+    settlement: Settlement | None
+    """What is to become of it, to the cent; None: as is preferred."""
+    preference: Preference
+
+
+async def create_credit_note(tx: Tx, order: Order) -> CreditNote:
+    owed = await store.invoice(tx, order.invoice_id, lock=True)
+    planned = await _planned(tx, owed, order)
+    invoice = owed.credit(planned.settlement.debt, at=tx.now)
+    note = await issuing.issue_credit_note(tx, planned)
+    await store.add_credit_note(tx, note)
+    if note.settlement.customer_credit.minor:
+        await credit.give_credited(tx, owed, note.settlement.customer_credit, credit_note_id=note.id)
+    await store.add_entries(tx, entries_of_credit_note(owed, note))
+    await tx.emit(events.CreditNoteIssued(credit_note=credit_note_for_event(note)))
+    if invoice is not owed:
+        await _save_less_owed(tx, invoice, before=owed)
+    return note
+
+
+async def preview_credit_note(tx: Tx, order: Order) -> CreditNote:
+    """As it would be now. Nothing is stored."""
+    return await _planned(tx, await store.invoice(tx, order.invoice_id), order)
+
+
+async def record_refund(tx: Tx, note_id: CreditNoteId, *, amount: Money | None, reference: str) -> CreditNote:
+    """Money was paid back, all that was still to be unless it is said how much. The same told again changes nothing."""
+    note = await store.credit_note(tx, note_id, lock=True)
+    known = await store.find_refund(tx, note, reference=reference)
+    if known is not None and amount in (None, known):
+        return note
+    paid_back = note.refund_pending if amount is None else amount
+    refunded = note.refund(paid_back)
+    if not await store.remember_refund(tx, note, reference=reference, amount=paid_back):
+        raise RefundAlreadyRecorded(f"{reference} is another refund", reference=reference)
+    await store.save_refunded(tx, refunded)
+    invoice = await store.invoice(tx, note.invoice_id)
+    await store.add_entries(tx, entries_of_refund(invoice, refunded, amount=paid_back, at=tx.now))
+    await tx.emit(events.CreditNoteRefunded(credit_note=credit_note_for_event(refunded)))
+    return refunded
+
+
+async def _planned(tx: Tx, invoice: Invoice, order: Order) -> CreditNote:
+    invoice.check_issued()
+    earlier = await store.credit_notes_of(tx, invoice.id)
+    taken = taken_back(invoice, earlier, order.parts)
+    check_creditable(invoice, earlier, taken)
+    if order.settlement is None:
+        settlement = settled_by(invoice, taken, order.preference)
+    else:
+        settlement = check_settlement(invoice, earlier, taken, order.settlement)
+    return CreditNote.of(
+        invoice, taken, settlement, kind=NoteKind.CREDIT, reason=order.reason, memo=order.memo, at=tx.now
+    )
+
+
+async def _save_less_owed(tx: Tx, invoice: Invoice, *, before: Invoice) -> None:
+    await store.save_invoice(tx, invoice)
+    told = invoice_for_event(invoice)
+    await tx.emit(events.InvoiceCredited(invoice=told))
+    if invoice.state is State.PAID and before.state is not State.PAID:
+        await tx.emit(events.InvoicePaid(invoice=told))
