@@ -174,6 +174,14 @@ def test_as_many_policies_are_kept_as_one_invoice_needs() -> None:
     assert len(bill.consolidation.sources) == SOURCES_MAX
 
 
+def test_what_joins_a_draft_adds_who_declared_its_keys() -> None:
+    """Lines with the same keys may have them from another policy; each is told once, the nearest first."""
+    one, two = (Consolidation(sources=(policy("plan", scope=Scope.SUBSCRIPTION, of=each).source,)) for each in "ab")
+    seller = Consolidation(sources=(policy("plan").source,))
+    joined = seller.beside(two).beside(one).beside(two)
+    assert joined.sources == (*one.sources, *two.sources, *seller.sources)
+
+
 def test_what_can_wait_waits_for_company_with_the_same_keys() -> None:
     """A correction of one subscription is not sent on the invoice of another that is to be apart."""
     late = due("a", minor=5, can_wait=True)

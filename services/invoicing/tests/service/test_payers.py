@@ -14,7 +14,9 @@ import pytest_asyncio
 from common import wire
 from common.caller import current_caller, service_caller
 from common.testing import Suite
+from invoicing.clients.paying import Paid
 from invoicing.usecases import bill_run
+from invoicing.usecases.companions import Company, circles
 from invoicing.usecases.taxing import RatesByHand
 from saldo.catalog.v1 import plan_pb2, price_pb2
 from saldo.invoicing.v1 import consolidation_service_pb2 as pb
@@ -281,6 +283,18 @@ async def test_one_who_cannot_be_billed_keeps_the_others_together(
     assert letter.id == f"job:bill customers:{bad.id}"
     [invoice] = await business.invoices()
     assert users(invoice) == sorted([one.id, three.id])
+
+
+def test_who_hangs_together_by_way_of_others_is_one_circle() -> None:
+    """Somebody with two payers brings both families together; all others stay apart."""
+    pairs = [Paid("a", "p"), Paid("b", "p"), Paid("b", "q"), Paid("c", "q"), Paid("x", "y")]
+    assert set(circles(pairs)) == {frozenset("abcpq"), frozenset("xy")}
+    assert list(circles([])) == []
+    company = Company(companion_ids=("b", "c"), circles=tuple(circles(pairs)))
+    assert company.broken_by({"c"}) == frozenset("abcpq")
+    assert company.broken_by({"z"}) == frozenset()
+    fewer = company.only(["c"], beside=["a"])
+    assert (fewer.companion_ids, fewer.broken_by({"c"})) == (("c",), frozenset("ac"))
 
 
 async def hold(business: Business) -> tuple[Any, Any]:  # Any: a stub, and the desk of the service

@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 from typing import Final, NamedTuple, NewType
@@ -108,6 +108,10 @@ class Consolidation:
         """The same for the same declared keys and values; empty without any."""
         declared = [each for each in self.keys if each.key not in ALWAYS]
         return hashlib.sha256(json.dumps(declared).encode()).hexdigest() if declared else ""
+
+    def beside(self, other: Consolidation) -> Consolidation:
+        """Of lines that are put together later, by the same keys."""
+        return replace(self, sources=_nearest_first({*self.sources, *other.sources}))
 
     def differences(self, other: Consolidation) -> list[Difference]:
         ours, theirs = dict(self.keys), dict(other.keys)
@@ -209,7 +213,10 @@ def checked_keys(keys: Sequence[str]) -> tuple[str, ...]:
 
 def merged_sources(policies: Iterable[ConsolidationPolicy | None]) -> tuple[Source, ...]:
     """Of the lines of one invoice, each once, nearest first."""
-    found = {policy.id: policy for policy in policies if policy is not None}
+    return _nearest_first({policy.id: policy.source for policy in policies if policy is not None}.values())
+
+
+def _nearest_first(sources: Iterable[Source]) -> tuple[Source, ...]:
     levels = list(Scope)
-    ordered = sorted(found.values(), key=lambda each: (-levels.index(each.scope), each.id))
-    return tuple(each.source for each in ordered[:SOURCES_MAX])
+    ordered = sorted(sources, key=lambda each: (-levels.index(each.scope), each.policy_id, each.keys))
+    return tuple(ordered[:SOURCES_MAX])

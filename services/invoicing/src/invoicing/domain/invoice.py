@@ -211,10 +211,11 @@ class Invoice:
         """Which customer a line is about."""
         return line.customer_id or self.customer_id
 
-    def add(self, lines: Sequence[Line]) -> Invoice:
-        """Bill more things with it."""
+    def add(self, lines: Sequence[Line], *, because: Consolidation | None = None) -> Invoice:
+        """Bill more things with it, which have the same keys."""
         self._must_be_draft()
-        return replace(self, lines=(*self.lines, *lines), revision=self.revision + 1)
+        both = self.consolidation.beside(because) if self.consolidation and because else self.consolidation
+        return replace(self, lines=(*self.lines, *lines), consolidation=both, revision=self.revision + 1)
 
     def hold(self, reason: str) -> Invoice:
         """Keep it from being finalized until it is released; the reason may be given anew."""

@@ -215,7 +215,8 @@ async def _write(tx: Tx, owed: Sequence[_Owed], *, seller: Seller, grace: timede
         bill = replace(each.bill, lines=tuple(replace(line, id=tx.new_id("line")) for line in each.bill.lines))
         draft = drafts.get(each.key)
         if draft is not None:
-            grown.append((completed(draft.invoice.add(bill.lines), each.terms), draft.invoice))
+            more = draft.invoice.add(bill.lines, because=bill.consolidation)
+            grown.append((completed(more, each.terms), draft.invoice))
             continue
         invoice = Invoice.draft(
             id=InvoiceId(tx.new_id("inv")),

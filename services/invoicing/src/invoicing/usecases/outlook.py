@@ -21,7 +21,7 @@ from invoicing.usecases import facts
 PAID_FOR_MAX: Final = 1_000
 """Customers that one customer pays for, of which a look ahead tells."""
 
-LOOKS_MAX: Final = 36
+LOOKS_MAX: Final = 12
 """How many bill times of those it pays for are looked at to find the next one of a payer."""
 
 
