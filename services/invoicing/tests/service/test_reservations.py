@@ -143,9 +143,11 @@ async def test_a_scope_keeps_its_credit_for_what_it_covers(business: Business) -
 async def test_what_makes_no_sense_is_refused(business: Business, monkeypatch: pytest.MonkeyPatch) -> None:
     """And nothing is set aside."""
     wallet = await new_wallet(business)
-    with refused("INSUFFICIENT_CREDIT"):
+    with refused("CREDIT_BALANCE_NOT_FOUND", grpc.StatusCode.NOT_FOUND):
         await wallet.reserve(1)
     await wallet.give(10_00)
+    with refused("INSUFFICIENT_CREDIT"):
+        await wallet.reserve(10_01)
     for reason, told in (
         ("CREDIT_AMOUNT_NOT_POSITIVE", {"amount": gbp(0)}),
         ("INVALID_ARGUMENT", {"time_to_live_seconds": 0}),

@@ -11,7 +11,7 @@ from common.money import Money
 from invoicing import store
 from invoicing.convert.credit import reservation_to_proto
 from invoicing.domain.credit import HoldingKey, Use
-from invoicing.domain.errors import InsufficientCredit, TooManyCreditReservations
+from invoicing.domain.errors import CreditBalanceNotFound, TooManyCreditReservations
 from invoicing.domain.reservation import Reservation, ReservationId, ReservationState
 from invoicing.usecases import wallets
 from saldo.invoicing.v1 import events_pb2 as events
@@ -23,11 +23,13 @@ OPEN_MAX: Final = 1_000
 async def reserve(
     tx: Tx, customer_id: str, amount: Money, *, use: Use, time_to_live: timedelta, reference: str
 ) -> Reservation:
-    """Fails with INSUFFICIENT_CREDIT or TOO_MANY_CREDIT_RESERVATIONS."""
+    """Fails with CREDIT_BALANCE_NOT_FOUND, INSUFFICIENT_CREDIT or TOO_MANY_CREDIT_RESERVATIONS."""
     key = HoldingKey(customer_id, amount.currency)
     wallet = (await store.lock_wallets(tx, [customer_id])).get(key)
     if wallet is None:
-        raise InsufficientCredit(f"{customer_id} never had credit in {key.currency}", available=0)
+        raise CreditBalanceNotFound(
+            f"{customer_id} never had credit in {key.currency}", customer=customer_id, currency=key.currency
+        )
     open_count = await store.count_open_reservations(tx, key)
     if open_count >= OPEN_MAX:
         raise TooManyCreditReservations(
