@@ -24,6 +24,7 @@ from saldo.invoicing.v1.credit_notes_service_pb2_grpc import CreditNotesServiceS
 from saldo.invoicing.v1.credit_service_pb2_grpc import CreditServiceStub
 from saldo.invoicing.v1.invoicing_service_pb2_grpc import InvoicingServiceStub
 from saldo.invoicing.v1.ledger_service_pb2_grpc import LedgerServiceStub
+from saldo.invoicing.v1.manual_invoices_service_pb2_grpc import ManualInvoicesServiceStub
 from saldo.invoicing.v1.proof_service_pb2_grpc import ProofServiceStub
 from saldo.invoicing.v1.rating_service_pb2_grpc import MoneyServiceStub, RatingServiceStub
 from saldo.invoicing.v1.tax_service_pb2_grpc import TaxServiceStub
@@ -110,6 +111,7 @@ class Client:
         self.consolidation = ConsolidationServiceStub(self._channels["invoicing"])
         self.credit = CreditServiceStub(self._channels["invoicing"])
         self.credit_notes = CreditNotesServiceStub(self._channels["invoicing"])
+        self.manual_invoices = ManualInvoicesServiceStub(self._channels["invoicing"])
         self.rating = RatingServiceStub(self._channels["invoicing"])
         self.proof = ProofServiceStub(self._channels["invoicing"])
         self.money = MoneyServiceStub(self._channels["invoicing"])

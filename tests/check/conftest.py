@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 import pytest_asyncio
-from google.type import decimal_pb2
+from google.type import decimal_pb2, money_pb2
 from google.type.money_pb2 import Money
 
 from common import ids, wire
@@ -31,7 +31,9 @@ from saldo.invoicing.v1 import (
     credit_service_pb2,
     invoice_pb2,
     invoicing_service_pb2,
+    manual_invoice_pb2,
 )
+from saldo.invoicing.v1 import manual_invoices_service_pb2 as manual_pb
 from saldo.metering.v1 import (
     backfill_service_pb2,
     corrections_service_pb2,
@@ -44,7 +46,7 @@ from saldo.metering.v1 import (
     usage_threshold_service_pb2,
 )
 from saldo.payments.v1 import payments_service_pb2
-from saldo.subscriptions.v1 import customer_pb2, entitlement_pb2, entitlement_service_pb2
+from saldo.subscriptions.v1 import customer_pb2, entitlement_pb2, entitlement_service_pb2, subscription_pb2
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as pb
 from saldo.subscriptions.v1.subscription_pb2 import SubscriptionAction, SubscriptionChange
 from tests.check.taxes import bill_with_taxes
@@ -173,14 +175,108 @@ async def take_more_seats(client: Client, at: datetime) -> None:
     await travel(client.operations, at + timedelta(days=9))
     listed = await client.subscriptions.ListSubscriptions(pb.ListSubscriptionsRequest())
     seats = [(each.id, item.id) for each in listed.subscriptions for item in each.items if item.HasField("quantity")]
-    (subscription_id, item_id), *_ = seats
-    more = SubscriptionAction.SetQuantity(item_id=item_id, quantity=decimal_pb2.Decimal(value="3"))
-    await client.subscriptions.ChangeSubscription(
-        pb.ChangeSubscriptionRequest(
-            id=subscription_id, actions=[SubscriptionAction(set_quantity=more)], unused=SubscriptionChange.CREDIT
+    discounted = [each.id for each in listed.subscriptions if each.discounts and len(each.items) > 1]
+    for subscription_id, item_id in (seats[0], *(each for each in seats if each[0] in discounted)):
+        more = SubscriptionAction.SetQuantity(item_id=item_id, quantity=decimal_pb2.Decimal(value="4"))
+        await client.subscriptions.ChangeSubscription(
+            pb.ChangeSubscriptionRequest(
+                id=subscription_id, actions=[SubscriptionAction(set_quantity=more)], unused=SubscriptionChange.CREDIT
+            )
+        )
+    await travel(client.operations, at + timedelta(days=11))
+
+
+async def discount_subscriptions(client: Client) -> None:
+    """Coupons by percent and by amount, for ever and once; a change that takes some of it back; and a commitment."""
+    listed = await client.catalog.ListPlans(catalog_service_pb2.ListPlansRequest(page_size=100))
+    studio, mixed = (next(plan for plan in listed.plans if plan.code == code) for code in ("studio", "mixed"))
+    seats = next(price for price in mixed.prices if price.code == "seats")
+
+    async def coupon(code: str, **fields: Any) -> str:  # Any: fields of a message
+        wanted = coupon_pb2.Coupon(code=code, display_name=code, **fields)
+        return (await client.coupons.CreateCoupon(coupon_service_pb2.CreateCouponRequest(coupon=wanted))).id
+
+    tenth = coupon_pb2.PercentOff(percent=decimal_pb2.Decimal(value="10"))
+    sixty = coupon_pb2.AmountOff(amounts=[money_pb2.Money(currency_code="EUR", units=60)])
+    coupons = [
+        await coupon("tenth", percent_off=tenth, duration=coupon_pb2.Coupon.FOREVER, products=["seats", "studio"]),
+        await coupon("sixty", amount_off=sixty, duration=coupon_pb2.Coupon.ONCE),
+        await coupon(
+            "twice", percent_off=tenth, duration=coupon_pb2.Coupon.REPEATING, duration_periods=2, plans=["studio"]
+        ),
+    ]
+    customer = await client.subscriptions.CreateCustomer(
+        pb.CreateCustomerRequest(
+            external_id="discounted",
+            contact=customer_pb2.Contact(display_name="Discounted"),
+            billing_profile=customer_pb2.BillingProfile(
+                currency="EUR",
+                time_zone="Europe/Berlin",
+                net_terms_days=365,
+                collection_method=customer_pb2.BillingProfile.SEND_INVOICE,
+            ),
         )
     )
-    await travel(client.operations, at + timedelta(days=11))
+    tenth_off, sixty_off, twice_off = (SubscriptionAction.ApplyDiscount(coupon_id=each) for each in coupons)
+    minimum = subscription_pb2.Commitment(minimum=money_pb2.Money(currency_code="EUR", units=75), months=1)
+    await client.subscriptions.CreateSubscription(
+        pb.CreateSubscriptionRequest(
+            customer_id=customer.id,
+            plan_id=studio.id,
+            billing_day=1,
+            discounts=[twice_off, tenth_off, sixty_off],
+            commitment=minimum,
+        )
+    )
+    changed = await client.subscriptions.CreateSubscription(
+        pb.CreateSubscriptionRequest(
+            customer_id=customer.id, plan_id=mixed.id, billing_day=1, discounts=[tenth_off, sixty_off]
+        )
+    )
+    item = next(item for item in changed.items if item.price_id == seats.id)
+    action = SubscriptionAction(
+        set_quantity=SubscriptionAction.SetQuantity(item_id=item.id, quantity=decimal_pb2.Decimal(value="3"))
+    )
+    await client.subscriptions.ChangeSubscription(
+        pb.ChangeSubscriptionRequest(
+            id=changed.id,
+            actions=[action],
+            timing=SubscriptionChange.AT_TIME,
+            effective_time=wire.timestamp(SANDBOX_START + timedelta(days=40)),
+            unused=SubscriptionChange.CREDIT,
+        )
+    )
+    await write_by_hand(client, customer.id)
+
+
+async def write_by_hand(client: Client, customer_id: str) -> None:
+    """An invoice that is finalized, one that is not, a line that joins a bill run, and one that waits for ever."""
+    quarter = invoice_pb2.GivenDiscount(description="A quarter", percent=decimal_pb2.Decimal(value="25"))
+    five = invoice_pb2.GivenDiscount(description="Five euros", amount=money_pb2.Money(currency_code="EUR", units=5))
+    work = manual_invoice_pb2.ManualLine(
+        description="Work",
+        quantity=decimal_pb2.Decimal(value="2.5"),
+        unit_price=decimal_pb2.Decimal(value="80.30"),
+        discounts=[quarter],
+    )
+    parts = manual_invoice_pb2.ManualLine(description="Parts", amount=money_pb2.Money(currency_code="EUR", units=12))
+    drafts = [
+        await client.manual_invoices.CreateInvoice(
+            manual_pb.CreateInvoiceRequest(
+                customer_id=customer_id, lines=[work, parts], discounts=[five], memo="Thank you", purchase_order="7"
+            )
+        )
+        for _ in range(2)
+    ]
+    await client.invoicing.FinalizeInvoice(invoicing_service_pb2.FinalizeInvoiceRequest(id=drafts[0].id))
+    for currency in ("EUR", "USD"):
+        line = manual_invoice_pb2.ManualLine(
+            description="Setup", unit_price=decimal_pb2.Decimal(value="99"), discounts=[quarter]
+        )
+        await client.manual_invoices.CreatePendingLine(
+            manual_pb.CreatePendingLineRequest(customer_id=customer_id, line=line, currency=currency)
+        )
+    await quiet(client.operations)
 
 
 async def take_back(client: Client) -> None:
@@ -418,6 +514,7 @@ async def world(databases: Databases, keys: Keys, tmp_path_factory: pytest.TempP
                 loaded = await load(client, example, lambda _: None)
                 await update_meters(client)
                 await give_credit(client)
+                await discount_subscriptions(client)
                 await play(client, example, loaded, lambda _time, _sent: None)
                 await freeze_usage(client)
                 await watch_usage(client)

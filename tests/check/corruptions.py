@@ -29,6 +29,12 @@ ENDS = "the end of every billing period is announced once"
 PAYER_SAID = "the payer of every customer is the last that was said"
 PAYER_NAMED = "whom every subscription names follows from the log"
 PAYER_THERE = "whoever pays for a living subscription can be billed"
+WRITTEN = "what was written by hand costs what it says"
+WAITING = "what was written by hand is billed at most once"
+TAKEN_OFF = "no discount is more than there is to take off"
+GIVEN = "what was given by hand was taken off"
+COUPONS = "coupons discount what they were applied to, as far as they go"
+COMMITTED = "commitments are trued up once, to the cent"
 CORRECTIONS = "corrections of a period add up"
 STEPS = "rating steps explain every amount"
 TOTALS = "lines sum to totals"
@@ -124,7 +130,7 @@ BILLING_CORRUPTIONS = {
     "a credit was given twice": Corruption(
         "invoicing",
         (
-            "CREATE TEMPORARY TABLE again AS SELECT * FROM invoice_lines WHERE kind = 'CREDIT'",
+            "CREATE TEMPORARY TABLE again AS SELECT * FROM invoice_lines WHERE kind = 'CREDIT' AND discount_minor = 0",
             "UPDATE again SET id = 'again', position = 99, correction = 1",
             "INSERT INTO invoice_lines SELECT * FROM again",
         ),
@@ -245,6 +251,69 @@ BILLING_CORRUPTIONS = {
         "invoicing",
         (one("invoices", """consolidation = jsonb_set(consolidation, '{keys,1}', '["currency", "XXX"]')"""),),
         (TOGETHER,),
+    ),
+    "a line written by hand costs more than it says": Corruption(
+        "invoicing",
+        (one("invoice_lines", "quantity = quantity + 1", "kind = 'MANUAL' AND description = 'Work'"),),
+        (WRITTEN, ISSUED),
+    ),
+    "a line that was billed waits on": Corruption(
+        "invoicing",
+        ("UPDATE pending_lines SET id = (SELECT min(id) FROM invoice_lines WHERE kind = 'MANUAL')",),
+        (WAITING,),
+    ),
+    "a line waits beyond its time": Corruption(
+        "invoicing", ("UPDATE pending_lines SET bill_alone_time = create_time",), (WAITING,)
+    ),
+    "a discount is more than the line": Corruption(
+        "invoicing",
+        (
+            "UPDATE invoice_lines SET amount_minor = 1 WHERE id = (SELECT min(id) FROM invoice_lines"
+            " WHERE description = 'Parts' AND discount_minor > 0)",
+        ),
+        (STEPS, TOTALS, WRITTEN, TAKEN_OFF, ISSUED),
+    ),
+    "a discount that was given was not taken": Corruption(
+        "invoicing",
+        (
+            "UPDATE invoice_lines SET discounts = '[]', discount_minor = 0 WHERE id ="
+            " (SELECT min(id) FROM invoice_lines WHERE description = 'Setup')",
+        ),
+        (TOTALS, GIVEN, ISSUED),
+    ),
+    "a credit takes back no discount": Corruption(
+        "invoicing",
+        ("UPDATE invoice_lines SET discounts = '[]', discount_minor = 0 WHERE kind = 'CREDIT' AND discount_minor < 0",),
+        (TOTALS, TAKEN_OFF, ISSUED, EARNED),
+    ),
+    "a coupon was never applied to it": Corruption(
+        "subscriptions",
+        (
+            "UPDATE subscription_changes SET actions = replace(actions::text, 'coup_', 'coupon_')::jsonb"
+            " WHERE actions::text LIKE '%coup_%'",
+        ),
+        (COUPONS,),
+    ),
+    "a coupon is worth less than was taken": Corruption(
+        "catalog",
+        ("UPDATE coupons SET benefit = jsonb_set(benefit, '{amounts,0,minor}', '5999') WHERE code = 'sixty'",),
+        (COUPONS,),
+    ),
+    "a coupon is for fewer periods": Corruption(
+        "catalog", ("UPDATE coupons SET duration_periods = 1 WHERE code = 'twice'",), (COUPONS,)
+    ),
+    "a coupon is of another percentage": Corruption(
+        "catalog",
+        ("UPDATE coupons SET benefit = jsonb_set(benefit, '{percent}', '\"12\"') WHERE code = 'tenth'",),
+        (COUPONS,),
+    ),
+    "a commitment was not trued up": Corruption(
+        "invoicing", ("DELETE FROM invoice_lines WHERE kind = 'TRUE_UP'",), (TOTALS, COMMITTED, ISSUED)
+    ),
+    "a commitment was trued up to another amount": Corruption(
+        "invoicing",
+        (one("invoice_lines", "amount_minor = amount_minor + 2", "kind = 'TRUE_UP'"),),
+        (STEPS, TOTALS, COMMITTED, ISSUED),
     ),
     "a number was lost": Corruption(
         "invoicing", (one("invoices", "number = 'CHK-000099'", "number = 'CHK-000003'"),), (NUMBERS, ISSUED)

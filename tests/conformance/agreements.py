@@ -25,7 +25,13 @@ from saldo.invoicing.v1.invoice_pb2 import Invoice, LineItem, RatingStep
 from saldo.invoicing.v1.rating_pb2 import UsageToRate
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as pb
 from saldo.subscriptions.v1.customer_pb2 import Customer
-from saldo.subscriptions.v1.subscription_pb2 import BillablePeriod, ItemSpec, Subscription, SubscriptionChange
+from saldo.subscriptions.v1.subscription_pb2 import (
+    BillablePeriod,
+    ItemSpec,
+    Subscription,
+    SubscriptionAction,
+    SubscriptionChange,
+)
 from tests.conformance.case import Unsupported
 from tests.support.sandbox import Sandbox
 
@@ -140,6 +146,7 @@ async def agree(
     proration: SubscriptionChange.Proration.ValueType = BY_DAY,
     quantities: Mapping[str, str] | None = None,
     customer: Customer | None = None,
+    coupons: Sequence[str] = (),
 ) -> Agreement:
     """On all of these prices, or on those named with how many of each; with somebody new, unless said otherwise."""
     for price in prices:
@@ -160,6 +167,7 @@ async def agree(
             billing_day=billing_day,
             trial_days=trial_days,
             proration=proration,
+            discounts=[SubscriptionAction.ApplyDiscount(coupon_id=coupon_id) for coupon_id in coupons],
         )
     )
     return Agreement(sandbox=sandbox, customer=customer, subscription=subscription, prices=ids)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Any, Final
 
-from google.type.decimal_pb2 import Decimal as DecimalPb
-
-from saldo.catalog.v1 import coupon_pb2
 from saldo.invoicing.v1 import rating_service_pb2 as pb
-from tests.conformance import credit_answers, wallet_answers
+from saldo.invoicing.v1.invoice_pb2 import Invoice
+from tests.conformance import coupon_answers, credit_answers, wallet_answers
 from tests.conformance.case import Answer, Case, Json, Unsupported, check_fields
 from tests.conformance.money_answers import decimal_of, money
 from tests.conformance.system import System
@@ -18,7 +15,6 @@ from tests.conformance.system import System
 COUPONS_FIELDS: Final = frozenset(["kind", "currency", "base", "coupons"])
 CREDITS_FIELDS: Final = frozenset(["kind", "currency", "lines", "credits"])
 SPLIT_FIELDS: Final = frozenset(["kind", "currency", "lines", "discount"])
-COUPON_FIELDS: Final = frozenset(["type", "value", "already_used"])
 
 
 async def answer(case: Case, saldo: System) -> Answer:
@@ -26,20 +22,21 @@ async def answer(case: Case, saldo: System) -> Answer:
     match given["kind"]:
         case "coupons":
             check_fields(given, COUPONS_FIELDS)
-            found = await discounted([given["base"]], given["coupons"], given["currency"], saldo)
-            amounts = [decimal_of(each.amount) for each in found.discounts]
+            lines, coupons, currency = [given["base"]], given["coupons"], given["currency"]
+            invoice = await _discounted(lines, coupons, currency, saldo)
             return {
-                "coupons": sum(amounts, Decimal(0)),
-                "remaining": decimal_of(found.remaining_amounts[0]),
-                "coupons_used": sum(amount > 0 for amount in amounts),
+                "coupons": decimal_of(invoice.discount_total),
+                "remaining": decimal_of(invoice.total),
+                "coupons_used": len({each.discount_id for line in invoice.line_items for each in line.discounts}),
             }
         case "split_discount":
             check_fields(given, SPLIT_FIELDS)
-            found = await discounted(given["lines"], [given["discount"]], given["currency"], saldo)
-            [discount] = found.discounts
+            invoice = await _discounted(given["lines"], [given["discount"]], given["currency"], saldo)
             return {
-                "line_discounts": [decimal_of(each) for each in discount.line_amounts],
-                "discount": decimal_of(discount.amount),
+                "line_discounts": [
+                    decimal_of(line.amount) - decimal_of(line.net_amount) for line in invoice.line_items
+                ],
+                "discount": decimal_of(invoice.discount_total),
             }
         case "apply_credits":
             check_fields(given, CREDITS_FIELDS)
@@ -53,19 +50,23 @@ async def discounted(lines: Sequence[str], coupons: Sequence[Json], currency: st
     # Any: a generated response
     request = pb.PreviewDiscountsRequest(
         lines=[pb.LineToDiscount(amount=money(line, currency)) for line in lines],
-        coupons=[_coupon(coupon, currency) for coupon in coupons],
+        coupons=[_coupon(told, currency) for told in coupons],
     )
     return await saldo.rating.PreviewDiscounts(request)
 
 
+async def _discounted(lines: Sequence[str], coupons: Sequence[Json], currency: str, saldo: System) -> Invoice:
+    """By an invoice, which is what the preview of it said."""
+    foreseen = await discounted(lines, coupons, currency, saldo)
+    invoice = await coupon_answers.billed(lines, coupons, currency, saldo.rooms)
+    left = [line.net_amount for line in invoice.line_items]
+    if left != list(foreseen.remaining_amounts):
+        raise AssertionError(f"{left} is left on the invoice, {foreseen.remaining_amounts} was foreseen")
+    return invoice
+
+
 def _coupon(told: Json, currency: str) -> pb.CouponToApply:
-    check_fields(told, COUPON_FIELDS)
-    coupon = coupon_pb2.Coupon(duration=coupon_pb2.Coupon.ONCE)
-    if told["type"] == "percent":
-        coupon.percent_off.percent.CopyFrom(DecimalPb(value=told["value"]))
-    elif told["type"] == "amount":
-        coupon.amount_off.amounts.append(money(told["value"], currency))
-    else:
-        raise Unsupported(f"coupon of type {told['type']}")
     used = told.get("already_used")
-    return pb.CouponToApply(coupon=coupon, used_amount=None if used is None else money(used, currency))
+    return pb.CouponToApply(
+        coupon=coupon_answers.coupon_of(told, currency), used_amount=None if used is None else money(used, currency)
+    )

@@ -21,7 +21,7 @@ VERBS = frozenset(
     | {"Publish", "Archive", "Check", "Export", "Apply"}  # plans, prices and the catalog as a document
     | {"Redeem", "Release"}  # coupons
     | {"Rate", "BatchRate", "Explain", "Simulate", "Preview", "Round", "Allocate", "Calculate"}  # amounts
-    | {"Delete"}  # tax rules
+    | {"Delete"}  # tax rules, invoices that are drafts, and lines that wait
     | {"Lookup", "Set", "Add", "Remove", "Merge"}  # customers
     | {"Erase", "Verify"}  # personal data and tax ids
     | {"BatchList", "Change", "Activate", "Extend", "End", "Reactivate", "Transfer", "Align"}  # subscriptions

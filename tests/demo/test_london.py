@@ -46,6 +46,10 @@ KILLED: dict[str, tuple[str, ...]] = {
 """What is taken away without warning when the story reaches a month."""
 
 NOT_IN_LONDON = {
+    "what was written by hand costs what it says",
+    "what was written by hand is billed at most once",
+    "coupons discount what they were applied to, as far as they go",
+    "commitments are trued up once, to the cent",
     "redemption counts equal redemptions and respect limits",
     "every credit is taken off as soon as it can be",
     "taxes are what the lines come to",

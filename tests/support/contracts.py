@@ -25,14 +25,16 @@ from saldo.catalog.v1.seller_pb2 import Seller
 from saldo.dunning.v1 import dunning_service_pb2 as dunning
 from saldo.dunning.v1.dunning_policy_pb2 import DunningPolicy
 from saldo.invoicing.v1 import consolidation_service_pb2 as consolidation
-from saldo.invoicing.v1 import credit_pb2, rating_pb2, tax_pb2
+from saldo.invoicing.v1 import credit_pb2, manual_invoice_pb2, rating_pb2, tax_pb2
 from saldo.invoicing.v1 import credit_service_pb2 as credit
 from saldo.invoicing.v1 import invoicing_service_pb2 as invoicing
 from saldo.invoicing.v1 import ledger_service_pb2 as ledger
+from saldo.invoicing.v1 import manual_invoices_service_pb2 as manual
 from saldo.invoicing.v1 import proof_service_pb2 as proof
 from saldo.invoicing.v1 import rating_service_pb2 as rating
 from saldo.invoicing.v1 import tax_service_pb2 as tax
 from saldo.invoicing.v1.consolidation_policy_pb2 import ConsolidationPolicy
+from saldo.invoicing.v1.invoice_pb2 import GivenDiscount
 from saldo.metering.v1 import archive_service_pb2 as archives
 from saldo.metering.v1 import backfill_service_pb2 as backfills
 from saldo.metering.v1 import corrections_service_pb2 as corrections
@@ -89,6 +91,7 @@ CLIENT_NAMES: Final = {
     "creditnotes": "credit_notes",
     "entitlement": "entitlements",
     "freeze": "freezes",
+    "manualinvoices": "manual_invoices",
     "personaldata": "personal_data",
     "planmigration": "plan_migrations",
     "quota": "quotas",
@@ -220,6 +223,18 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
             amount=Money(currency_code="GBP", units=10),
             schedule=credit_pb2.CreditTopUpRule.Schedule(start_time=wire.timestamp(FEBRUARY), months=1),
         )
+    )
+    by_hand = manual_invoice_pb2.ManualLine(
+        description="Work",
+        quantity=three,
+        unit_price=Decimal(value="80"),
+        discounts=[GivenDiscount(description="Friends", percent=Decimal(value="10"))],
+    )
+    written = await sandbox.client.manual_invoices.CreateInvoice(
+        manual.CreateInvoiceRequest(customer_id=payer.id, lines=[by_hand])
+    )
+    pending = await sandbox.client.manual_invoices.CreatePendingLine(
+        manual.CreatePendingLineRequest(customer_id=payer.id, line=by_hand)
     )
     requests: list[Message] = [
         catalog.CreateSellerRequest(
@@ -399,6 +414,14 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
         credit.GetTopUpRuleRequest(customer_id=payer.id, currency="GBP"),
         credit.ListTopUpRulesRequest(page_size=10),
         credit.DeleteTopUpRuleRequest(customer_id=payer.id, currency="GBP"),
+        manual.CreateInvoiceRequest(customer_id=payer.id, lines=[by_hand], discounts=by_hand.discounts),
+        manual.AddInvoiceLineRequest(invoice_id=written.id, line=by_hand),
+        manual.UpdateInvoiceLineRequest(invoice_id=written.id, line_id=written.line_items[0].id, line=by_hand),
+        manual.RemoveInvoiceLineRequest(invoice_id=written.id, line_id=written.line_items[0].id),
+        manual.DeleteInvoiceRequest(id=written.id),
+        manual.CreatePendingLineRequest(customer_id=payer.id, line=by_hand),
+        manual.ListPendingLinesRequest(customer_id=payer.id, page_size=10),
+        manual.DeletePendingLineRequest(id=pending.id),
         rating.RateRequest(price_id=plan.prices[1].id, usage=used),
         rating.BatchRateRequest(
             requests=[rating.RateRequest(price=fresh, usage=used)], price_id=plan.prices[1].id, without_steps=True

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any, Final
@@ -26,7 +27,7 @@ OF_EVENTS: Final = (Percentage, Matrix, Dynamic, Capacity)
 """The models for which one quantity says too little."""
 
 OWED: Final = "OWED"
-OF_NO_ITEM: Final = ("MANUAL",)
+OF_NO_ITEM: Final = ("MANUAL", "TRUE_UP")
 
 
 def every_period_once(records: Records, tally: Tally) -> None:
@@ -123,6 +124,7 @@ def credits_taken_off(records: Records, tally: Tally) -> None:
                 # keys are declared it waits for an invoice that has the same.
                 is_apart = row["seller_id"] in declaring
                 free = _has_room(row, records) and _knew_of(row, billable, records) and not is_apart
+                free = free and not _is_held(row, billable, records)
                 tally.check(not free, f"{where}: {due - taken} {currency} could be taken off {row['id']}")
 
 
@@ -138,6 +140,40 @@ def _knew_of(invoice: Row, credit: Billable, records: Records) -> bool:
     own = records.by("invoicing", "invoice_lines", "invoice_id").get(invoice["id"], ())
     told = credit.change_id != "" and any(line["change_id"] == credit.change_id for line in own)
     return bool(invoice["bill_time"] > credit.bill_time) or (told and bool(invoice["bill_time"] == credit.bill_time))
+
+
+def source_of(credit: Row, records: Records) -> Row | None:
+    """The line that a credit is of: of those for all of its time the one of as many that began last."""
+    return max(
+        (
+            line
+            for line in records.by("invoicing", "invoice_lines", "item_id").get(credit["item_id"], ())
+            if line["kind"] == OWED
+            and line["correction"] == 0
+            and line["price_id"] == credit["price_id"]
+            and line["period_start"] <= credit["period_start"]
+            and credit["period_end"] <= line["period_end"]
+        ),
+        key=lambda line: (line["quantity"] == credit["quantity"], line["period_start"], line["id"]),
+        default=None,
+    )
+
+
+def _is_held(invoice: Row, credit: Billable, records: Records) -> bool:
+    """Whether what the credit is of was still a draft then, on which a coupon might be spread in another way."""
+    quantity = credit.terms.price.quantity
+    told = {
+        "item_id": credit.item_id,
+        "price_id": credit.terms.price.id,
+        "period_start": credit.period.start,
+        "period_end": credit.period.end,
+        "quantity": None if quantity is None else Decimal(quantity.numerator) / Decimal(quantity.denominator),
+    }
+    source = source_of(told, records)
+    if source is None or not source["coupon_ids"]:
+        return False
+    (billed,) = records.by("invoicing", "invoices", "id")[source["invoice_id"]]
+    return bool(billed["state"] == "DRAFT" or billed["finalize_time"] > invoice["create_time"])
 
 
 def amounts_rated_anew(records: Records, tally: Tally) -> None:

@@ -110,6 +110,8 @@ def _invoice(invoice: Row, lines: list[Row]) -> dict[str, object]:
         **_telling(
             {
                 **{name: str(invoice[name]) if invoice[name] else "" for name in _AMOUNTS},
+                "memo": invoice["memo"],
+                "purchase_order": invoice["purchase_order"],
                 "taxes": [_texts(tax) for tax in json.loads(invoice["taxes"])],
             }
         ),

@@ -12,12 +12,14 @@ from tools.check import (
     billing,
     catalog,
     collection,
+    commitments,
     consolidation,
     corrections,
     coupons,
     credit,
     credit_notes,
     decisions,
+    discounts,
     documents,
     freezes,
     hygiene,
@@ -30,6 +32,7 @@ from tools.check import (
     thresholds,
     unmatched,
     usage,
+    written,
 )
 from tools.check.records import Sources, read_records
 from tools.check.report import Invariant, Report, examine
@@ -37,6 +40,9 @@ from tools.check.report import Invariant, Report, examine
 INVARIANTS: Final[tuple[Invariant, ...]] = (
     *billing.INVARIANTS,
     *consolidation.INVARIANTS,
+    *written.INVARIANTS,
+    *discounts.INVARIANTS,
+    *commitments.INVARIANTS,
     *documents.INVARIANTS,
     *ledger.INVARIANTS,
     *tax.INVARIANTS,

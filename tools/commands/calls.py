@@ -68,6 +68,7 @@ STUBS: Final = {
     "CorrectionService": "corrections",
     "ArchiveService": "archives",
     "CouponService": "coupons",
+    "ManualInvoicesService": "manual_invoices",
     "ProofService": "proof",
     "ConsolidationService": "consolidation",
     "CreditNotesService": "credit_notes",

@@ -141,6 +141,19 @@ def civil_date(instant: datetime, zone: str) -> date:
     return _civil(instant, zone).date().to_stdlib()
 
 
+def civil_day(instant: datetime, zone: str) -> Period:
+    """The day on the wall of somebody in that zone, from its midnight to the next: 23 to 25 hours of it."""
+    first = _civil(instant, zone).date()
+    start, end = (
+        PlainDateTime(day.year, day.month, day.day)
+        .assume_tz(zone, disambiguation="compatible")
+        .to_instant()
+        .to_stdlib()
+        for day in (first, first.add(days=1))
+    )
+    return Period(_in_range(start), _in_range(end))
+
+
 def civil_days(period: Period, zone: str) -> int:
     """From the date of the start to the date of the end, half-open: a clock change makes no day longer."""
     return (civil_date(period.end, zone) - civil_date(period.start, zone)).days

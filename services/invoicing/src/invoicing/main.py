@@ -14,6 +14,7 @@ from invoicing.credit_api import CreditApi
 from invoicing.credit_notes_api import CreditNotesApi
 from invoicing.documents.document import Printer
 from invoicing.ledger_api import LedgerApi
+from invoicing.manual_api import ManualInvoicesApi
 from invoicing.money_api import MoneyApi
 from invoicing.proof_api import ProofApi
 from invoicing.rating_api import RatingApi
@@ -22,6 +23,7 @@ from invoicing.settings import Settings
 from invoicing.tax_api import TaxApi
 from invoicing.usecases.taxing import RatesByHand, TaxProvider
 from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
+from saldo.catalog.v1.coupon_service_pb2_grpc import CouponServiceStub
 from saldo.invoicing.v1 import (
     consolidation_service_pb2,
     credit_notes_service_pb2,
@@ -29,6 +31,7 @@ from saldo.invoicing.v1 import (
     events_pb2,
     invoicing_service_pb2,
     ledger_service_pb2,
+    manual_invoices_service_pb2,
     proof_service_pb2,
     rating_service_pb2,
     tax_service_pb2,
@@ -47,6 +50,7 @@ def build(settings: Settings, *, bus: Bus | None = None, taxes: TaxProvider | No
     taxes = taxes or RatesByHand()
     neighbours: dict[type, str] = {
         CatalogServiceStub: settings.catalog_address,
+        CouponServiceStub: settings.catalog_address,
         SubscriptionsServiceStub: settings.subscriptions_address,
         CustomersServiceStub: settings.subscriptions_address,
         MeteringServiceStub: settings.metering_address,
@@ -67,6 +71,10 @@ def build(settings: Settings, *, bus: Bus | None = None, taxes: TaxProvider | No
     service.serve(
         credit_notes_service_pb2.DESCRIPTOR.services_by_name["CreditNotesService"],
         CreditNotesApi(service.database, service.desk, printer),
+    )
+    service.serve(
+        manual_invoices_service_pb2.DESCRIPTOR.services_by_name["ManualInvoicesService"],
+        ManualInvoicesApi(service.database, service.desk, taxes=taxes),
     )
     contract = rating_service_pb2.DESCRIPTOR.services_by_name
     service.serve(contract["RatingService"], RatingApi(service.desk))

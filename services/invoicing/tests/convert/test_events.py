@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -65,6 +66,14 @@ def test_an_event_is_the_invoice_without_the_people() -> None:
     assert b"example.com" not in told.SerializeToString()
     assert len(told.line_items) == 3
     assert told.line_items[0].rating_steps
+
+
+def test_what_was_written_to_the_customer_is_in_no_event() -> None:
+    """It may name people; the reference of an order does not."""
+    written = replace(invoice(1), memo="Thank you, Ada", purchase_order="PO-7")
+    told = invoice_for_event(written)
+    assert (told.memo, told.purchase_order) == ("", "PO-7")
+    assert invoice_to_proto(written).memo == "Thank you, Ada"
 
 
 def test_the_longest_invoice_still_fits_a_message() -> None:

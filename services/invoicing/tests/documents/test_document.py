@@ -93,6 +93,25 @@ def invoice(*lines: Line, customer: Customer = CUSTOMER) -> Invoice:
     return draft.finalize(number="NL-000012", at=MARCH.end + timedelta(hours=1), seller=SELLER, customer=customer)
 
 
+def test_what_was_agreed_beside_is_printed() -> None:
+    """The customer's reference among the facts, what the seller says above the lines; nothing where nothing is."""
+    written = replace(invoice(line()), purchase_order="PO-7", memo="As agreed\non the phone")
+    told = contents(written)
+    assert ["Your reference", "PO-7"] in told["facts"]  # type: ignore[operator] # a list of lists
+    assert told["memo"] == "As agreed\non the phone"
+    plain_one = contents(invoice(line()))
+    assert [name for name, _ in plain_one["facts"]] == ["Invoice number", "Invoice date", "Due date"]  # type: ignore[attr-defined] # as above
+    assert Printer().typeset(written) != Printer().typeset(invoice(line()))
+
+
+def test_a_credit_says_what_it_takes_back_of_a_discount() -> None:
+    """Below the line, with the sign that the sum has."""
+    back = LineDiscount(discount_id="coup_1", description="Tenth", amount=Money(-1_00, "GBP"))
+    credited = replace(line(), amount=Money(-10_00, "GBP"), discounts=(back,))
+    [told] = contents(invoice(line(quantity="1000"), credited))["lines"][1:]  # type: ignore[index] # a list
+    assert told["notes"][-1] == "Tenth: 1.00 GBP"
+
+
 def tax(
     name: str, percent: str, taxable: int, *, category: str = "S", reason: str = "", is_included: bool = False
 ) -> TaxLine:

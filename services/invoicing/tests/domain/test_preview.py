@@ -21,12 +21,14 @@ from invoicing.domain.line import LineKind, Usage
 from invoicing.domain.lines_due import BillablePeriod, Billed, UsageKey
 from invoicing.domain.preview import BILL_TIMES_MAX, Outlook, bills_to_come
 from invoicing.domain.price import PerUnit, Price
+from invoicing.domain.proposing import Beside
 
 from .arrangements import customer
 
 NOW = datetime(2026, 1, 10, tzinfo=UTC)
 DAY = timedelta(days=1)
 PRICES = {"seat": Price(id="seat", currency="EUR", model=PerUnit(unit_price=Decimal(1)), product="Seat", unit_label="")}
+BESIDE = Beside(customer=customer("payer"))
 ARRANGEMENT = Arrangement(customers={each: customer(each) for each in ("payer", "ada")})
 
 
@@ -53,7 +55,7 @@ def period(
 
 
 def outlook(*periods: BillablePeriod, next_bill_time: datetime | None = None) -> Outlook:
-    return Outlook(periods=periods, prices=PRICES, usage={}, next_bill_time=next_bill_time)
+    return Outlook(periods=periods, prices=PRICES, usage={}, next_bill_time=next_bill_time, beside=BESIDE)
 
 
 def told(bills: Sequence[Bill]) -> list[tuple[int, list[int]]]:
@@ -118,6 +120,7 @@ def test_late_usage_joins_the_next_invoice_and_is_billed_once() -> None:
         prices={"kwh": metered, **PRICES},
         usage={UsageKey("kwh", span): now},
         next_bill_time=None,
+        beside=BESIDE,
     )
     assert told(bills_to_come([one], billed, ARRANGEMENT, now=NOW)) == [(1, [300, 100]), (2, [100])]
 

@@ -25,7 +25,7 @@ from services.subscriptions.tests.agreed import (
 )
 from subscriptions.domain import verbs
 from subscriptions.domain.change import Commitment, SetBillingDay, SetCommitment
-from subscriptions.domain.commitments import CommittedPeriod, committed_periods
+from subscriptions.domain.commitments import CommittedPeriod, committed_periods, next_true_up
 from subscriptions.domain.customer import CustomerId
 from subscriptions.domain.subscription import Subscription
 from subscriptions.domain.timeline import Activation, TrialEnd
@@ -59,6 +59,19 @@ def test_a_commitment_is_settled_when_its_period_is_over() -> None:
         ("04-01", "01-01", "04-01", WHOLE, 300),
         ("07-01", "04-01", "07-01", WHOLE, 300),
     ]
+
+
+def test_the_next_one_is_foreseen_until_it_is_over() -> None:
+    """Also between the bill times of items; nothing after the end, nor for somebody else."""
+    committed = commit(agree(), 300, on="01-01", months=3)
+    mine, others = committed.opening.customer_id, CustomerId("cus_other")
+    assert next_true_up([committed], mine, after=at("01-15")) == at("04-01")
+    assert next_true_up([committed], mine, after=at("04-01")) == at("07-01")
+    assert next_true_up([committed], others, after=at("01-15")) is None
+    ended = cancelled(committed, on="02-10", decision=CREDIT)
+    assert next_true_up([ended], mine, after=at("01-15")) == at("02-10")
+    assert next_true_up([ended], mine, after=at("02-10")) is None
+    assert next_true_up([agree()], mine, after=at("01-15")) is None
 
 
 def test_a_change_in_mid_period_leaves_a_part_of_each() -> None:

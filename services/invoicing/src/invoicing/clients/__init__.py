@@ -19,11 +19,16 @@ from common.rpc import Desk, NeighbourRefused, NeighbourUnavailable
 from invoicing.clients.counting import reason_of
 from invoicing.convert.neighbours import (
     billable_period_from_proto,
+    committed_period_from_proto,
+    coupon_from_proto,
     customer_from_proto,
     seller_from_proto,
 )
 from invoicing.convert.price import price_from_proto
+from invoicing.domain.commitments import CommittedPeriod
+from invoicing.domain.coupons import Coupon
 from invoicing.domain.errors import (
+    CouponNotFound,
     CustomerNotFound,
     PlanNotFound,
     PriceNotFound,
@@ -33,8 +38,9 @@ from invoicing.domain.lines_due import BillablePeriod
 from invoicing.domain.party import Customer, Seller
 from invoicing.domain.price import Price
 from saldo.catalog.v1 import catalog_service_pb2 as catalog
-from saldo.catalog.v1 import plan_pb2, price_pb2
+from saldo.catalog.v1 import coupon_service_pb2, plan_pb2, price_pb2
 from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
+from saldo.catalog.v1.coupon_service_pb2_grpc import CouponServiceStub
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as subscriptions
 from saldo.subscriptions.v1.subscriptions_service_pb2_grpc import SubscriptionsServiceStub
 
@@ -55,6 +61,8 @@ CHECKED_PRICES_CACHED_MAX: Final = 500
 CHECKED_PRICE_BYTES_MAX: Final = 20_000
 """Of one that is cached. What is larger is checked every time it comes."""
 
+COUPONS_CACHED_MAX: Final = 5_000
+PLANS_CACHED_MAX: Final = 5_000
 VERSIONS_MAX: Final = 1_000
 TAX_CODES_PER_CALL: Final = 1_000
 TAX_CODE_PAGES_MAX: Final = 20
@@ -68,6 +76,7 @@ class CustomerSchedule:
 
     customer: Customer
     periods: list[BillablePeriod]
+    commitments: list[CommittedPeriod]
     through: datetime
     """Up to when it tells all; earlier than asked for when that would have been too much for one answer."""
     next_bill_time: datetime | None
@@ -152,6 +161,11 @@ def _schedule(
     return CustomerSchedule(
         customer=customer_from_proto(told.customer),
         periods=periods if since is None else [each for each in periods if each.bill_time >= since],
+        commitments=[
+            each
+            for each in (committed_period_from_proto(told) for told in told.commitments)
+            if since is None or each.bill_time >= since
+        ],
         through=through,
         next_bill_time=None if next_time is None else wire.parse_timestamp(next_time, field="next_bill_time"),
     )
@@ -326,6 +340,45 @@ async def plan(desk: Desk, plan_id: str) -> plan_pb2.Plan:
         if reason_of(error) == "PLAN_NOT_FOUND":
             raise PlanNotFound(f"there is no plan {plan_id}", plan=plan_id) from error
         raise
+
+
+# What a coupon takes off never changes, nor what a plan is called.
+_coupons: Final[OrderedDict[tuple[SellerId, str], Coupon]] = OrderedDict()
+_plan_codes: Final[OrderedDict[tuple[SellerId, str], str]] = OrderedDict()
+
+
+async def coupons(desk: Desk, coupon_ids: Iterable[str]) -> dict[str, Coupon]:
+    """Those with these ids, or COUPON_NOT_FOUND. There are few, and each is asked for once."""
+    seller_id = desk.caller.seller_id
+    found: dict[str, Coupon] = {}
+    for each in sorted(set(coupon_ids)):
+        known = _coupons.get((seller_id, each))
+        if known is None:
+            try:
+                request = coupon_service_pb2.GetCouponRequest(id=each)
+                known = coupon_from_proto(await desk.ask(CouponServiceStub).GetCoupon(request))
+            except NeighbourRefused as error:
+                if reason_of(error) == "COUPON_NOT_FOUND":
+                    raise CouponNotFound(f"there is no coupon {each}", coupon=each) from error
+                raise
+            _coupons[seller_id, each] = known
+        found[each] = known
+    while len(_coupons) > COUPONS_CACHED_MAX:
+        _coupons.popitem(last=False)
+    return found
+
+
+async def plan_codes(desk: Desk, plan_ids: Iterable[str]) -> dict[str, str]:
+    """What these plans are called."""
+    seller_id = desk.caller.seller_id
+    found: dict[str, str] = {}
+    for each in sorted({plan_id for plan_id in plan_ids if plan_id}):
+        if (seller_id, each) not in _plan_codes:
+            _plan_codes[seller_id, each] = (await plan(desk, each)).code
+        found[each] = _plan_codes[seller_id, each]
+    while len(_plan_codes) > PLANS_CACHED_MAX:
+        _plan_codes.popitem(last=False)
+    return found
 
 
 async def plan_versions(desk: Desk, code: str) -> list[plan_pb2.Plan]:

@@ -12,6 +12,7 @@ from google.type import decimal_pb2, money_pb2, postal_address_pb2
 
 from common import ids, wire
 from common.money import Money
+from invoicing.domain.discount import GivenDiscount, PercentOff
 from invoicing.domain.invoice import Invoice, InvoiceId, State
 from invoicing.domain.line import Line, LineKind, Usage
 from invoicing.domain.party import CollectionMethod, Party
@@ -41,8 +42,11 @@ def invoice_to_proto(invoice: Invoice) -> pb.Invoice:
 
 
 def invoice_for_event(invoice: Invoice) -> pb.Invoice:
-    """Without the parties: events carry no personal data. What is too long for a message tells less of each line."""
+    """Without the parties, and what was written to one of them: events carry no personal data. What is too long for a
+    message tells less of each line.
+    """
     proto = _invoice_without_parties(invoice)
+    proto.memo = ""
     if proto.ByteSize() > EVENT_BYTES_MAX:
         short = [
             pb.LineItem(id=line.id, subscription_id=line.subscription_id, amount=line.amount)
@@ -76,6 +80,11 @@ def _invoice_without_parties(invoice: Invoice) -> pb.Invoice:
         amount_paid=_money(invoice.amount_paid),
         amount_remaining=_money(invoice.amount_remaining),
         collection_method=_METHODS[invoice.collection_method],
+        given_discounts=[given_to_proto(each) for each in invoice.given_discounts],
+        memo=invoice.memo,
+        purchase_order=invoice.purchase_order,
+        is_manual=invoice.is_manual,
+        net_terms_days=invoice.net_terms_days,
         invoice_date=wire.date(invoice.invoice_date),
         bill_time=_timestamp(invoice.bill_time),
         finalize_time=None if invoice.finalize_time is None else _timestamp(invoice.finalize_time),
@@ -121,7 +130,19 @@ def line_to_proto(line: Line) -> pb.LineItem:
         tax_rate_ids=line.tax_rate_ids,
         tax_code=line.tax_code,
         product_id=line.product_id,
+        given_discounts=[given_to_proto(each) for each in line.given_discounts],
+        coupon_ids=line.coupon_ids,
     )
+
+
+def given_to_proto(given: GivenDiscount) -> pb.GivenDiscount:
+    proto = pb.GivenDiscount(id=given.id, description=given.description)
+    if isinstance(given.benefit, PercentOff):
+        proto.percent.CopyFrom(wire.decimal(given.benefit.percent))
+    else:
+        [amount] = given.benefit.amounts
+        proto.amount.CopyFrom(wire.money(amount))
+    return proto
 
 
 def tax_line_to_proto(tax: TaxLine) -> pb.TaxLine:

@@ -10,11 +10,14 @@ from typing import Final
 from google.type import decimal_pb2, postal_address_pb2
 
 from common import wire
+from invoicing.domain.commitments import CommittedPeriod
+from invoicing.domain.coupons import Coupon, Duration
+from invoicing.domain.discount import AmountOff, PercentOff
 from invoicing.domain.line import LineKind, Usage
 from invoicing.domain.lines_due import BillablePeriod
 from invoicing.domain.party import Address, CollectionMethod, Customer, CustomerName, Party, Seller, TaxExemption
 from invoicing.domain.usage import UsageGroup
-from saldo.catalog.v1 import seller_pb2
+from saldo.catalog.v1 import coupon_pb2, seller_pb2
 from saldo.metering.v1 import usage_event_pb2
 from saldo.subscriptions.v1 import customer_pb2, subscription_pb2
 
@@ -38,6 +41,39 @@ def billable_period_from_proto(proto: subscription_pb2.BillablePeriod) -> Billab
         customer_id=proto.customer_id,
         payer_id=proto.payer_id,
         plan_id=proto.plan_id,
+        coupon_ids=tuple(proto.coupon_ids),
+    )
+
+
+def committed_period_from_proto(proto: subscription_pb2.CommittedPeriod) -> CommittedPeriod:
+    return CommittedPeriod(
+        subscription_id=proto.subscription_id,
+        period=wire.parse_interval(proto.period, field="period"),
+        full_period=wire.parse_interval(proto.full_period, field="full_period"),
+        proration=Fraction(proto.proration.numerator, proto.proration.denominator),
+        minimum=wire.parse_money(proto.minimum, field="minimum"),
+        bill_time=wire.parse_timestamp(proto.bill_time, field="bill_time"),
+    )
+
+
+def coupon_from_proto(proto: coupon_pb2.Coupon) -> Coupon:
+    benefit: PercentOff | AmountOff | None
+    match proto.WhichOneof("benefit"):
+        case "percent_off":
+            benefit = PercentOff(percent=_decimal(proto.percent_off.percent, field="percent_off.percent"))
+        case "amount_off":
+            amounts = (wire.parse_money(each, field="amount_off.amounts") for each in proto.amount_off.amounts)
+            benefit = AmountOff(amounts=tuple(amounts))
+        case _:
+            benefit = None
+    return Coupon(
+        id=proto.id,
+        display_name=proto.display_name,
+        benefit=benefit,
+        duration=Duration[wire.enum_name(coupon_pb2.Coupon.Duration, proto.duration, field="duration")],
+        duration_periods=proto.duration_periods,
+        products=frozenset(proto.products),
+        plans=frozenset(proto.plans),
     )
 
 

@@ -50,6 +50,8 @@ def price_from_proto(proto: catalog.PricedProduct) -> Price:
         in_arrears=price.billing_timing == pb.Price.IN_ARREARS,
         operators=_operators(price),
         tax_code=proto.product.tax_code,
+        customer_id=price.customer_id,
+        product_code=proto.product.code,
     )
 
 

@@ -81,7 +81,7 @@ def _fitted(lines: Sequence[Line], terms: Terms, *, at: datetime) -> Sequence[Li
     for n in sorted(negative, key=lambda n: (not lines[n].is_credit, -n)):
         if total() >= 0:
             break
-        owed = -lines[n].amount.minor
+        owed = -lines[n].net_amount.minor
         room = 0
         if lines[n].is_credit:
             room = bisect_left(range(1, owed + 1), True, key=partial(overflows, n))

@@ -15,7 +15,7 @@ from invoicing.domain.consolidation_policy import (
     KeyValue,
     merged_sources,
 )
-from invoicing.domain.line import Line, LineKey
+from invoicing.domain.line import Line, LineKey, LineKind
 from invoicing.domain.lines_due import Due
 
 
@@ -37,7 +37,7 @@ def consolidate(due: Iterable[Due], arrangement: Arrangement) -> list[Bill]:
     no company waits.
     """
     groups: dict[tuple[KeyValue, ...], list[tuple[Due, ConsolidationPolicy | None]]] = defaultdict(list)
-    for each, (keys, policy) in arrangement.placed(due):
+    for each, (keys, policy) in arrangement.placed(each for each in due if not each.is_held):
         groups[keys].append((each, policy))
     bills: list[Bill] = []
     for keys, members in sorted(groups.items(), key=lambda group: group[0]):
@@ -63,16 +63,17 @@ def payable(lines: Sequence[Line]) -> list[Line | None]:
     Corrections that take off more than there is are found again by the next bill run; of a credit as much is taken off
     as there is, and the rest by the next ones.
     """
-    rest = sum(line.amount.minor for line in lines if line.amount.minor >= 0)
+    rest = sum(line.net_amount.minor for line in lines if line.amount.minor >= 0)
     fitted: list[Line | None] = list(lines)
     # Corrections before credits: they are taken off whole or not at all.
     for n, line in sorted(enumerate(lines), key=lambda each: each[1].is_credit):
         if line.amount.minor >= 0:
             continue
-        taken = min(rest, -line.amount.minor) if line.is_credit else -line.amount.minor
-        if not 0 < taken <= rest:
+        whole = -line.net_amount.minor
+        taken = min(rest, whole) if line.is_credit else whole
+        if taken > rest or (whole and not taken):
             fitted[n] = None
-        elif taken < -line.amount.minor:
+        elif taken < whole:
             fitted[n] = line.credited(Money(-taken, line.amount.currency))
         if fitted[n] is not None:
             rest -= taken
@@ -85,7 +86,7 @@ def _payable(due: Sequence[Due]) -> list[Due]:
 
 
 def _bill(due: Sequence[Due], consolidation: Consolidation) -> Bill:
-    regular = [each.bill_time for each in due if not (each.line.correction or each.line.is_credit)]
+    regular = [each.bill_time for each in due if _is_regular(each.line)]
     # What the payer used itself comes first; otherwise as they came, which is customer by customer.
     ordered = sorted(due, key=lambda each: each.customer_id != each.payer_id)
     return Bill(
@@ -94,3 +95,8 @@ def _bill(due: Sequence[Due], consolidation: Consolidation) -> Bill:
         lines=tuple(each.line for each in ordered),
         consolidation=consolidation,
     )
+
+
+def _is_regular(line: Line) -> bool:
+    """Whether its bill time is that of the bill that it is on; all else only joins one."""
+    return not (line.correction or line.is_credit or line.kind is LineKind.MANUAL)

@@ -58,6 +58,15 @@ class Discount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GivenDiscount:
+    """What was given by hand, off one line or off all of an invoice together."""
+
+    id: str
+    description: str
+    benefit: PercentOff | AmountOff
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TakenOff:
     """What one discount takes off: in all, and off each line, in their order."""
 

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from common.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Unavailable
+from common.errors import (
+    Aborted,
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+)
 
 
 class InvoiceNotFound(NotFound):
@@ -79,6 +87,42 @@ class InvoiceHeld(FailedPrecondition):
 
 class InvoiceNotHeld(FailedPrecondition):
     """Nothing holds the draft."""
+
+
+class DraftMoved(Aborted):
+    """The draft, or a coupon that it uses, is being billed by somebody else. Nothing was stored; try the same again."""
+
+
+class InvoiceNotManual(FailedPrecondition):
+    """A bill run wrote the invoice: its lines follow from what was agreed and used, and nobody writes others."""
+
+
+class NoLines(FailedPrecondition):
+    """The invoice has no lines: there is nothing that anybody could owe."""
+
+
+class PendingLineNotFound(NotFound):
+    """There is no such line that waits for an invoice at this seller."""
+
+
+class PendingLineBilled(FailedPrecondition):
+    """The line does not wait any more: it is on an invoice."""
+
+
+class TooManyPendingLines(FailedPrecondition):
+    """More lines than may wait for an invoice of one customer."""
+
+
+class LineInAnotherCurrency(FailedPrecondition):
+    """An invoice has one currency, and the price of the line has another."""
+
+
+class PriceOfAnotherCustomer(FailedPrecondition):
+    """The price was negotiated with somebody else."""
+
+
+class CouponNotFound(NotFound):
+    """There is no such coupon in the catalog of this seller."""
 
 
 class InvoiceNotFinalized(FailedPrecondition):

@@ -32,6 +32,7 @@ from common.money import Money, sum_money
 from common.period import civil_date
 from invoicing.domain.consolidation import Bill
 from invoicing.domain.consolidation_policy import Consolidation
+from invoicing.domain.discount import GivenDiscount
 from invoicing.domain.errors import (
     InvoiceHasPayments,
     InvoiceHeld,
@@ -39,12 +40,15 @@ from invoicing.domain.errors import (
     InvoiceNotDraft,
     InvoiceNotFinalized,
     InvoiceNotHeld,
+    InvoiceNotManual,
     InvoiceNotOpen,
     InvoiceNotOverdue,
     InvoiceNotOwed,
     NegativeTotal,
+    NoLines,
     PaymentExceedsRemaining,
     PaymentNotPositive,
+    TooManyLines,
 )
 from invoicing.domain.line import Line
 from invoicing.domain.party import CollectionMethod, Customer, Party, Seller
@@ -55,6 +59,10 @@ InvoiceId = NewType("InvoiceId", str)
 
 OVERDUE_AFTER: Final = timedelta(days=1)
 """Money that is on its way on the last day is not late."""
+
+
+LINES_WRITTEN_MAX: Final = 1_000
+"""On an invoice that somebody writes by hand."""
 
 
 class State(Enum):
@@ -80,6 +88,8 @@ class Invoice:
     taxes: tuple[TaxLine, ...] = ()
     tax_time: datetime | None = None
     """As of when its taxes were asked for; None for what was made before there were any."""
+    given_discounts: tuple[GivenDiscount, ...] = ()
+    """What was given by hand off all lines together."""
     rounding: Money
     credit_applied: Money
     amount_paid: Money
@@ -89,7 +99,7 @@ class Invoice:
     time_zone: str
     bill_time: datetime
     finalize_time: datetime | None
-    """When it will be finalized, or was; None for one that is only looked ahead to."""
+    """When it will be finalized, or was; None for one that is only looked ahead to, or that waits for somebody."""
     due_time: datetime | None
     paid_time: datetime | None
     overdue_time: datetime | None
@@ -104,6 +114,12 @@ class Invoice:
     """Why its lines are together; None for one of before that was kept."""
     top_up_rule_id: str = ""
     """The rule that wanted it, of an invoice that buys credit; empty in all others."""
+    is_manual: bool = False
+    """Whether somebody wrote it: no bill run adds to it, and its draft waits for somebody."""
+    net_terms_days: int | None = None
+    """How long it may take to be paid, if that is not as with the customer."""
+    memo: str = ""
+    purchase_order: str = ""
 
     @classmethod
     def draft(
@@ -204,7 +220,7 @@ class Invoice:
     @property
     def is_waiting(self) -> bool:
         """Whether a draft that is made has something to wait for: late usage, or somebody's word."""
-        assert self.finalize_time is not None, "only what is looked ahead to has none"
+        assert self.finalize_time is not None, "only what is looked ahead to, or waits for somebody, has none"
         return self.state is State.DRAFT and (self.finalize_time > self.create_time or self.hold_reason != "")
 
     def used_by(self, line: Line) -> str:
@@ -244,15 +260,33 @@ class Invoice:
         self._must_be_draft()
         return replace(self, credit_applied=amount)
 
+    def rewritten(self, lines: Sequence[Line]) -> Invoice:
+        """Other lines than before, as somebody wants them."""
+        self._must_be_draft()
+        if not self.is_manual:
+            raise InvoiceNotManual(f"the lines of {self.id} follow from what was agreed and used", invoice=self.id)
+        if len(lines) > LINES_WRITTEN_MAX:
+            raise TooManyLines(f"{self.id} would have more than {LINES_WRITTEN_MAX} lines", limit=LINES_WRITTEN_MAX)
+        return replace(self, lines=tuple(lines), revision=self.revision + 1)
+
     def looked_ahead(self) -> Invoice:
         """What is not stored is never finalized either."""
         return replace(self, finalize_time=None)
 
+    def dated(self, at: datetime) -> Invoice:
+        """What somebody wrote is dated by the day on which it is issued, all else by what it bills."""
+        return replace(self, bill_time=at) if self.is_manual else self
+
     def finalize(self, *, number: str, at: datetime, seller: Seller, customer: Customer) -> Invoice:
-        """Freeze lines, parties and terms, and make the total due. What leaves nothing to pay is paid on the spot."""
+        """Freeze lines, parties and terms, and make the total due. What leaves nothing to pay is paid on the spot.
+
+        What somebody wrote is on the terms that were written.
+        """
         self._must_be_draft()
         if self.hold_reason:
             raise InvoiceHeld(f"invoice {self.id} is held: {self.hold_reason}", invoice=self.id)
+        if self.is_manual and not self.lines:
+            raise NoLines(f"invoice {self.id} has no lines", invoice=self.id)
         if self.total.minor < 0:
             raise NegativeTotal(f"the lines of {self.id} add up to {self.total}", invoice=self.id, total=self.total)
         settled = self.amount_due.minor == 0
@@ -262,9 +296,9 @@ class Invoice:
             state=State.PAID if settled else State.OPEN,
             seller=seller.party,
             customer=customer.party,
-            collection_method=customer.collection_method,
+            collection_method=self.collection_method if self.is_manual else customer.collection_method,
             finalize_time=at,
-            due_time=at + timedelta(days=customer.net_terms_days),
+            due_time=at + self._net_terms(customer),
             paid_time=at if settled else None,
             revision=self.revision + 1,
         )
@@ -277,6 +311,10 @@ class Invoice:
             raise PaymentNotPositive(f"{payment} is not a payment", invoice=self.id, amount=payment)
         nothing = Money.zero(self.currency)
         return nothing if self.state is State.VOID else min(payment, max(self.debt, nothing))
+
+    def _net_terms(self, customer: Customer) -> timedelta:
+        days = customer.net_terms_days if self.net_terms_days is None else self.net_terms_days
+        return timedelta(days=days)
 
     def pay(self, amount: Money, *, at: datetime) -> Invoice:
         """Take in money, also of what was given up. When nothing is owed any more, the invoice is paid."""

@@ -191,6 +191,8 @@ def content_of(invoice: Invoice) -> dict[str, object]:
             taxes=[_tax(tax) for tax in invoice.taxes],
             rounding_minor=_minor(invoice.rounding),
             credit_applied_minor=_minor(invoice.credit_applied),
+            memo=invoice.memo,
+            purchase_order=invoice.purchase_order,
         ),
     }
 

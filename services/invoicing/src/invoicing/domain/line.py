@@ -12,8 +12,9 @@ from fractions import Fraction
 from itertools import chain, zip_longest
 from typing import Final, NamedTuple
 
-from common.money import Money, exact_sum, sum_money
+from common.money import Money, exact_sum, round_half_up, sum_money
 from common.period import Period
+from invoicing.domain.discount import GivenDiscount
 from invoicing.domain.price import Capacity, Dynamic, Matrix, Percentage, Price
 from invoicing.domain.steps import RatingStep, StepKind, flat_step
 from invoicing.domain.usage import MeterQuantity, UsageGroup, UsageToRate
@@ -31,6 +32,8 @@ class LineKind(Enum):
     """As a credit, and to be paid back."""
     MANUAL = "MANUAL"
     """Owed because somebody said so: it was derived from no subscription."""
+    TRUE_UP = "TRUE_UP"
+    """What is missing to the least amount that is to be spent in a committed period."""
 
 
 class LineKey(NamedTuple):
@@ -131,7 +134,9 @@ class Line:
     change_id: str = ""
     """The change of the subscription that made it due; empty in the ordinary course."""
     discounts: tuple[LineDiscount, ...] = ()
-    """In the order in which they were taken off. The amount is that before them."""
+    """In the order in which they were taken off. The amount is that before them. Of a line below zero they are below
+    zero, too: what is taken back of what was given.
+    """
     customer_id: str = ""
     """Who used it; empty if that is whose invoice it is on."""
     tax_code: str = ""
@@ -140,6 +145,10 @@ class Line:
     """What it is taxed at; what that comes to, the invoice tells for all its lines together."""
     product_id: str = ""
     """The product of the price; empty where there is none, and on lines of before."""
+    given_discounts: tuple[GivenDiscount, ...] = ()
+    """What was given by hand off this line alone."""
+    coupon_ids: tuple[str, ...] = ()
+    """The coupons that apply to it, in the order in which they were applied."""
 
     @property
     def discount(self) -> Money:
@@ -158,16 +167,32 @@ class Line:
     def is_credit(self) -> bool:
         return self.kind in (LineKind.CREDIT, LineKind.REFUND)
 
-    def credited(self, amount: Money) -> Line:
+    @property
+    def is_of_item(self) -> bool:
+        """Whether it was derived from an item of a subscription, with its price."""
+        return self.kind not in (LineKind.MANUAL, LineKind.TRUE_UP)
+
+    def credited(self, net_amount: Money) -> Line:
         """As much of a credit as an invoice has room for: the rest is taken off later ones, told in one step however
-        often the room became less.
+        often the room became less. What is taken back of discounts goes along in proportion.
         """
-        steps = tuple(step for step in self.steps if step.kind is not StepKind.CREDITED_LATER)
-        before = [step.amount for step in self.steps if step.kind is StepKind.CREDITED_LATER]
+        exact = Fraction(self.discount.minor * net_amount.minor, self.net_amount.minor)
+        taken_back = Money(round_half_up(exact), self.amount.currency)
+        shares = taken_back.allocate([abs(each.amount.minor) for each in self.discounts]) if self.discounts else []
+        amount = net_amount + taken_back
         more = (amount - self.amount).amount
-        left = exact_sum((*before, more))
-        step = flat_step("To be taken off later invoices", left, kind=StepKind.CREDITED_LATER)
-        return replace(self, amount=amount, steps=(*steps, step), exact_amount=exact_sum((self.exact_amount, more)))
+        before = [step.amount for step in self.steps if step.kind is StepKind.CREDITED_LATER]
+        steps = tuple(step for step in self.steps if step.kind is not StepKind.CREDITED_LATER)
+        step = flat_step("To be taken off later invoices", exact_sum((*before, more)), kind=StepKind.CREDITED_LATER)
+        return replace(
+            self,
+            amount=amount,
+            steps=(*steps, step),
+            exact_amount=exact_sum((self.exact_amount, more)),
+            discounts=tuple(
+                replace(each, amount=share) for each, share in zip(self.discounts, shares, strict=True) if share.minor
+            ),
+        )
 
 
 def usage_to_rate(price: Price, usage: Usage) -> UsageToRate:

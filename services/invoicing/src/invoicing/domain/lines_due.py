@@ -17,11 +17,11 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Final, NamedTuple, Protocol
 
-from common.money import Money, exact_sum, sum_money
+from common.money import Money, exact_sum, round_half_up, sum_money
 from common.period import Period
 from invoicing.domain.errors import TooManyLines
 from invoicing.domain.exact import as_decimal
-from invoicing.domain.line import Line, LineKey, LineKind, Usage, usage_to_rate
+from invoicing.domain.line import Line, LineDiscount, LineKey, LineKind, Usage, usage_to_rate
 from invoicing.domain.price import Needs, Price
 from invoicing.domain.rating import Rating, rate
 from invoicing.domain.steps import StepKind, flat_step
@@ -70,6 +70,9 @@ class BillablePeriod:
     payer_id: str = ""
     """Who gets the invoice, if that is somebody else."""
     plan_id: str = ""
+    """The plan that the item came with."""
+    coupon_ids: tuple[str, ...] = ()
+    """The coupons that apply to it, in the order in which they were applied."""
 
     @property
     def key(self) -> LineKey:
@@ -101,6 +104,8 @@ class BilledLine(Protocol):
     def usage(self) -> Usage | None: ...
     @property
     def correction(self) -> int: ...
+    @property
+    def discounts(self) -> tuple[LineDiscount, ...]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +119,8 @@ class Billed:
     """The number of the last of the lines."""
     is_final: bool
     """Whether every one of the lines stands on a finalized invoice. A draft is recomputed, never corrected."""
+    discounts: tuple[LineDiscount, ...] = ()
+    """What was taken off them, each discount once."""
 
     @classmethod
     def of(cls, lines: Iterable[tuple[BilledLine, bool]]) -> Billed:
@@ -125,6 +132,7 @@ class Billed:
             usage=last.usage,
             correction=last.correction,
             is_final=all(final for _, final in ordered),
+            discounts=together(line.discounts for line, _ in ordered),
         )
 
 
@@ -143,6 +151,18 @@ class Due:
     payer_id: str = ""
     """Who gets the invoice."""
     plan_id: str = ""
+    is_held: bool = False
+    """Not to be billed yet, whatever else is."""
+    bill_alone_time: datetime | None = None
+    """When it can wait no more, if there is such a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The line that a credit is of, and whether it is final."""
+
+    line: Line
+    is_final: bool
 
 
 def lines_due(
@@ -153,16 +173,24 @@ def lines_due(
     *,
     as_of: datetime,
     next_bill_time: datetime | None,
+    sources: Mapping[LineKey, Source] | None = None,
 ) -> list[Due]:
-    """The lines to bill now, in the order of the periods. Usage must be there for every metered period."""
+    """The lines to bill now, in the order of the periods. Usage must be there for every metered period.
+
+    `sources` are by the credits that they are for. Discounts are not taken off yet, but those of a credit taken back.
+    """
     due: list[Due] = []
     for each in periods:
         billed = already_billed.get(each.key)
         price = prices[each.price_id]
         if each.kind is not LineKind.OWED:
-            credit = _credit(each, price, billed)
+            source = None if sources is None else sources.get(each.key)
+            credit = _credit(each, price, billed, source)
             if credit is not None:
-                due.append(each.due(credit, bill_time=each.bill_time, can_wait=True))
+                # What a coupon takes off a draft may still be spread in another way.
+                is_held = source is not None and not source.is_final and bool(source.line.coupon_ids)
+                proposed = each.due(credit, bill_time=each.bill_time, can_wait=True)
+                due.append(replace(proposed, is_held=is_held))
         elif billed is None:
             counted = usage[UsageKey(each.meter, each.period, price.needs)] if each.meter else None
             due.append(each.due(_first(each, price, counted), bill_time=each.bill_time, can_wait=False))
@@ -205,7 +233,7 @@ def derived_again(line: Line, *, price: Price, usage: Usage | None, billed: Bill
         change_id=line.change_id,
     )
     if line.is_credit:
-        again = _credit(each, price, billed)
+        again = _credit(each, price, billed, None)
         assert again is not None, "there was something to take off"
         if any(step.kind is StepKind.CREDITED_LATER for step in line.steps):
             again = again.credited(line.amount)
@@ -222,6 +250,7 @@ def derived_again(line: Line, *, price: Price, usage: Usage | None, billed: Bill
         customer_id=line.customer_id,
         tax_code=line.tax_code,
         tax_rate_ids=line.tax_rate_ids,
+        coupon_ids=line.coupon_ids,
     )
 
 
@@ -274,18 +303,37 @@ def _first(each: BillablePeriod, price: Price, usage: Usage | None) -> Line:
         customer_id=each.beneficiary_id,
         tax_code=price.tax_code,
         product_id=price.product_id,
+        coupon_ids=each.coupon_ids,
     )
     return line if line.proration == 1 else _share(line)
 
 
-def _credit(each: BillablePeriod, price: Price, billed: Billed | None) -> Line | None:
+def source_of(credit: BillablePeriod, lines: Iterable[Line]) -> Line | None:
+    """Which of the lines was billed for what is to be taken off: of those for all of that time the one of as many that
+    began last.
+    """
+    mine = [
+        line
+        for line in lines
+        if (line.item_id, line.price_id, line.kind, line.correction)
+        == (credit.item_id, credit.price_id, LineKind.OWED, 0)
+        and line.period.start <= credit.period.start
+        and credit.period.end <= line.period.end
+    ]
+    return max(mine, key=lambda line: (line.quantity == credit.quantity, line.period.start, line.id), default=None)
+
+
+def _credit(each: BillablePeriod, price: Price, billed: Billed | None, source: Source | None) -> Line | None:
     """What is to be taken off for a period, or is left of it; None when nothing is.
 
-    Prices never change, so this is the share of what was billed for the period.
+    Prices never change, so this is the share of what was billed for the period; and of its discounts the same share is
+    taken back.
     """
     owed = _first(each, price, None)
     whole = replace(
         owed,
+        coupon_ids=(),
+        discounts=() if source is None else _taken_back(-owed.amount, source.line.amount, source.line.discounts),
         description=f"{owed.description}{_UNUSED}",
         amount=-owed.amount,
         steps=tuple(step._replace(amount=step.amount.copy_negate()) for step in owed.steps),
@@ -299,8 +347,30 @@ def _credit(each: BillablePeriod, price: Price, billed: Billed | None) -> Line |
             steps=(*whole.steps, step),
             exact_amount=exact_sum((whole.exact_amount, step.amount)),
             correction=billed.correction + 1,
+            discounts=together([whole.discounts, [replace(d, amount=-d.amount) for d in billed.discounts]]),
         )
     return whole if whole.amount.minor < 0 else None
+
+
+def together(lists: Iterable[Iterable[LineDiscount]]) -> tuple[LineDiscount, ...]:
+    """Each discount once, in order, with all that it comes to; those that come to nothing are left out."""
+    found: dict[str, LineDiscount] = {}
+    for discounts in lists:
+        for each in discounts:
+            before = found.get(each.discount_id)
+            found[each.discount_id] = each if before is None else replace(each, amount=before.amount + each.amount)
+    return tuple(each for each in found.values() if each.amount.minor)
+
+
+def _taken_back(amount: Money, of: Money, discounts: Iterable[LineDiscount]) -> tuple[LineDiscount, ...]:
+    """What goes back of discounts with an amount below zero, of what they were given on: the same share."""
+    if of.minor <= 0:
+        return ()
+    shares = (
+        replace(each, amount=Money(round_half_up(Fraction(amount.minor * each.amount.minor, of.minor)), of.currency))
+        for each in discounts
+    )
+    return together([shares])
 
 
 def _share(whole: Line) -> Line:
@@ -342,14 +412,16 @@ def _difference(whole: Line, billed: Billed, *, correction: int) -> Line:
     is_defined_anew = billed.usage is not None and not whole.usage.is_defined_like(billed.usage)
     described = whole.description.removesuffix(_LATE).removesuffix(_DEFINED_ANEW)
     taken_off = flat_step("Less what was billed before", (-billed.amount).amount, kind=StepKind.BILLED_BEFORE)
+    amount = whole.amount - billed.amount
     return replace(
         whole,
         description=f"{described}{_DEFINED_ANEW if is_defined_anew else _LATE}",
         quantity=exact_sum((whole.usage.quantity, counted.copy_negate())),
-        amount=whole.amount - billed.amount,
+        amount=amount,
         steps=(*whole.steps, taken_off),
         exact_amount=exact_sum((whole.exact_amount, taken_off.amount)),
         correction=correction,
+        discounts=_taken_back(amount, billed.amount, billed.discounts) if amount.minor < 0 else (),
     )
 
 

@@ -11,8 +11,9 @@ from invoicing.domain.consolidation import Bill, consolidate
 from invoicing.domain.consolidation_policy import Arrangement
 from invoicing.domain.errors import PreviewTooLong
 from invoicing.domain.line import Line, LineKey, Usage
-from invoicing.domain.lines_due import BillablePeriod, Billed, Due, UsageKey, lines_due
+from invoicing.domain.lines_due import BillablePeriod, Billed, Due, UsageKey, lines_due, together
 from invoicing.domain.price import Price
+from invoicing.domain.proposing import Beside
 
 BILL_TIMES_MAX: Final = 36
 LINES_MAX: Final = 10_000
@@ -28,10 +29,14 @@ class Outlook:
     """As it is now, also of periods to come."""
     next_bill_time: datetime | None
     """After all of them."""
+    beside: Beside
 
     def paid_by(self, payer_id: str) -> Outlook:
         own = [each for each in self.periods if (each.payer_id or each.customer_id) == payer_id]
-        return replace(self, periods=own)
+        others = {each.subscription_id for each in self.periods} - {each.subscription_id for each in own}
+        commitments = [each for each in self.beside.commitments if each.subscription_id not in others]
+        pending = self.beside.pending if self.beside.payer_id == payer_id else ()
+        return replace(self, periods=own, beside=replace(self.beside, commitments=commitments, pending=pending))
 
     def due(
         self,
@@ -40,10 +45,22 @@ class Outlook:
         as_of: datetime,
         of: Sequence[BillablePeriod] | None = None,
         next_bill_time: datetime | None,
+        so_far: Sequence[Line] = (),
+        through: datetime | None = None,
     ) -> list[Due]:
-        """What they come to, or some `of` them."""
+        """What they come to, or some `of` them, after what was billed `so_far`; commitments until then."""
         periods = self.periods if of is None else of
-        return lines_due(periods, self.prices, self.usage, billed, as_of=as_of, next_bill_time=next_bill_time)
+        beside = self.beside.after(so_far)
+        due = lines_due(
+            periods,
+            self.prices,
+            self.usage,
+            billed,
+            as_of=as_of,
+            next_bill_time=next_bill_time,
+            sources=beside.sources,
+        )
+        return beside.completed(due, billed, periods=self.periods, as_of=through or as_of)
 
 
 def bills_to_come(
@@ -57,11 +74,12 @@ def bills_to_come(
         raise PreviewTooLong(f"there are more than {BILL_TIMES_MAX} bill times", limit=BILL_TIMES_MAX)
     known = dict(billed)
     bills: list[Bill] = []
+    so_far: list[Line] = []
     line_count = 0
     waiting: list[list[BillablePeriod]] = [[] for _ in outlooks]
     for time, periods in zip(times, _by_time(outlooks, times), strict=True):
         due = [
-            one.due(known, as_of=time, of=[*late, *new], next_bill_time=_next(one, time))
+            one.due(known, as_of=time, of=[*late, *new], next_bill_time=_next(one, time), so_far=so_far)
             for one, late, new in zip(outlooks, waiting, periods, strict=True)
         ]
         found = consolidate([each for own in due for each in own], arrangement)
@@ -69,6 +87,7 @@ def bills_to_come(
         if line_count > LINES_MAX:
             raise PreviewTooLong(f"there are more than {LINES_MAX} lines", limit=LINES_MAX)
         lines = [line for bill in found for line in bill.lines]
+        so_far += lines
         waiting = [_left([*late, *new], own, lines) for late, new, own in zip(waiting, periods, due, strict=True)]
         known |= {line.key: _with(known.get(line.key), line) for line in lines}
         bills += found
@@ -95,4 +114,5 @@ def _left(periods: Iterable[BillablePeriod], due: Sequence[Due], lines: Iterable
 
 def _with(before: Billed | None, line: Line) -> Billed:
     amount = line.amount if before is None else before.amount + line.amount
-    return Billed(amount=amount, usage=line.usage, correction=line.correction, is_final=True)
+    discounts = together([() if before is None else before.discounts, line.discounts])
+    return Billed(amount=amount, usage=line.usage, correction=line.correction, is_final=True, discounts=discounts)

@@ -294,6 +294,10 @@ class Price:
     operators: Operators = Operators()
     tax_code: str = ""
     """How the product is taxed; may be empty."""
+    customer_id: str = ""
+    """The one customer that it was negotiated with; empty for a price of the list."""
+    product_code: str = ""
+    """The seller's own key for what is sold: by it coupons are restricted."""
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

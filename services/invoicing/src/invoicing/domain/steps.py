@@ -37,6 +37,8 @@ class StepKind(Enum):
     BILLED_BEFORE = "BILLED_BEFORE"
     CREDITED_LATER = "CREDITED_LATER"
     REMARK = "REMARK"
+    COMMITTED = "COMMITTED"
+    SPENT = "SPENT"
 
 
 class Labels(NamedTuple):

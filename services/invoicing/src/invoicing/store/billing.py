@@ -65,12 +65,16 @@ class Sweep:
     """Where to go on, when the last run did not reach the end."""
 
 
-async def mark_due(tx: Tx, customer_id: str, *, look_back_to: datetime | None = None) -> bool:
-    """Have a customer billed now; whether it is new here. `look_back_to` has what was missed before billed again."""
+async def mark_due(
+    tx: Tx, customer_id: str, *, look_back_to: datetime | None = None, at: datetime | None = None
+) -> bool:
+    """Have a customer billed now, or at that time; whether it is new here. `look_back_to` has what was missed before
+    billed again.
+    """
     new = insert(billing).values(
         seller_id=tx.seller_id,
         customer_id=customer_id,
-        due_time=tx.now,
+        due_time=at or tx.now,
         billed_through_time=None,
         revision=1,
         traceparent=traceparent(),

@@ -17,7 +17,7 @@ from common.money import Money, sum_money
 from common.period import Period
 from invoicing.domain.errors import LineNotFound
 from invoicing.domain.invoice import InvoiceId, State
-from invoicing.domain.line import Line
+from invoicing.domain.line import Line, LineKind
 from invoicing.domain.simulation import BilledPeriod
 from invoicing.store.invoices import invoice
 from invoicing.store.rows import line_of
@@ -44,6 +44,8 @@ async def line_with_period(tx: Tx, invoice_id: InvoiceId, line_id: str) -> tuple
         await invoice(tx, invoice_id)  # or there is no such invoice, which is what to say
         raise LineNotFound(f"there is no line {line_id} on invoice {invoice_id}", invoice=invoice_id, line=line_id)
     line = line_of(row)
+    if line.kind is LineKind.MANUAL:
+        return line, line.amount, row.time_zone
     earlier = (await lines_before(tx, [line])).get(line.id, ())
     currency = line.amount.currency
     return line, sum_money((line.amount, *(each.amount for _, each in earlier)), currency), row.time_zone
@@ -94,6 +96,7 @@ async def count_lines_billed_by(
             invoice_lines.c.price_id == any_(literal(sorted(price_ids), ARRAY(Text))),
             invoice_lines.c.period_end > after,
             invoice_lines.c.period_end <= through,
+            invoice_lines.c.item_id != "",
             invoices.c.state.in_(OWED),
         )
         .limit(limit)
@@ -122,6 +125,7 @@ _PERIODS: Final = """
         (array_agg(l.proration_denominator ORDER BY l.correction))[1] AS proration_denominator
     FROM invoice_lines l JOIN invoices i ON i.seller_id = l.seller_id AND i.id = l.invoice_id
     WHERE l.seller_id = $1 AND l.price_id = ANY ($2::text[]) AND l.period_end > $3 AND l.period_end <= $4
+        AND l.item_id <> ''
         AND i.state = ANY ($5::text[])
     GROUP BY 1, l.item_id, l.price_id, l.period_start, l.currency
 """
@@ -151,6 +155,7 @@ async def prices_ever_billed_by(tx: Tx, price_ids: Collection[str]) -> set[str]:
         .where(
             invoice_lines.c.seller_id == tx.seller_id,
             invoice_lines.c.price_id == asked.c.id,
+            invoice_lines.c.item_id != "",
             invoices.c.state.in_(OWED),
         )
     )

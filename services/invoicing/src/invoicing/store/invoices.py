@@ -15,10 +15,10 @@ from common.money import Money
 from common.telemetry import traceparent
 from invoicing.domain.errors import InvoiceNotFound
 from invoicing.domain.invoice import Invoice, InvoiceId, State
-from invoicing.domain.line import Line, LineKey, LineKind, Usage
+from invoicing.domain.line import Line, LineDiscount, LineKey, LineKind, Usage
 from invoicing.domain.lines_due import Billed
 from invoicing.store.many import insert_rows, update_rows
-from invoicing.store.rows import invoice_of, invoice_row, line_of, line_row, usage_of
+from invoicing.store.rows import MANUAL, discounts_of, invoice_of, invoice_row, line_of, line_row, usage_of
 from invoicing.store.tables import invoice_lines, invoice_payments, invoices
 
 LINES_PER_PAGE_MAX: Final = 2_000
@@ -26,7 +26,7 @@ LINES_PER_PAGE_MAX: Final = 2_000
 
 DRAFTS_DUE: Final = select(
     invoices.c.seller_id, invoices.c.id, invoices.c.finalize_time.label("due_time"), invoices.c.traceparent
-).where(invoices.c.state == "DRAFT", invoices.c.hold_reason == "")
+).where(invoices.c.state == "DRAFT", invoices.c.hold_reason == "", invoices.c.finalize_time.is_not(None))
 
 OVERDUE_DUE: Final = select(
     invoices.c.seller_id, invoices.c.id, invoices.c.overdue_from_time.label("due_time"), invoices.c.traceparent
@@ -102,6 +102,7 @@ async def lock_drafts_for(tx: Tx, wanted: Collection[DraftKey]) -> dict[DraftKey
             invoices.c.seller_id == tx.seller_id,
             tuple_(*(invoices.c[name] for name in DraftKey._fields)).in_(select(asked)),
             invoices.c.state == State.DRAFT.name,
+            invoices.c.origin != MANUAL,
         )
         .order_by(invoices.c.id)
     )
@@ -207,6 +208,13 @@ async def billed_elsewhere(
     return found
 
 
+async def delete_draft(tx: Tx, invoice_id: InvoiceId) -> None:
+    """With its lines. The tables refuse it for anything but a draft."""
+    of_seller = invoice_lines.c.seller_id == tx.seller_id
+    await tx.execute(delete(invoice_lines).where(of_seller, invoice_lines.c.invoice_id == invoice_id))
+    await tx.execute(delete(invoices).where(invoices.c.seller_id == tx.seller_id, invoices.c.id == invoice_id))
+
+
 class _LineBilled(NamedTuple):
     """A line without what was written of it for people: of every customer there are some, each time."""
 
@@ -215,6 +223,7 @@ class _LineBilled(NamedTuple):
     correction: int
     is_final: bool
     invoice_id: str
+    discounts: tuple[LineDiscount, ...]
 
 
 async def _lines_billed(tx: Tx, keys: Collection[LineKey]) -> Mapping[LineKey, list[_LineBilled]]:
@@ -242,6 +251,7 @@ async def _lines_billed(tx: Tx, keys: Collection[LineKey]) -> Mapping[LineKey, l
             correction=row.correction,
             is_final=row.state != State.DRAFT.name,
             invoice_id=row.invoice_id,
+            discounts=discounts_of(row),
         )
         lines[key].append(line)
     return lines
@@ -260,7 +270,7 @@ _TOLD_OF_BILLED: Final = (
         "correction",
     ),
     *("meter", "usage_quantity", "usage_event_count", "usage_digest", "usage_through_position"),
-    *("usage_traceparents", "usage_meter_versions"),
+    *("usage_traceparents", "usage_meter_versions", "discounts"),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
@@ -14,6 +15,7 @@ from sqlalchemy import Row
 from common.money import Money
 from common.period import Period
 from invoicing.domain.consolidation_policy import Consolidation, KeyValue, Scope, Source
+from invoicing.domain.discount import AmountOff, GivenDiscount, PercentOff
 from invoicing.domain.invoice import Invoice, InvoiceId, State
 from invoicing.domain.line import Line, LineDiscount, LineKind, Usage
 from invoicing.domain.party import Address, CollectionMethod, Party
@@ -22,6 +24,7 @@ from invoicing.domain.tax import TaxLine
 
 SELLERS_KEPT: Final = 100
 """The same one is on every invoice of a bill run."""
+MANUAL: Final = "MANUAL"
 
 
 def invoice_row(invoice: Invoice) -> dict[str, object]:
@@ -60,6 +63,11 @@ def invoice_row(invoice: Invoice) -> dict[str, object]:
         "consolidation": None if invoice.consolidation is None else consolidation_row(invoice.consolidation),
         "consolidation_key": invoice.consolidation_key,
         "top_up_rule_id": invoice.top_up_rule_id,
+        "origin": MANUAL if invoice.is_manual else "BILL_RUN",
+        "given_discounts": [_given_row(each) for each in invoice.given_discounts],
+        "net_terms_days": invoice.net_terms_days,
+        "memo": invoice.memo,
+        "purchase_order": invoice.purchase_order,
     }
 
 
@@ -99,6 +107,11 @@ def invoice_of(row: Row[Any], lines: Sequence[Line]) -> Invoice:  # Any: a row o
         create_time=row.create_time,
         consolidation=None if row.consolidation is None else consolidation_of(row.consolidation),
         top_up_rule_id=row.top_up_rule_id,
+        is_manual=row.origin == MANUAL,
+        given_discounts=tuple(_given(each, row.currency) for each in row.given_discounts),
+        net_terms_days=row.net_terms_days,
+        memo=row.memo,
+        purchase_order=row.purchase_order,
     )
 
 
@@ -142,7 +155,17 @@ def line_row(line: Line) -> dict[str, object]:
         "tax_rate_ids": list(line.tax_rate_ids),
         "product_id": line.product_id,
         "voided": False,
+        "given_discounts": [_given_row(each) for each in line.given_discounts],
+        "coupon_ids": list(line.coupon_ids),
     }
+
+
+def _given_row(given: GivenDiscount) -> dict[str, object]:
+    row: dict[str, object] = {"id": given.id, "description": given.description}
+    if isinstance(given.benefit, PercentOff):
+        return row | {"percent": str(given.benefit.percent)}
+    [amount] = given.benefit.amounts
+    return row | {"amount_minor": amount.minor}
 
 
 def tax_row(tax: TaxLine) -> dict[str, object]:
@@ -196,18 +219,24 @@ def line_of(row: Row[Any]) -> Line:  # Any: a row of `invoice_lines`
         correction=row.correction,
         kind=LineKind[row.kind],
         change_id=row.change_id,
-        discounts=tuple(
-            LineDiscount(
-                discount_id=each["discount_id"],
-                description=each["description"],
-                amount=Money(each["amount_minor"], row.currency),
-            )
-            for each in row.discounts
-        ),
+        discounts=discounts_of(row),
         customer_id=row.customer_id,
         tax_code=row.tax_code,
         tax_rate_ids=tuple(row.tax_rate_ids),
         product_id=row.product_id,
+        given_discounts=tuple(_given(each, row.currency) for each in row.given_discounts),
+        coupon_ids=tuple(row.coupon_ids),
+    )
+
+
+def discounts_of(row: Row[Any]) -> tuple[LineDiscount, ...]:  # Any: a row of `invoice_lines`
+    return tuple(
+        LineDiscount(
+            discount_id=each["discount_id"],
+            description=each["description"],
+            amount=Money(each["amount_minor"], row.currency),
+        )
+        for each in row.discounts
     )
 
 
@@ -225,6 +254,58 @@ def consolidation_of(stored: dict[str, Any]) -> Consolidation:  # Any: JSON as `
             Source(**{**each, "scope": Scope[each["scope"]], "keys": tuple(each["keys"])}) for each in stored["sources"]
         ),
     )
+
+
+# Decimals and instants are text in JSON: a JSON number would be read as a float.
+def written_line_row(line: Line) -> dict[str, object]:
+    """A line that was written by hand and is on no invoice yet, in a column of its own."""
+    return {
+        "id": line.id,
+        "description": line.description,
+        "price_id": line.price_id,
+        "period_start": line.period.start.isoformat(),
+        "period_end": line.period.end.isoformat(),
+        "quantity": str(line.quantity),
+        "unit_label": line.unit_label,
+        "amount_minor": line.amount.minor,
+        "rating_steps": [step_row(step) for step in line.steps],
+        "exact_amount": str(line.exact_amount),
+        "given_discounts": [_given_row(each) for each in line.given_discounts],
+        "tax_code": line.tax_code,
+    }
+
+
+def written_line_of(stored: dict[str, Any], currency: str) -> Line:  # Any: JSON as `written_line_row` wrote it
+    period = Period(datetime.fromisoformat(stored["period_start"]), datetime.fromisoformat(stored["period_end"]))
+    return Line(
+        id=stored["id"],
+        description=stored["description"],
+        subscription_id="",
+        item_id="",
+        price_id=stored["price_id"],
+        period=period,
+        full_period=period,
+        quantity=Decimal(stored["quantity"]),
+        unit_label=stored["unit_label"],
+        amount=Money(stored["amount_minor"], currency),
+        steps=tuple(step_of(step) for step in stored["rating_steps"]),
+        exact_amount=Decimal(stored["exact_amount"]),
+        proration=Fraction(1),
+        usage=None,
+        correction=0,
+        kind=LineKind.MANUAL,
+        given_discounts=tuple(_given(each, currency) for each in stored["given_discounts"]),
+        tax_code=stored["tax_code"],
+    )
+
+
+def _given(stored: dict[str, Any], currency: str) -> GivenDiscount:  # Any: JSON as `_given_row` wrote it
+    benefit: PercentOff | AmountOff
+    if "percent" in stored:
+        benefit = PercentOff(percent=Decimal(stored["percent"]))
+    else:
+        benefit = AmountOff(amounts=(Money(stored["amount_minor"], currency),))
+    return GivenDiscount(id=stored["id"], description=stored["description"], benefit=benefit)
 
 
 def tax_of(stored: dict[str, Any], currency: str) -> TaxLine:  # Any: JSON as `tax_row` wrote it

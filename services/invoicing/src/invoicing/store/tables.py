@@ -41,7 +41,7 @@ invoices = Table(
     Column("collection_method", Text, nullable=False),
     Column("time_zone", Text, nullable=False),
     Column("bill_time", Instant, nullable=False),
-    Column("finalize_time", Instant, nullable=False),
+    Column("finalize_time", Instant),
     Column("due_time", Instant),
     Column("paid_time", Instant),
     Column("overdue_from_time", Instant),
@@ -65,13 +65,18 @@ invoices = Table(
     Column("top_up_rule_id", Text, nullable=False, server_default=""),
     Column("void_time", Instant),
     Column("uncollectible_time", Instant),
+    Column("origin", Text, nullable=False, server_default="BILL_RUN"),
+    Column("given_discounts", JSONB, nullable=False, server_default="[]"),
+    Column("net_terms_days", Integer),
+    Column("memo", Text, nullable=False, server_default=""),
+    Column("purchase_order", Text, nullable=False, server_default=""),
     UniqueConstraint("seller_id", "number", name="invoices_number"),
     Index("invoices_of_customer", "seller_id", "customer_id", "id"),
     Index(
         "invoices_one_draft",
         *("seller_id", "customer_id", "currency", "bill_time", "consolidation_key"),
         unique=True,
-        postgresql_where=text("state = 'DRAFT'"),
+        postgresql_where=text("state = 'DRAFT' AND origin = 'BILL_RUN'"),
     ),
     Index("invoices_drafts", "finalize_time", postgresql_where=text("state = 'DRAFT'")),
     Index("invoices_drafts_of_seller", "seller_id", "finalize_time", postgresql_where=text("state = 'DRAFT'")),
@@ -131,6 +136,8 @@ invoice_lines = Table(
     Column("discount_minor", BigInteger, nullable=False, server_default="0"),
     Column("discounts", JSONB, nullable=False, server_default="[]"),
     Column("customer_id", Text, nullable=False, server_default="", comment="who used it, if the invoice is another's"),
+    Column("given_discounts", JSONB, nullable=False, server_default="[]"),
+    Column("coupon_ids", ARRAY(Text), nullable=False, server_default="{}"),
     Column("tax_code", Text, nullable=False, server_default=""),
     Column("tax_rate_ids", ARRAY(Text), nullable=False, server_default="{}"),
     Column("product_id", Text, nullable=False, server_default=""),
@@ -142,6 +149,11 @@ invoice_lines = Table(
         *("seller_id", "item_id", "price_id", "period_start", "kind", "change_id", "correction"),
         unique=True,
         postgresql_where=text("item_id <> '' AND NOT voided"),
+    ),
+    Index(
+        "invoice_lines_discounted",
+        *("seller_id", "invoice_id"),
+        postgresql_where=text("discount_minor <> 0 OR coupon_ids <> '{}'"),
     ),
     UniqueConstraint("seller_id", "invoice_id", "position", name="invoice_lines_position"),
     Index("invoice_lines_of_price", "seller_id", "price_id", "period_end"),
@@ -163,6 +175,20 @@ invoice_payments = Table(
         ["seller_id", "invoice_id"], ["invoices.seller_id", "invoices.id"], name="invoice_payments_invoice"
     ),
     Index("invoice_payments_of_invoice", "seller_id", "invoice_id"),
+)
+
+pending_lines = Table(
+    "pending_lines",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("customer_id", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("line", JSONB, nullable=False),
+    Column("bill_alone_time", Instant),
+    Column("create_time", Instant, nullable=False),
+    Index("pending_lines_of_customer", "seller_id", "customer_id", "id"),
+    comment="lines that wait for the next invoice; those on it are no more here",
 )
 
 number_series = Table(

@@ -17,10 +17,10 @@ from invoicing.domain.consolidation import Bill, consolidate, credits_taken, lef
 from invoicing.domain.consolidation_policy import Arrangement
 from invoicing.domain.errors import TooManyLines
 from invoicing.domain.invoice import Invoice, InvoiceId
-from invoicing.domain.lines_due import Due, lines_due, next_look
+from invoicing.domain.lines_due import Due, next_look
 from invoicing.domain.party import Customer, Seller
 from invoicing.store import Draft, DraftKey
-from invoicing.usecases import companions, facts, issuing
+from invoicing.usecases import companions, facts, issuing, proposing
 from invoicing.usecases.companions import Company
 from invoicing.usecases.facts import Facts
 from invoicing.usecases.sweep import SWEEP_EVERY
@@ -36,9 +36,11 @@ ASKED: Final = register("invoicing.asked", "a bill run has asked for everything 
 DRAFTED: Final = register("invoicing.drafted", "a bill run has written its invoices and committed nothing")
 
 
-async def mark_customer_due(tx: Tx, customer_id: str, *, look_back_to: datetime | None = None) -> None:
-    """Have a customer billed now. `look_back_to`: something to bill may lie before what was billed last."""
-    if await store.mark_due(tx, customer_id, look_back_to=look_back_to):
+async def mark_customer_due(
+    tx: Tx, customer_id: str, *, look_back_to: datetime | None = None, at: datetime | None = None
+) -> None:
+    """Have a customer billed now, or then. `look_back_to`: something to bill may lie before what was billed last."""
+    if await store.mark_due(tx, customer_id, look_back_to=look_back_to, at=at):
         await store.plan_sweep(tx, first_after=SWEEP_EVERY)
 
 
@@ -95,6 +97,7 @@ async def _bill_all(
     async with desk.transaction() as tx:
         beside = set(company.companion_ids)
         billings = await store.find_billings(tx, beside.union(customer_ids))
+        pending = await store.pending_lines_of(tx, beside.union(customer_ids))
         now = tx.now
     unbilled = {
         customer_id: _Unbilled(billing=each, after=facts.corrections_since(each))
@@ -107,7 +110,8 @@ async def _bill_all(
         since = {customer_id: each.after for customer_id, each in unbilled.items()}
         found = await facts.gather(desk, since, through=now, as_of=now, proven=True)
         # Asked for even when no invoice may come of it: what comes of it is decided with the rows locked.
-        seller = await clients.seller(desk) if any(each.periods for each in found.values()) else None
+        worth = pending or any(each.periods or each.commitments for each in found.values())
+        seller = await clients.seller(desk) if worth else None
         terms = await _terms(desk, taxes, found.values())
         crashpoint(ASKED)
         async with desk.transaction() as tx:
@@ -147,26 +151,23 @@ async def _bill(
     grace: timedelta,
 ) -> None:
     """Write what is owed, and how far they are billed, as they are `locked`."""
-    billed = await store.already_billed(tx, [period.key for each in found.values() for period in each.periods])
+    # The next bill time after a slice lies in the next slice, and what waits for it would not be looked at there.
+    next_bill_times = [each.next_bill_time if each.through == as_of else None for each in found.values()]
+    proposed = await proposing.propose(
+        tx, list(found.values()), as_of=as_of, next_bill_times=next_bill_times, lock=True
+    )
+    due = dict(zip(found, proposed, strict=True))
     looked: list[store.Looked] = []
-    due: dict[str, list[Due]] = {}
-    for customer_id, each in found.items():
-        mine, is_all = unbilled[customer_id], each.through == as_of
-        # The next bill time after a slice lies in the next slice, and what waits for it would not be looked at there.
-        next_bill_time = each.next_bill_time if is_all else None
-        due[customer_id] = lines_due(
-            each.periods, each.prices, each.usage, billed, as_of=as_of, next_bill_time=next_bill_time
-        )
+    # What somebody wrote since the neighbours were asked has marked the customer anew, if it cannot wait.
+    owed_lines = [] if seller is None else [each for own in due.values() for each in own]
+    arrangement = await _arrangement(tx, due.values(), terms)
+    bills = [fitted(bill, terms[bill.consolidation.payer_id]) for bill in consolidate(owed_lines, arrangement)]
+    taken = credits_taken(bills)
+    for (customer_id, each), next_bill_time in zip(found.items(), next_bill_times, strict=True):
+        mine = unbilled[customer_id]
         look = next_look(each.periods, as_of=as_of, next_bill_time=next_bill_time)
         mine.looks += [] if look is None else [look]
-    arrangement = await _arrangement(tx, due.values(), terms)
-    bills = [
-        fitted(bill, terms[bill.consolidation.payer_id])
-        for bill in consolidate([each for own in due.values() for each in own], arrangement)
-    ]
-    taken = credits_taken(bills)
-    for customer_id, each in found.items():
-        mine = unbilled[customer_id]
+        mine.looks += proposing.alone_times(due[customer_id], bills)
         mine.waiting += left_waiting(due[customer_id], taken)
         # What was marked while the neighbours were asked may not have been in their answers: it stays due.
         if each.through == as_of and locked[customer_id].revision == mine.billing.revision:
@@ -181,8 +182,9 @@ async def _bill(
     owed = [
         _Owed(bill=bill, terms=terms[bill.consolidation.payer_id], traceparent=_trace(bill, unbilled)) for bill in bills
     ]
+    await store.take_pending_lines(tx, proposing.written_on(bills))
     if owed:
-        assert seller is not None, "there is nothing owed without periods"
+        assert seller is not None, "as above"
         await _write(tx, owed, seller=seller, grace=grace)
     await store.save_billings(tx, looked)
 
@@ -212,7 +214,8 @@ async def _write(tx: Tx, owed: Sequence[_Owed], *, seller: Seller, grace: timede
     waiting: list[Draft] = []
     ready: list[issuing.Ready] = []
     for each in owed:
-        bill = replace(each.bill, lines=tuple(replace(line, id=tx.new_id("line")) for line in each.bill.lines))
+        lines = (replace(line, id=line.id or tx.new_id("line")) for line in each.bill.lines)
+        bill = replace(each.bill, lines=tuple(lines))
         draft = drafts.get(each.key)
         if draft is not None:
             more = draft.invoice.add(bill.lines, because=bill.consolidation)

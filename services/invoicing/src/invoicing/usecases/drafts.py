@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from common.crash import crashpoint, register
@@ -12,16 +12,17 @@ from common.db import Tx
 from common.rpc import Desk
 from invoicing import clients, store
 from invoicing.clients import counting
-from invoicing.domain.completing import Terms, completed
-from invoicing.domain.consolidation import payable
-from invoicing.domain.errors import InvoiceNotDraft, UsageTooDetailed
+from invoicing.domain.completing import Terms
+from invoicing.domain.completing import completed as taxed
+from invoicing.domain.coupons import Coupon
+from invoicing.domain.errors import DraftMoved, InvoiceNotDraft, UsageTooDetailed
 from invoicing.domain.invoice import Invoice, InvoiceId, State
 from invoicing.domain.line import Line, LineKey, Usage
 from invoicing.domain.lines_due import Billed, UsageKey, recomputed
 from invoicing.domain.party import Customer, Seller
 from invoicing.domain.price import Price
 from invoicing.domain.tax_rules import TaxTerms
-from invoicing.usecases import issuing
+from invoicing.usecases import completing, issuing
 from invoicing.usecases.taxing import TaxProvider, tax_terms
 
 RECOUNTED: Final = register("invoicing.recounted", "the usage of drafts was asked for again and nothing written")
@@ -38,6 +39,9 @@ class Facts:
     usage: dict[InvoiceId, dict[tuple[str, UsageKey], Usage]]
     """Of every draft that was there when metering was asked, by who used it."""
     taxes: TaxTerms
+    coupons: dict[str, Coupon] = field(default_factory=dict)
+    users: frozenset[str] = frozenset()
+    """The customers who use them."""
 
 
 async def finalize_due_drafts(desk: Desk, invoice_ids: Sequence[str], *, taxes: TaxProvider) -> None:
@@ -48,8 +52,11 @@ async def finalize_due_drafts(desk: Desk, invoice_ids: Sequence[str], *, taxes: 
         return
     async with desk.transaction() as tx:
         # Somebody may have finalized or held some by hand while the neighbours were asked.
+        held = await _turns(tx, facts)
         found = await store.drafts(tx, facts.usage.keys(), lock=True)
-        await _finalize(tx, [each for each in found if not each.invoice.hold_reason], facts)
+        # Those whose turn it is not stay due.
+        mine = [each for each in found if users_of_coupons(each.invoice) <= held]
+        await _finalize(tx, [each for each in mine if not each.invoice.hold_reason], facts)
 
 
 async def pull(desk: Desk, invoice_ids: Collection[InvoiceId], *, taxes: TaxProvider) -> Facts | None:
@@ -80,27 +87,49 @@ async def pull(desk: Desk, invoice_ids: Collection[InvoiceId], *, taxes: TaxProv
         taxes=await tax_terms(
             desk, taxes, customers.values(), tax_codes={line.tax_code for draft in drafts for line in draft.lines}
         ),
+        coupons=await clients.coupons(desk, {one for draft in drafts for one in coupons_of(draft)}),
+        users=frozenset(one for draft in drafts for one in users_of_coupons(draft)),
     )
 
 
 async def finalize_draft(tx: Tx, invoice_id: InvoiceId, facts: Facts | None) -> Invoice:
     """Freeze a draft now. Fails with INVOICE_NOT_DRAFT in any other state."""
+    held = set() if facts is None else await _turns(tx, facts)
     found = await store.invoice(tx, invoice_id, lock=True)
     if facts is None or found.state is not State.DRAFT:
         raise InvoiceNotDraft(f"invoice {found.id} is {found.state.name}", invoice=found.id, state=found.state)
+    if users_of_coupons(found) - held:
+        raise DraftMoved(f"another invoice uses the coupons of {found.id}", invoice=found.id)
     [invoice] = await _finalize(tx, [store.Draft(found, "")], facts)
     return invoice
 
 
+def coupons_of(draft: Invoice) -> set[str]:
+    return {coupon_id for line in draft.lines for coupon_id in line.coupon_ids}
+
+
+def users_of_coupons(draft: Invoice) -> set[str]:
+    return {draft.used_by(line) for line in draft.lines if line.coupon_ids}
+
+
+async def _turns(tx: Tx, facts: Facts) -> set[str]:
+    """The customers whose coupons nobody else uses now. One invoice does at a time, and the row of the customer says
+    whose turn it is: it is taken before those of invoices, as in a bill run.
+    """
+    return set(await store.find_billings(tx, facts.users, lock=True)) if facts.users else set()
+
+
 async def _finalize(tx: Tx, drafts: Sequence[store.Draft], facts: Facts) -> list[Invoice]:
+    moved = [draft.id for draft, _ in drafts if coupons_of(draft) - facts.coupons.keys()]
+    if moved:
+        raise DraftMoved(f"a coupon joined {', '.join(moved)} while others were asked", invoices=",".join(moved))
     corrected = {draft.id: [line.key for line in draft.lines if line.correction] for draft, _ in drafts}
     elsewhere = await store.billed_elsewhere(tx, corrected)
+    recounted = [_recounted(draft, facts, elsewhere.get(draft.id, {})) for draft, _ in drafts]
+    recounted = await completing.completed(tx, recounted, elsewhere, facts.coupons)
     recounted = [
-        completed(
-            _recomputed(draft, facts, elsewhere.get(draft.id, {})),
-            Terms(customer=facts.customers[draft.customer_id], taxes=facts.taxes),
-        )
-        for draft, _ in drafts
+        taxed(draft.dated(tx.now), Terms(customer=facts.customers[draft.customer_id], taxes=facts.taxes))
+        for draft in recounted
     ]
     changed = [after for after, (before, _) in zip(recounted, drafts, strict=True) if after.lines != before.lines]
     await store.replace_lines(tx, changed)
@@ -115,7 +144,8 @@ async def _finalize(tx: Tx, drafts: Sequence[store.Draft], facts: Facts) -> list
     return invoices
 
 
-def _recomputed(draft: Invoice, facts: Facts, elsewhere: Mapping[LineKey, Billed]) -> Invoice:
+def _recounted(draft: Invoice, facts: Facts, elsewhere: Mapping[LineKey, Billed]) -> Invoice:
+    """With the usage as it is now."""
     counted = facts.usage[draft.id]
 
     def anew(line: Line) -> Line:
@@ -128,9 +158,7 @@ def _recomputed(draft: Invoice, facts: Facts, elsewhere: Mapping[LineKey, Billed
             return line
         return recomputed(line, price=price, usage=usage, billed_elsewhere=elsewhere.get(line.key))
 
-    lines = [anew(line) for line in draft.lines]
-    # A correction that fitted when it was drafted may by now take off more than there is: then it waits again.
-    return draft.with_lines([line for line in payable(lines) if line is not None])
+    return draft.with_lines([anew(line) for line in draft.lines])
 
 
 def _usage_key(line: Line, price: Price) -> UsageKey:

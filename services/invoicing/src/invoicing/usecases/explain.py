@@ -9,7 +9,8 @@ from common.rpc import Desk
 from invoicing import clients, store
 from invoicing.domain.explanation import share_of
 from invoicing.domain.invoice import InvoiceId
-from invoicing.domain.price import Price
+from invoicing.domain.line import Line
+from invoicing.domain.price import Flat, Price
 from invoicing.domain.rating import Rating
 
 
@@ -20,7 +21,7 @@ async def explain_line(desk: Desk, invoice_id: InvoiceId, line_id: str) -> tuple
     """
     async with desk.transaction() as tx:
         line, period_amount, time_zone = await store.line_with_period(tx, invoice_id, line_id)
-    price = await clients.price(desk, line.price_id)
+    price = await clients.price(desk, line.price_id) if line.price_id else _agreed(line)
     rating = Rating(
         amount=line.amount,
         exact_amount=line.exact_amount,
@@ -29,3 +30,14 @@ async def explain_line(desk: Desk, invoice_id: InvoiceId, line_id: str) -> tuple
         period_amount=period_amount,
     )
     return replace(price, unit_label=line.unit_label), rating, share_of(line, time_zone)
+
+
+def _agreed(line: Line) -> Price:
+    """What somebody wrote, or was missing to a commitment, has no price in the catalog: only what was agreed."""
+    return Price(
+        id="",
+        currency=line.amount.currency,
+        model=Flat(amount=line.exact_amount),
+        product=line.description,
+        unit_label=line.unit_label,
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final
@@ -12,12 +12,15 @@ from common.period import Period
 from common.rpc import Desk
 from invoicing import clients
 from invoicing.clients import counting
+from invoicing.domain.commitments import CommittedPeriod
+from invoicing.domain.coupons import Coupon
 from invoicing.domain.errors import UsageTooDetailed
 from invoicing.domain.line import Usage
 from invoicing.domain.lines_due import CORRECTION_WINDOW, BillablePeriod, UsageKey
 from invoicing.domain.party import Customer
 from invoicing.domain.price import Price
 from invoicing.store import Billing
+from invoicing.usecases import discounts
 
 INSTANT: Final = timedelta.resolution
 
@@ -33,6 +36,9 @@ class Facts:
     next_bill_time: datetime | None
     prices: dict[str, Price]
     usage: dict[UsageKey, Usage]
+    commitments: Sequence[CommittedPeriod] = ()
+    coupons: Mapping[str, Coupon] = field(default_factory=dict)
+    """Those that apply to any of the periods."""
 
 
 async def gather(
@@ -43,6 +49,7 @@ async def gather(
     """
     schedules = await clients.schedules(desk, since, through=through)
     prices = await clients.prices(desk, {each.price_id for found in schedules.values() for each in found.periods})
+    schedules, coupons = await discounts.applicable(desk, schedules, prices)
     keys = [
         {UsageKey(each.meter, each.period, prices[each.price_id].needs) for each in found.periods if each.meter}
         for found in schedules.values()
@@ -54,7 +61,8 @@ async def gather(
     for (customer_id, schedule), own, clipped, usage in zip(schedules.items(), keys, asked, counted, strict=True):
         known = {key: usage[until] for key, until in clipped.items() if until in usage}
         missing = {(key.meter, key.period) for key in clipped.keys() - known.keys()}
-        facts[customer_id] = _facts(schedule, prices, {key: _none(key.meter) for key in own} | known, missing)
+        usage_of = {key: _none(key.meter) for key in own} | known
+        facts[customer_id] = _facts(schedule, prices, usage_of, missing, coupons)
     return facts
 
 
@@ -62,6 +70,7 @@ async def parties(desk: Desk, found: Collection[Facts]) -> dict[str, Customer]:
     """Everybody whose lines these make, and everybody who gets an invoice of them."""
     known = {each.customer.party.id: each.customer for each in found}
     payers = {period.payer_id for each in found for period in each.periods if period.payer_id}
+    payers |= {each.customer.payer_id for each in found if each.customer.payer_id}
     return known | await clients.customers(desk, payers - known.keys())
 
 
@@ -80,6 +89,7 @@ def _facts(
     prices: dict[str, Price],
     usage: dict[UsageKey, Usage],
     missing: Set[tuple[str, Period]],
+    coupons: Mapping[str, Coupon],
 ) -> Facts:
     through = _through(schedule, missing)
     periods = [each for each in schedule.periods if each.bill_time <= through]
@@ -93,6 +103,8 @@ def _facts(
         next_bill_time=schedule.next_bill_time,
         prices=prices,
         usage=usage,
+        commitments=[each for each in schedule.commitments if each.bill_time <= through],
+        coupons={one: coupons[one] for each in periods for one in each.coupon_ids},
     )
 
 

@@ -16,7 +16,7 @@ from invoicing.domain.line import LineKey
 from invoicing.domain.lines_due import Billed, Due
 from invoicing.domain.party import Customer
 from invoicing.domain.preview import Outlook
-from invoicing.usecases import facts
+from invoicing.usecases import facts, proposing
 
 PAID_FOR_MAX: Final = 1_000
 """Customers that one customer pays for, of which a look ahead tells."""
@@ -35,6 +35,8 @@ class Ahead:
     """Its own first; only what it gets the invoices for."""
     billed: Mapping[LineKey, Billed]
     arrangement: Arrangement
+    through: datetime
+    """How far was looked."""
     next_bill_time: datetime | None
     """The next one of anybody among them, whoever pays."""
 
@@ -43,7 +45,7 @@ class Ahead:
         return [
             each
             for one in self.outlooks
-            for each in one.due(self.billed, as_of=self.now, next_bill_time=one.next_bill_time)
+            for each in one.due(self.billed, as_of=self.now, next_bill_time=one.next_bill_time, through=self.through)
         ]
 
 
@@ -89,15 +91,21 @@ async def _look(
     found = await facts.gather(desk, since, through=through, as_of=now, proven=False)
     if any(each.through < through for each in found.values()):
         raise TooManyLines(f"too much is due for customer {payer_id} to be shown at once", customer=payer_id)
-    outlooks = [
-        Outlook(periods=each.periods, prices=each.prices, usage=each.usage, next_bill_time=each.next_bill_time).paid_by(
-            payer_id
-        )
-        for each in found.values()
-    ]
-    periods = [period for one in outlooks for period in one.periods]
     async with desk.transaction() as tx:
-        billed = await store.already_billed(tx, [period.key for period in periods])
+        outlooks = [
+            Outlook(
+                periods=each.periods,
+                prices=each.prices,
+                usage=each.usage,
+                next_bill_time=each.next_bill_time,
+                beside=its,
+            ).paid_by(payer_id)
+            for each, its in zip(found.values(), await proposing.beside(tx, list(found.values())), strict=True)
+        ]
+        periods = [period for one in outlooks for period in one.periods]
+        commitments = [committed for one in outlooks for committed in one.beside.commitments]
+        keys = [*(period.key for period in periods), *(committed.key for committed in commitments)]
+        billed = await store.already_billed(tx, keys)
         policies = await store.policies_for(
             tx, payer_ids={payer_id}, subscription_ids={period.subscription_id for period in periods}
         )
@@ -106,6 +114,7 @@ async def _look(
         now=now,
         outlooks=outlooks,
         billed=billed,
+        through=through,
         arrangement=Arrangement(
             customers={customer_id: each.customer for customer_id, each in found.items()}, policies=policies
         ),

@@ -11,7 +11,7 @@ from invoicing.clients import recounting
 from invoicing.domain.completing import taxed_again
 from invoicing.domain.errors import InvoiceNotFinalized, LineNotFound, MeterNotCounted
 from invoicing.domain.invoice import Invoice, InvoiceId, State
-from invoicing.domain.line import Line, LineKind, Usage
+from invoicing.domain.line import Line, Usage
 from invoicing.domain.lines_due import UsageKey, derived_again
 from invoicing.domain.price import Price
 from invoicing.domain.rating import Rating
@@ -49,7 +49,7 @@ class Trace:
     traceparent: str
     line: Line
     derived: Derived | None
-    """None for a line that was made by hand."""
+    """None for a line that was made by hand, or of what is missing to a commitment."""
     counted: Counted | None
     """None for a line that counts no usage."""
 
@@ -66,7 +66,7 @@ async def trace_line(
         earlier = (await store.lines_before(tx, [line])).get(line.id, [])
         traceparent = await store.traceparent_of(tx, invoice_id)
     derived = counted = None
-    if line.kind is not LineKind.MANUAL:
+    if line.is_of_item:
         price, rating, share = await explain.explain_line(desk, invoice_id, line_id)
         derived = Derived(price=price, rating=rating, share=share, earlier=earlier)
         if line.usage is not None:
@@ -108,7 +108,7 @@ async def replay_invoice(desk: Desk, invoice_id: InvoiceId) -> Replay:
         earlier = await store.lines_before(tx, invoice.lines)
         rates = await tax_rates_named(tx, [tax.rate_id for tax in invoice.taxes])
     before = {line_id: billed_before([line for _, line in lines]) for line_id, lines in earlier.items()}
-    derived = [line for line in invoice.lines if line.kind is not LineKind.MANUAL]
+    derived = [line for line in invoice.lines if line.is_of_item]
     # The catalog's, but for what the product was called then.
     prices = await clients.prices(desk, (line.price_id for line in derived))
     counted: dict[str, dict[str, tuple[UsageKey, Usage]]] = defaultdict(dict)

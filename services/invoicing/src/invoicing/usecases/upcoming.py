@@ -19,7 +19,7 @@ async def upcoming_invoice(desk: Desk, customer_id: str, *, taxes: TaxProvider) 
     """Everything due and not billed, and what the next bill time will bring, with the usage so far: as one invoice."""
     ahead = await outlook.next_bill(desk, customer_id)
     currency = ahead.payer.currency
-    in_currency = [each for each in ahead.due() if each.line.amount.currency == currency]
+    in_currency = [each for each in ahead.due() if each.line.amount.currency == currency and not each.is_held]
     fitted = payable([each.line for each in in_currency])
     coming = [(each.bill_time, line) for each, line in zip(in_currency, fitted, strict=True) if line is not None]
     bill = Bill(

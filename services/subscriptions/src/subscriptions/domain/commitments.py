@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import TypeVar
 
 from common.money import Money
-from common.period import Interval, Period, Unit, day_fraction
+from common.period import LATEST, Interval, Period, Unit, day_fraction
 from subscriptions.domain.billable_periods import INSTANT, full_periods, settled
 from subscriptions.domain.change import Commitment
 from subscriptions.domain.customer import CustomerId
@@ -59,6 +59,24 @@ def committed_periods(
         if after <= each.bill_time <= through
     ]
     return sorted(found, key=lambda each: each.bill_time)
+
+
+def next_true_up(subscriptions: Sequence[Subscription], customer_id: CustomerId, *, after: datetime) -> datetime | None:
+    """When a committed period of this customer is to be billed next, if one is: also where no item is billed then."""
+    times = (
+        next(
+            (
+                each.bill_time
+                for each in _of(subscription, stretch, after=after, through=LATEST)
+                if each.bill_time > after
+            ),
+            None,
+        )
+        for subscription in subscriptions
+        for stretch in _stretches(subscription.timeline)
+        if stretch.customer_id == customer_id
+    )
+    return min((time for time in times if time is not None), default=None)
 
 
 def _of(

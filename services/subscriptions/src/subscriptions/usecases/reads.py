@@ -12,7 +12,7 @@ from common.db import Tx
 from subscriptions import store
 from subscriptions.domain import billable_periods
 from subscriptions.domain.billable_periods import PERIODS_MAX, Schedule
-from subscriptions.domain.commitments import CommittedPeriod, committed_periods
+from subscriptions.domain.commitments import CommittedPeriod, committed_periods, next_true_up
 from subscriptions.domain.customer import Customer, CustomerId
 from subscriptions.domain.errors import SubscriptionNotFound, TooManyPeriods
 from subscriptions.domain.payer import addressed
@@ -63,6 +63,9 @@ async def schedules(
     for customer_id in customer_ids:
         theirs = of_customer[customer_id]
         schedule = billable_periods.schedule(theirs, after=after, through=through, customer_id=customer_id)
+        true_up = next_true_up(theirs, customer_id, after=through)
+        coming = [time for time in (schedule.next_bill_time, true_up) if time is not None]
+        schedule = replace(schedule, next_bill_time=min(coming, default=None))
         if customer_id in payers:
             schedule = replace(schedule, periods=tuple(addressed(schedule.periods, payers)))
         committed = [

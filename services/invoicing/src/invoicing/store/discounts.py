@@ -1,0 +1,111 @@
+"""Knows what was used of coupons, what credits are of, and what was spent: all of it follows from what was billed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+from sqlalchemy import Text, any_, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from common.db import Tx
+from common.money import Money
+from common.period import Period
+from invoicing.domain.commitments import CommittedPeriod
+from invoicing.domain.coupons import Share
+from invoicing.domain.invoice import InvoiceId, State
+from invoicing.domain.line import Line, LineKey, LineKind
+from invoicing.domain.lines_due import BillablePeriod, Source, source_of
+from invoicing.store.rows import line_of
+from invoicing.store.tables import invoice_lines, invoices
+
+_SHARES: Final = """
+    SELECT coalesce(nullif(l.customer_id, ''), i.customer_id) AS customer_id, c.coupon_id,
+        l.subscription_id, l.item_id, l.full_period_start, l.full_period_end, l.currency,
+        coalesce((
+            SELECT sum((d->>'amount_minor')::bigint) FROM jsonb_array_elements(l.discounts) d
+            WHERE d->>'discount_id' = c.coupon_id
+        ), 0)::bigint AS amount_minor
+    FROM invoices i
+    JOIN invoice_lines l ON l.seller_id = i.seller_id AND l.invoice_id = i.id
+    CROSS JOIN unnest($3::text[]) AS c (coupon_id)
+    WHERE i.seller_id = $1 AND i.customer_id = ANY ($2::text[]) AND i.state <> 'VOID' AND i.id <> ALL ($4::text[])
+        AND (l.discount_minor <> 0 OR l.coupon_ids <> '{}')
+        AND (
+            c.coupon_id = ANY (l.coupon_ids)
+            OR l.discounts @> jsonb_build_array(jsonb_build_object('discount_id', c.coupon_id))
+        )
+    ORDER BY l.id, c.coupon_id
+"""
+
+
+async def coupon_shares(
+    tx: Tx, customer_ids: Collection[str], coupon_ids: Collection[str], *, but_on: Collection[InvoiceId] = ()
+) -> Mapping[str, Sequence[Share]]:
+    """What coupons took off everything on the invoices that these customers got, but for some, by who used it."""
+    found: dict[str, list[Share]] = defaultdict(list)
+    if not coupon_ids:
+        return found
+    rows = await tx.driver.fetch(_SHARES, tx.seller_id, sorted(customer_ids), sorted(coupon_ids), sorted(but_on))
+    for row in rows:
+        found[row["customer_id"]].append(
+            Share(
+                row["coupon_id"],
+                row["subscription_id"],
+                row["item_id"],
+                Period(row["full_period_start"], row["full_period_end"]),
+                Money(row["amount_minor"], row["currency"]),
+            )
+        )
+    return found
+
+
+async def sources_of(tx: Tx, periods: Sequence[BillablePeriod]) -> dict[LineKey, Source]:
+    """The line that each of the credits among these periods is of."""
+    taken_off = [each for each in periods if each.kind is not LineKind.OWED]
+    if not taken_off:
+        return {}
+    query = (
+        select(invoice_lines, invoices.c.state)
+        .join(invoices)
+        .where(
+            invoice_lines.c.seller_id == tx.seller_id,
+            invoice_lines.c.item_id == any_(literal(sorted({each.item_id for each in taken_off}), ARRAY(Text))),
+            invoice_lines.c.period_start >= min(each.full_period.start for each in taken_off),
+            invoice_lines.c.period_start <= max(each.period.start for each in taken_off),
+            invoice_lines.c.kind == LineKind.OWED.name,
+            invoices.c.state != State.VOID.name,
+        )
+    )
+    finals: dict[str, bool] = {}
+    lines: list[Line] = []
+    for row in await tx.execute(query):
+        lines.append(line_of(row))
+        finals[row.id] = row.state != State.DRAFT.name
+    found = {each.key: source_of(each, lines) for each in taken_off}
+    return {key: Source(line=line, is_final=finals[line.id]) for key, line in found.items() if line is not None}
+
+
+async def lines_spent(
+    tx: Tx, commitments: Sequence[CommittedPeriod], customer_ids: Collection[str], *, but_on: Collection[InvoiceId] = ()
+) -> list[Line]:
+    """All that these customers were billed for the subscriptions within their committed periods."""
+    if not commitments:
+        return []
+    subscription_ids = sorted({each.subscription_id for each in commitments})
+    query = (
+        select(invoice_lines)
+        .join(invoices)
+        .where(
+            invoice_lines.c.seller_id == tx.seller_id,
+            invoices.c.customer_id == any_(literal(sorted(customer_ids), ARRAY(Text))),
+            invoices.c.state != State.VOID.name,
+            invoices.c.id.not_in(sorted(but_on)),
+            invoice_lines.c.subscription_id == any_(literal(subscription_ids, ARRAY(Text))),
+            invoice_lines.c.kind != LineKind.TRUE_UP.name,
+            invoice_lines.c.period_end > min(each.period.start for each in commitments),
+            invoice_lines.c.period_start < max(each.period.end for each in commitments),
+        )
+    )
+    return [line_of(row) for row in await tx.execute(query)]
