@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Final
@@ -13,6 +14,7 @@ import pytest
 from common import wire
 from saldo.catalog.v1.price_pb2 import Price
 from saldo.invoicing.v1.invoice_pb2 import Invoice
+from saldo.metering.v1.usage_event_pb2 import UsageEvent
 from saldo.subscriptions.v1.customer_pb2 import Customer
 from tests.support.sandbox import Sandbox, flat, graduated, usage
 from tools.check.records import Sources, read_records
@@ -44,8 +46,9 @@ METERS: Final = ("calls", "minutes", "gigabytes")
 )
 async def test_everybody_is_billed_once(processes: Suite, sandbox: Sandbox, point: str) -> None:
     """Each has one invoice, of what it used itself; and of the numbers none is lost with the batch that took it."""
-    owed = await _agree(sandbox)
+    customers = await _agree(sandbox)
     await sandbox.travel(JANUARY_31)
+    owed = await _use(sandbox, customers)
     before = processes.roster.services["invoicing"].deaths
     processes.restart("invoicing", {"SALDO_CRASHPOINT": point})
     await sandbox.travel(AFTER_GRACE)
@@ -61,27 +64,33 @@ async def test_everybody_is_billed_once(processes: Suite, sandbox: Sandbox, poin
     assert await _announced(processes, sandbox) == Counter(each.id for each in invoices)
 
 
-async def _agree(sandbox: Sandbox) -> dict[str, Decimal]:
-    """Customers with a fee and three meters, who pay by hand; and what each owes for January, by id."""
+async def _agree(sandbox: Sandbox) -> list[Customer]:
+    """Customers with a fee and three meters, who pay by hand."""
     for meter in METERS:
         await sandbox.meter(meter)
     prices = [graduated(meter, ("10", "1"), ("", "0.50"), meter=meter) for meter in METERS]
     plan = await sandbox.plan("all", flat("fee", str(FEE), timing=Price.IN_ARREARS), *prices)
     turns = asyncio.Semaphore(AT_ONCE)
-    owed: dict[str, Decimal] = {}
 
-    async def agree(number: int) -> None:
+    async def agree(number: int) -> Customer:
         async with turns:
-            customer: Customer = await sandbox.customer(f"customer-{number}", by_hand=True)
+            customer = await sandbox.customer(f"customer-{number}", by_hand=True)
             await sandbox.subscribe(customer, plan)
-            used = number % 25
-            at = datetime(2026, 1, 1 + number % 28, tzinfo=UTC)
-            await sandbox.use(
-                *(usage(customer, meter, at, str(used), event_id=f"{number} {meter}") for meter in METERS)
-            )
-            owed[customer.id] = FEE + len(METERS) * (min(used, 10) + max(used - 10, 0) * Decimal("0.50"))
+            return customer
 
-    await asyncio.gather(*(agree(number) for number in range(MANY)))
+    return await asyncio.gather(*(agree(number) for number in range(MANY)))
+
+
+async def _use(sandbox: Sandbox, customers: Sequence[Customer]) -> dict[str, Decimal]:
+    """Something on each meter on some day of January; what each customer owes for the month, by id."""
+    owed: dict[str, Decimal] = {}
+    events: list[UsageEvent] = []
+    for number, customer in enumerate(customers):
+        used, at = number % 25, datetime(2026, 1, 1 + number % 28, tzinfo=UTC)
+        events += [usage(customer, meter, at, str(used), event_id=f"{number} {meter}") for meter in METERS]
+        owed[customer.id] = FEE + len(METERS) * (min(used, 10) + max(used - 10, 0) * Decimal("0.50"))
+    answer = await sandbox.use(*events)
+    assert answer.accepted_count == len(events)
     return owed
 
 
