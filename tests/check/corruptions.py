@@ -325,7 +325,7 @@ BILLING_CORRUPTIONS = {
                 'taxes @> \'[{"category": "S", "is_included": false}]\'',
             ),
         ),
-        (ISSUED, TAXES),
+        (ISSUED, OWED, TAXES),
     ),
     "a price includes a larger part of tax": Corruption(
         "invoicing",
@@ -337,7 +337,7 @@ BILLING_CORRUPTIONS = {
                 "taxes @> '[{\"is_included\": true}]'",
             ),
         ),
-        (ISSUED, TAXES),
+        (ISSUED, OWED, EARNED, TAXES),
     ),
     "a rate was raised after it was billed by": Corruption(
         "invoicing", (one("tax_rates", "percent = 21", "percent = 20 AND NOT is_inclusive"),), (TAXES,)

@@ -25,14 +25,13 @@ from saldo.catalog.v1.seller_pb2 import Seller
 from saldo.dunning.v1 import dunning_service_pb2 as dunning
 from saldo.dunning.v1.dunning_policy_pb2 import DunningPolicy
 from saldo.invoicing.v1 import consolidation_service_pb2 as consolidation
-from saldo.invoicing.v1 import credit_pb2, manual_invoice_pb2, rating_pb2, tax_pb2
+from saldo.invoicing.v1 import credit_pb2, manual_invoice_pb2, rating_pb2
 from saldo.invoicing.v1 import credit_service_pb2 as credit
 from saldo.invoicing.v1 import invoicing_service_pb2 as invoicing
 from saldo.invoicing.v1 import ledger_service_pb2 as ledger
 from saldo.invoicing.v1 import manual_invoices_service_pb2 as manual
 from saldo.invoicing.v1 import proof_service_pb2 as proof
 from saldo.invoicing.v1 import rating_service_pb2 as rating
-from saldo.invoicing.v1 import tax_service_pb2 as tax
 from saldo.invoicing.v1.consolidation_policy_pb2 import ConsolidationPolicy
 from saldo.invoicing.v1.invoice_pb2 import GivenDiscount
 from saldo.metering.v1 import archive_service_pb2 as archives
@@ -50,6 +49,7 @@ from tests.contracts.descriptors import files, package_of
 from tests.support.credit_note_requests import credit_note_requests
 from tests.support.sandbox import ADDRESS, Sandbox, flat, graduated, per_unit, usage
 from tests.support.subscription_requests import subscription_requests
+from tests.support.tax_requests import tax_requests
 
 SERVICES: Final = ("catalog", "subscriptions", "metering", "invoicing", "payments", "dunning")
 JANUARY: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -193,20 +193,6 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
     await sandbox.quota(payer, "allowed", meter="water", granted="100")
     reservation = await sandbox.acquire(payer, "allowed", "3")
     three = Decimal(value="3")
-    vat = tax_pb2.TaxRate(name="Fuzzed", category=tax_pb2.TaxRate.S, percent=Decimal(value="20"))
-    tax_rate = await sandbox.client.tax.CreateTaxRate(tax.CreateTaxRateRequest(tax_rate=vat))
-    unpaid = tax_pb2.TaxRate(
-        name="Exempt",
-        category=tax_pb2.TaxRate.E,
-        percent=Decimal(value="0"),
-        exemption_reason="X",
-        country="FR",
-        region="A",
-    )
-    ended = tax_pb2.TaxScope(customer_id=payer.id)
-    tax_rule = await sandbox.client.tax.SetTaxRule(tax.SetTaxRuleRequest(scope=ended, tax_rate_ids=[tax_rate.id]))
-    ten = Money(currency_code="GBP", units=10)
-    allowance = tax.AllowanceOrCharge(kind=tax.AllowanceOrCharge.ALLOWANCE, amount=ten)
     grant = await sandbox.client.credit.GrantCredit(
         credit.GrantCreditRequest(
             customer_id=payer.id, amount=Money(currency_code="GBP", units=50), kind=credit_pb2.CreditGrant.PAID
@@ -437,27 +423,7 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
         rating.AllocateAmountRequest(
             amount=Money(currency_code="GBP", units=10), weights=[Decimal(value="1"), Decimal(value="2")]
         ),
-        tax.CreateTaxRateRequest(tax_rate=unpaid),
-        tax.GetTaxRateRequest(id=tax_rate.id),
-        tax.ListTaxRatesRequest(page_size=10),
-        tax.ArchiveTaxRateRequest(id=tax_rate.id),
-        tax.SetTaxRuleRequest(scope=tax_pb2.TaxScope(customer_id=payer.id), tax_rate_ids=[tax_rate.id]),
-        tax.ListTaxRulesRequest(scope=ended, page_size=10),
-        tax.DeleteTaxRuleRequest(id=tax_rule.id),
-        tax.CalculateTaxRequest(
-            currency="GBP",
-            customer_id=payer.id,
-            lines=[
-                tax.LineToTax(
-                    units=tax.UnitsToTax(quantity=three, unit_price=three, base_quantity=three),
-                    allowances_and_charges=[allowance],
-                    tax=tax.TaxToApply(tax_rate_ids=[tax_rate.id], tax_rates=[vat]),
-                )
-            ],
-            allowances_and_charges=[allowance],
-            prepaid=ten,
-            rounding=ten,
-        ),
+        *await tax_requests(sandbox, payer),
         payments.AttachPaymentMethodRequest(
             customer_id=payer.id, gateway="simulated", token="sim:ok", display_name="Visa"
         ),
