@@ -25,15 +25,12 @@ from saldo.catalog.v1.seller_pb2 import Seller
 from saldo.dunning.v1 import dunning_service_pb2 as dunning
 from saldo.dunning.v1.dunning_policy_pb2 import DunningPolicy
 from saldo.invoicing.v1 import consolidation_service_pb2 as consolidation
-from saldo.invoicing.v1 import credit_pb2, manual_invoice_pb2, rating_pb2
-from saldo.invoicing.v1 import credit_service_pb2 as credit
 from saldo.invoicing.v1 import invoicing_service_pb2 as invoicing
 from saldo.invoicing.v1 import ledger_service_pb2 as ledger
-from saldo.invoicing.v1 import manual_invoices_service_pb2 as manual
 from saldo.invoicing.v1 import proof_service_pb2 as proof
+from saldo.invoicing.v1 import rating_pb2
 from saldo.invoicing.v1 import rating_service_pb2 as rating
 from saldo.invoicing.v1.consolidation_policy_pb2 import ConsolidationPolicy
-from saldo.invoicing.v1.invoice_pb2 import GivenDiscount
 from saldo.metering.v1 import archive_service_pb2 as archives
 from saldo.metering.v1 import backfill_service_pb2 as backfills
 from saldo.metering.v1 import corrections_service_pb2 as corrections
@@ -47,6 +44,8 @@ from saldo.operations.v1 import operations_service_pb2 as operations
 from saldo.payments.v1 import payments_service_pb2 as payments
 from tests.contracts.descriptors import files, package_of
 from tests.support.credit_note_requests import credit_note_requests
+from tests.support.credit_requests import credit_requests
+from tests.support.manual_requests import manual_requests
 from tests.support.sandbox import ADDRESS, Sandbox, flat, graduated, per_unit, usage
 from tests.support.subscription_requests import subscription_requests
 from tests.support.tax_requests import tax_requests
@@ -193,35 +192,6 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
     await sandbox.quota(payer, "allowed", meter="water", granted="100")
     reservation = await sandbox.acquire(payer, "allowed", "3")
     three = Decimal(value="3")
-    grant = await sandbox.client.credit.GrantCredit(
-        credit.GrantCreditRequest(
-            customer_id=payer.id, amount=Money(currency_code="GBP", units=50), kind=credit_pb2.CreditGrant.PAID
-        )
-    )
-    aside = await sandbox.client.credit.ReserveCredit(
-        credit.ReserveCreditRequest(
-            customer_id=payer.id, amount=Money(currency_code="GBP", units=2), time_to_live_seconds=86_400
-        )
-    )
-    await sandbox.client.credit.SetTopUpRule(
-        credit.SetTopUpRuleRequest(
-            customer_id=payer.id,
-            amount=Money(currency_code="GBP", units=10),
-            schedule=credit_pb2.CreditTopUpRule.Schedule(start_time=wire.timestamp(FEBRUARY), months=1),
-        )
-    )
-    by_hand = manual_invoice_pb2.ManualLine(
-        description="Work",
-        quantity=three,
-        unit_price=Decimal(value="80"),
-        discounts=[GivenDiscount(description="Friends", percent=Decimal(value="10"))],
-    )
-    written = await sandbox.client.manual_invoices.CreateInvoice(
-        manual.CreateInvoiceRequest(customer_id=payer.id, lines=[by_hand])
-    )
-    pending = await sandbox.client.manual_invoices.CreatePendingLine(
-        manual.CreatePendingLineRequest(customer_id=payer.id, line=by_hand)
-    )
     requests: list[Message] = [
         catalog.CreateSellerRequest(
             mode=Seller.SANDBOX,
@@ -353,61 +323,8 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
             end_date=wire.date(FEBRUARY.date()),
             page_size=10,
         ),
-        credit.GrantCreditRequest(
-            customer_id=payer.id,
-            amount=Money(currency_code="GBP", units=5),
-            kind=credit_pb2.CreditGrant.PROMOTIONAL,
-            priority=7,
-            effective_time=wire.timestamp(JANUARY),
-            expire_time=wire.timestamp(FEBRUARY),
-            scope=credit_pb2.CreditScope(
-                product_ids=[product_id],
-                price_ids=[plan.prices[0].id],
-                meters=["water"],
-                subscription_ids=[subscription.id],
-            ),
-            note="Fuzzed",
-        ),
-        credit.GetCreditGrantRequest(id=grant.id),
-        credit.ListCreditGrantsRequest(customer_id=payer.id, open_only=True, page_size=10),
-        credit.RevokeCreditGrantRequest(id=grant.id),
-        credit.GetCreditBalanceRequest(customer_id=payer.id, currency="GBP"),
-        credit.ListCreditBalancesRequest(customer_id=payer.id, page_size=10),
-        credit.ListCreditMovementsRequest(customer_id=payer.id, grant_id=grant.id, page_size=10),
-        credit.SetLowCreditThresholdRequest(
-            customer_id=payer.id, currency="GBP", threshold=Money(currency_code="GBP", units=1)
-        ),
-        credit.ReserveCreditRequest(
-            customer_id=payer.id,
-            amount=Money(currency_code="GBP", units=1),
-            time_to_live_seconds=60,
-            use=credit.CreditUse(
-                product_id=product_id, price_id=plan.prices[0].id, meter="water", subscription_id=subscription.id
-            ),
-            reference="fuzzed",
-        ),
-        credit.GetCreditReservationRequest(id=aside.id),
-        credit.CommitCreditReservationRequest(id=aside.id, amount=Money(currency_code="GBP", units=1)),
-        credit.ReleaseCreditReservationRequest(id=aside.id),
-        credit.SetTopUpRuleRequest(
-            customer_id=payer.id,
-            amount=Money(currency_code="GBP", units=10),
-            schedule=credit_pb2.CreditTopUpRule.Schedule(start_time=wire.timestamp(JANUARY), months=3),
-            priority=7,
-            expires_after_days=90,
-            top_ups_per_day_max=2,
-        ),
-        credit.GetTopUpRuleRequest(customer_id=payer.id, currency="GBP"),
-        credit.ListTopUpRulesRequest(page_size=10),
-        credit.DeleteTopUpRuleRequest(customer_id=payer.id, currency="GBP"),
-        manual.CreateInvoiceRequest(customer_id=payer.id, lines=[by_hand], discounts=by_hand.discounts),
-        manual.AddInvoiceLineRequest(invoice_id=written.id, line=by_hand),
-        manual.UpdateInvoiceLineRequest(invoice_id=written.id, line_id=written.line_items[0].id, line=by_hand),
-        manual.RemoveInvoiceLineRequest(invoice_id=written.id, line_id=written.line_items[0].id),
-        manual.DeleteInvoiceRequest(id=written.id),
-        manual.CreatePendingLineRequest(customer_id=payer.id, line=by_hand),
-        manual.ListPendingLinesRequest(customer_id=payer.id, page_size=10),
-        manual.DeletePendingLineRequest(id=pending.id),
+        *await credit_requests(sandbox, payer, plan, subscription, product_id),
+        *await manual_requests(sandbox, payer),
         rating.RateRequest(price_id=plan.prices[1].id, usage=used),
         rating.BatchRateRequest(
             requests=[rating.RateRequest(price=fresh, usage=used)], price_id=plan.prices[1].id, without_steps=True
