@@ -464,8 +464,9 @@ def _put(message: Message, path: Path, value: Any) -> None:  # Any: as in GARBAG
     for field in path[:-1]:
         target = getattr(target, field.name)
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            is_text = field.message_type.fields_by_name["value"].cpp_type == FieldDescriptor.CPPTYPE_STRING
             of_key = path[-1].name == "key"
-            target[value if of_key else "region"] = "eu" if of_key else value
+            target[value if of_key else "region"] = ("eu" if is_text else 1) if of_key else value
             return
         if field.is_repeated:
             target = target[0] if target else target.add()
