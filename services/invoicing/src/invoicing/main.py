@@ -59,33 +59,20 @@ def build(settings: Settings, *, bus: Bus | None = None, taxes: TaxProvider | No
     printer = Printer(font_folder=settings.font_folder)
     service.on_close(printer.close)
     service.publish(events_pb2)
-    service.serve(
-        invoicing_service_pb2.DESCRIPTOR.services_by_name["InvoicingService"],
-        InvoicingApi(service.database, service.desk, printer, taxes=taxes),
-    )
-    service.serve(ledger_service_pb2.DESCRIPTOR.services_by_name["LedgerService"], LedgerApi(service.database))
-    service.serve(
-        consolidation_service_pb2.DESCRIPTOR.services_by_name["ConsolidationService"],
-        ConsolidationApi(service.database, service.desk, taxes=taxes),
-    )
-    service.serve(
-        credit_notes_service_pb2.DESCRIPTOR.services_by_name["CreditNotesService"],
-        CreditNotesApi(service.database, service.desk, printer),
-    )
-    service.serve(
-        manual_invoices_service_pb2.DESCRIPTOR.services_by_name["ManualInvoicesService"],
-        ManualInvoicesApi(service.database, service.desk, taxes=taxes),
-    )
-    contract = rating_service_pb2.DESCRIPTOR.services_by_name
-    service.serve(contract["RatingService"], RatingApi(service.desk))
-    service.serve(contract["MoneyService"], MoneyApi())
-    service.serve(proof_service_pb2.DESCRIPTOR.services_by_name["ProofService"], ProofApi(service.desk))
-    service.serve(
-        tax_service_pb2.DESCRIPTOR.services_by_name["TaxService"], TaxApi(service.database, service.desk, taxes)
-    )
-    service.serve(
-        credit_service_pb2.DESCRIPTOR.services_by_name["CreditService"], CreditApi(service.database, service.desk)
-    )
+    database, desk = service.database, service.desk
+    for contract, name, api in (
+        (invoicing_service_pb2, "InvoicingService", InvoicingApi(database, desk, printer, taxes=taxes)),
+        (credit_notes_service_pb2, "CreditNotesService", CreditNotesApi(database, desk, printer)),
+        (manual_invoices_service_pb2, "ManualInvoicesService", ManualInvoicesApi(database, desk, taxes=taxes)),
+        (consolidation_service_pb2, "ConsolidationService", ConsolidationApi(database, desk, taxes=taxes)),
+        (ledger_service_pb2, "LedgerService", LedgerApi(database)),
+        (rating_service_pb2, "RatingService", RatingApi(desk)),
+        (rating_service_pb2, "MoneyService", MoneyApi()),
+        (proof_service_pb2, "ProofService", ProofApi(desk)),
+        (tax_service_pb2, "TaxService", TaxApi(database, desk, taxes)),
+        (credit_service_pb2, "CreditService", CreditApi(database, desk)),
+    ):
+        service.serve(contract.DESCRIPTOR.services_by_name[name], api)
     service.consume(HANDLERS)
     service.schedule(jobs(grace=timedelta(seconds=settings.grace_seconds), taxes=taxes))
     return service
