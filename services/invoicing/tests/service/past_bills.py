@@ -96,6 +96,8 @@ async def bill(suite: Suite, *lines: Line, customer_id: str = "", state: State =
         due_time=None if is_draft else end,
         paid_time=end if state is State.PAID else None,
         overdue_time=None if is_draft else end,
+        void_time=end if state is State.VOID else None,
+        uncollectible_time=end if state is State.UNCOLLECTIBLE else None,
         revision=1,
         create_time=end,
     )
