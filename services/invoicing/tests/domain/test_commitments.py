@@ -40,6 +40,7 @@ def due(commitment: CommittedPeriod, *spent: Line, billed: Billed | None = None)
 
 
 def test_what_is_missing_is_due_also_without_anything_spent() -> None:
+    """The whole of it, or what the lines of that subscription leave."""
     [whole] = due(committed(50_00))
     assert (whole.amount.minor, whole.kind, whole.item_id) == (50_00, LineKind.TRUE_UP, "sub_1")
     [rest] = due(committed(50_00), line(30_00), line(-5_00), line(9_99, subscription="sub_2"))
@@ -72,6 +73,7 @@ def test_what_was_billed_before_is_made_up_for() -> None:
 
 
 def test_on_a_draft_it_is_computed_anew() -> None:
+    """With what was spent since, down to nothing."""
     [first] = due(committed(10_01, period=FIRST_HALF, share=Fraction(1, 2)), line(2_00, period=FIRST_HALF))
     again = true_up_anew(
         replace(first, id="line_1"), [line(3_00, period=FIRST_HALF)], billed_elsewhere=None, zone="UTC"
@@ -83,6 +85,7 @@ def test_on_a_draft_it_is_computed_anew() -> None:
 
 @given(st.integers(0, 100_000), st.lists(st.integers(0, 20_000), max_size=5), st.integers(1, 30))
 def test_together_they_are_what_was_committed(minimum: int, spent: list[int], days: int) -> None:
+    """Whatever was spent: to half a cent, and never more than nothing back."""
     commitment = committed(minimum, share=Fraction(days, 30))
     lines = [line(minor) for minor in spent]
     missing = sum(each.amount.minor for each in due(commitment, *lines))

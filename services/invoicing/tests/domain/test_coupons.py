@@ -88,6 +88,7 @@ def test_coupons_come_in_the_order_of_their_award() -> None:
 
 
 def test_each_subscription_has_its_own_coupons() -> None:
+    """A coupon of one takes nothing off the lines of another."""
     tenth = percent("tenth", "10")
     lines = [line(100, "tenth"), line(100, subscription="sub_2"), line(55, "tenth", subscription="sub_2")]
     assert taken(lines, tenth) == [[("tenth", 10)], [], [("tenth", 6)]]
@@ -148,6 +149,7 @@ def test_what_was_given_by_hand_comes_before_and_after() -> None:
 
 
 def test_what_is_unknown_or_takes_off_no_money_takes_nothing_off() -> None:
+    """A coupon that gives units, or is gone, does no harm."""
     units = Coupon(id="units", display_name="", benefit=None, duration=Duration.ONCE, duration_periods=0)
     assert taken([line(10, "units", "gone")], units) == [[]]
 
@@ -167,6 +169,7 @@ some_lines = st.lists(
 
 @given(some_lines, st.integers(1, 5_000), st.integers(1, 5_000), st.integers(1, 100))
 def test_no_line_and_no_coupon_gives_more_than_there_is(lines: list[Line], once: int, monthly: int, share: int) -> None:
+    """However they meet; and what is computed twice is the same."""
     coupons = {
         "a": amount("a", once),
         "b": amount("b", monthly, Duration.FOREVER),

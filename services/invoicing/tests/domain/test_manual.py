@@ -55,12 +55,14 @@ def test_a_line_is_of_the_day_on_which_it_is_written() -> None:
 
 @given(st.decimals(0, 1000, places=6), st.decimals(0, 1000, places=6))
 def test_it_costs_its_quantity_at_its_unit_price(quantity: Decimal, unit_price: Decimal) -> None:
+    """Rounded once, half up; the steps add up to the exact amount."""
     line = write(quantity=quantity, priced_by=unit_price)
     assert line.exact_amount == sum(step.amount for step in line.steps)
     assert line.amount.minor == round_half_up(line.exact_amount * 100)
 
 
 def test_a_price_says_all_that_is_not_said() -> None:
+    """Name, unit and amount; unless it was negotiated with somebody else."""
     price = Price(
         id="price_1",
         currency="EUR",
@@ -77,6 +79,7 @@ def test_a_price_says_all_that_is_not_said() -> None:
 
 
 def test_everything_is_in_one_currency() -> None:
+    """What a line costs, and what is taken off it."""
     dollar = Money(1_00, "USD")
     off = GivenDiscount(id="", description="", benefit=AmountOff(amounts=(dollar,)))
     for told in ({"priced_by": dollar}, {"discounts": (off,)}):
@@ -85,6 +88,7 @@ def test_everything_is_in_one_currency() -> None:
 
 
 def test_a_draft_is_bounded_and_on_the_terms_that_were_written() -> None:
+    """It is dated by the day on which it is finalized, and has so many lines at most."""
     told = WrittenInvoice(
         currency="",
         lines=(),
@@ -103,6 +107,8 @@ def test_a_draft_is_bounded_and_on_the_terms_that_were_written() -> None:
 
 
 def test_what_waits_is_reason_for_an_invoice_when_its_time_has_come() -> None:
+    """Without a time it only joins one."""
+
     def waits(bill_alone_time: datetime | None) -> bool:
         pending = PendingLine(customer_id="", line=write(), bill_alone_time=bill_alone_time, create_time=NOON)
         return pending_due([pending], as_of=NOON)[0].can_wait

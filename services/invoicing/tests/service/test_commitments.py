@@ -130,6 +130,7 @@ async def test_a_commitment_comes_round_when_nothing_else_does(suite: Suite, bus
 
 
 async def test_a_commitment_that_ends_is_no_more_trued_up(suite: Suite, business: Business) -> None:
+    """The ten days that it was agreed for are; nothing after them."""
     customer, subscription = await committed(business, 31_00)
     await suite.travel(utc(2026, 1, 11))
     ended = SubscriptionAction(set_commitment=SubscriptionAction.SetCommitment())

@@ -141,6 +141,7 @@ async def test_discounts_end_with_their_periods(suite: Suite, business: Business
 
 
 async def test_a_coupon_is_for_its_products_and_plans(business: Business) -> None:
+    """What it is not for it leaves alone, beside coupons that are for other things."""
     seats, fee = await business.price("Seats", **flat("10")), await business.price("Fee", **flat("20"))
     plan = await business.plan(seats, fee)
     customer = await business.customer()

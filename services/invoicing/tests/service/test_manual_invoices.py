@@ -123,6 +123,7 @@ async def test_what_somebody_writes_waits_until_somebody_finalizes_it(suite: Sui
 
 
 async def test_a_repeated_request_drafts_once(business: Business) -> None:
+    """Whoever asks again because no answer came has one draft."""
     desk = await Desk.open(business)
     first = await desk.create(work(), request_id="one")
     assert await desk.create(work(), request_id="one") == first
@@ -174,6 +175,7 @@ async def test_lines_of_a_draft_are_added_written_anew_and_removed(business: Bus
 
 
 async def test_a_draft_is_thrown_away_and_leaves_no_gap(business: Business) -> None:
+    """It had no number yet: the next invoice has the first one."""
     desk = await Desk.open(business)
     draft = await desk.create(work())
     assert (await desk.manual.DeleteInvoice(pb.DeleteInvoiceRequest(id=draft.id))).id == draft.id
@@ -206,6 +208,7 @@ async def test_a_line_is_rated_by_a_price_of_the_catalog(business: Business) -> 
 
 
 async def test_nothing_to_pay_is_paid_and_no_lines_are_no_invoice(business: Business) -> None:
+    """A gift is an invoice too; a blank sheet is none."""
     desk = await Desk.open(business)
     free = await desk.finalize(await desk.create(work(discounts=[off("Gift", percent=decimal("100"))])))
     assert (free.state, pence(free)) == (invoice_pb2.Invoice.PAID, 0)
@@ -256,6 +259,7 @@ async def test_a_bill_run_keeps_off_what_somebody_writes(suite: Suite, business:
 async def test_a_line_that_makes_no_sense_is_refused(
     business: Business, field: str, line: manual_invoice_pb2.ManualLine
 ) -> None:
+    """By its field, and no draft is left behind."""
     desk = await Desk.open(business)
     with refused("INVALID_ARGUMENT") as refusal:
         await desk.create(line)
@@ -264,6 +268,7 @@ async def test_a_line_that_makes_no_sense_is_refused(
 
 
 async def test_amounts_are_in_the_currency_of_the_invoice(business: Business) -> None:
+    """Lines and discounts alike; another currency is another invoice."""
     desk = await Desk.open(business)
     euros = wire.money(Money(1_00, "EUR"))
     for line in (
@@ -327,6 +332,7 @@ async def test_a_line_waits_for_an_invoice_in_its_currency_or_for_its_time(suite
 
 
 async def test_pending_lines_are_listed_in_pages(business: Business) -> None:
+    """In the order in which they came, of one customer or of all."""
     desk = await Desk.open(business)
     other = await Desk.open(business)
     for n in range(3):
