@@ -136,7 +136,8 @@ BILLING_CORRUPTIONS = {
     "a part was billed twice": Corruption(
         "invoicing",
         (
-            "CREATE TEMPORARY TABLE again AS SELECT * FROM invoice_lines WHERE kind = 'OWED' AND change_id <> ''",
+            "CREATE TEMPORARY TABLE again AS SELECT * FROM invoice_lines WHERE kind = 'OWED' AND change_id <> ''"
+            " AND coupon_ids = '{}' ORDER BY id LIMIT 1",
             "UPDATE again SET id = 'again', position = 99, change_id = ''",
             "INSERT INTO invoice_lines SELECT * FROM again",
         ),
@@ -162,7 +163,8 @@ BILLING_CORRUPTIONS = {
             one(
                 "invoice_lines",
                 "period_end = period_end + interval '3 days'",
-                "meter = '' AND period_start = '2026-02-01T00:00:00+01' AND description = 'Seats'",
+                "meter = '' AND period_start = '2026-02-01T00:00:00+01' AND description = 'Seats'"
+                " AND proration_numerator = proration_denominator",
             ),
         ),
         (PERIODS, OVERLAP, ISSUED, EARNED),
@@ -377,7 +379,9 @@ BILLING_CORRUPTIONS = {
         (ISSUED,),
     ),
     "a payment was forgotten": Corruption(
-        "invoicing", (one("invoices", "amount_paid_minor = amount_paid_minor - 1", "state = 'PAID'"),), (OWED, PAID)
+        "invoicing",
+        (one("invoices", "amount_paid_minor = amount_paid_minor - 1", "state = 'PAID' AND amount_paid_minor > 0"),),
+        (OWED, PAID),
     ),
     "a payment is of another customer": Corruption(
         "payments", (one("payments", "customer_id = 'cus_x'"),), (PAYMENTS,)

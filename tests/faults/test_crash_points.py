@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import zip_longest
 from typing import Final
 
 import pytest
+from google.type.money_pb2 import Money
 
+from common import wire
 from common.crash import CRASHPOINTS
+from saldo.invoicing.v1 import credit_pb2
+from saldo.invoicing.v1 import credit_service_pb2 as credit
+from saldo.invoicing.v1.invoice_pb2 import Invoice
 from saldo.metering.v1 import backfill_service_pb2 as backfills
 from saldo.metering.v1 import corrections_service_pb2 as pb
 from saldo.metering.v1.metering_service_pb2 import IngestEventsRequest
@@ -54,6 +59,8 @@ PLACES: Final = {
 """In whose process each point is reached by the story."""
 BACKFILLING: Final = ("backfill.before_commit", "backfill.committed")
 """Where a backfill is settled: the story has none."""
+TOPPING_UP: Final = "invoicing.topped_up"
+"""Where credit is bought: nor is any in the story."""
 SETTINGS: Final = {
     "ingest.sealed": {"SALDO_LEAF_ROWS": "2"},
     "copy.sent": {"SALDO_USAGE_STORE": "clickhouse", "SALDO_CLICKHOUSE_WAIT_SECONDS": "20"},
@@ -71,7 +78,7 @@ def test_every_crash_point_has_its_place() -> None:
     """A point that nobody dies at is a promise that nobody has tried."""
     for service in SERVICES:
         importlib.import_module(f"{service}.main")
-    assert {*PLACES, *BACKFILLING} == set(CRASHPOINTS)
+    assert {*PLACES, *BACKFILLING, TOPPING_UP} == set(CRASHPOINTS)
 
 
 @pytest.mark.parametrize("points", ROUNDS, ids=lambda points: ",".join(points.values()))
@@ -136,3 +143,20 @@ async def test_a_backfill_is_settled_once(processes: Suite, sandbox: Sandbox, po
     assert (await client.metering.IngestEvents(IngestEventsRequest(events=events))).accepted_count == 2
     found = [await client.corrections.GetEvent(pb.GetEventRequest(source=each.source, id=each.id)) for each in events]
     assert [[version.position for version in each.versions] for each in found] == [[4], [5]]
+
+
+async def test_credit_is_bought_once(processes: Suite, sandbox: Sandbox) -> None:
+    """Dying when the invoice is written and nothing is committed: there is one invoice, and credit when it is paid."""
+    customer = await sandbox.customer("ann", token="sim:ok")
+    before = processes.roster.services["invoicing"].deaths
+    processes.restart("invoicing", {"SALDO_CRASHPOINT": TOPPING_UP})
+    every_month = credit_pb2.CreditTopUpRule.Schedule(start_time=wire.timestamp(START + timedelta(days=9)), months=1)
+    ten = Money(currency_code="EUR", units=10)
+    rule = credit.SetTopUpRuleRequest(customer_id=customer.id, amount=ten, schedule=every_month)
+    await sandbox.client.credit.SetTopUpRule(rule)
+    await sandbox.travel(START + timedelta(days=12))
+    assert processes.roster.services["invoicing"].deaths == before + 1, "it did not die there"
+    [invoice] = await sandbox.invoices(customer)
+    assert (invoice.state, invoice.total) == (Invoice.PAID, ten)
+    asked = credit.GetCreditBalanceRequest(customer_id=customer.id, currency="EUR")
+    assert (await sandbox.client.credit.GetCreditBalance(asked)).available == ten

@@ -78,8 +78,8 @@ READ_ALIKE: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """One function of a service reads it, in whichever request it comes. In the one that is named here, where it is also
 stored if it ever is, each of its fields meets every kind of garbage; the others divide them among themselves."""
-NAME_NOTHING: Final = ("CreateCoupon", "PreviewDiscounts")
-"""The coupon is told in full: its id is not looked at."""
+NAME_NOTHING: Final = ("CreateCoupon", "PreviewDiscounts", "CreateTaxRate")
+"""What they are about is told in full: its id is not looked at."""
 
 
 CLIENT_NAMES: Final = {

@@ -72,6 +72,7 @@ STUBS: Final = {
     "ProofService": "proof",
     "ConsolidationService": "consolidation",
     "CreditNotesService": "credit_notes",
+    "CreditService": "credit",
     "RatingService": "rating",
     "LedgerService": "ledger",
     "MoneyService": "money",

@@ -34,7 +34,7 @@ WRITING = (
     "Pause", "Publish", "Redeem", "Stream", "Release", "Resume", "Retry", "Update",
     "Activate", "Add", "Align", "Change", "Claim", "End", "Extend", "Invite", "Merge", "Reactivate", "Remove", "Revert",
     "Revoke", "Set", "Start", "Transfer", "Verify", "Amend", "Void", "Open", "Close", "Delete",
-    "Reissue", "Mark", "Record",
+    "Reissue", "Mark", "Record", "Grant", "Reserve",
 )  # fmt: skip
 EXCEPTIONS = {
     "CreateSeller": {PLATFORM},
