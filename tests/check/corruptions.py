@@ -55,6 +55,8 @@ NOTE_AGREES = "credit notes agree with invoices and refunds"
 VOIDED = "void invoices are taken back in full"
 NOTE_TOLD = "every credit note is announced"
 PAID = "paid and remaining make the total"
+TOLD = "consolidation IS NOT NULL"
+"""Of invoices that say why they are together: what somebody wrote, or bought, does not."""
 PAYMENTS = "payments agree with invoices"
 ATTEMPTS = "attempts agree with payments"
 RECORD = "the gateway's record agrees one to one"
@@ -240,12 +242,12 @@ BILLING_CORRUPTIONS = {
     ),
     "an invoice is told to be together by what nobody declared": Corruption(
         "invoicing",
-        (one("invoices", """consolidation = jsonb_set(consolidation, '{keys,9}', '["plan", "x"]')"""),),
+        (one("invoices", """consolidation = jsonb_set(consolidation, '{keys,9}', '["plan", "x"]')""", TOLD),),
         (TOGETHER,),
     ),
     "an invoice is told to be in another currency": Corruption(
         "invoicing",
-        (one("invoices", """consolidation = jsonb_set(consolidation, '{keys,1}', '["currency", "XXX"]')"""),),
+        (one("invoices", """consolidation = jsonb_set(consolidation, '{keys,1}', '["currency", "XXX"]')""", TOLD),),
         (TOGETHER,),
     ),
     "a line written by hand costs more than it says": Corruption(
