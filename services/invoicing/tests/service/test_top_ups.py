@@ -17,6 +17,8 @@ from saldo.invoicing.v1 import credit_pb2, events_pb2, invoice_pb2
 from saldo.invoicing.v1 import credit_service_pb2 as pb
 
 from .conftest import Business, told, utc
+from .test_credit_notes import credit, part, settled
+from .test_ledger import balances
 from .wallet import WalletOf, gbp, new_wallet, pence_of
 
 DAY = timedelta(days=1)
@@ -63,6 +65,26 @@ async def test_too_little_is_topped_up_when_the_invoice_is_paid(suite: Suite, bu
     grant = found[-1]
     assert (grant.source, grant.document_id, grant.priority) == (credit_pb2.CreditGrant.TOP_UP, top_up.id, 7)
     assert grant.expire_time == wire.timestamp(SANDBOX_START + 30 * DAY)
+
+
+async def test_what_was_paid_of_a_top_up_is_credit_when_the_rest_is_cancelled(business: Business) -> None:
+    """A credit note settles it like a payment would; what was paid is not given back beside the credit it became."""
+    wallet = await new_wallet(business)
+    await set_rule(business, wallet, top_ups_per_day_max=1)
+    [top_up] = await top_ups_of(business, wallet)
+    await business.pay(top_up, payment_id="pay_1", pence=20_00)
+    assert await wallet.available() == 0
+    with refused("TOP_UP_NOT_GIVEN_BACK", grpc.StatusCode.FAILED_PRECONDITION):
+        await credit(business, top_up)
+    note = await credit(business, top_up, part(top_up, 30_00))
+    assert settled(note) == (30_00, 0, 0)
+    [cancelled] = await top_ups_of(business, wallet)
+    assert cancelled.state == invoice_pb2.Invoice.PAID
+    assert await wallet.available() == 20_00
+    with refused("TOP_UP_NOT_GIVEN_BACK"):
+        await credit(business, top_up)
+    left = {name: pence for name, pence in (await balances(business)).items() if pence}
+    assert left == {"CASH": 20_00, "CUSTOMER_CREDIT": -20_00}
 
 
 async def test_no_more_than_so_many_a_day(suite: Suite, business: Business) -> None:

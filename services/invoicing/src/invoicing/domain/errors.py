@@ -249,6 +249,10 @@ class CreditTimesContradict(InvalidArgument):
     """Credit that would be over before it could be used is none."""
 
 
+class TopUpNotGivenBack(FailedPrecondition):
+    """Credit that was bought is given back by revoking its grant: a credit note would leave the customer both."""
+
+
 class CreditGrantEnded(FailedPrecondition):
     """Nothing is left of the grant that is not reserved."""
 

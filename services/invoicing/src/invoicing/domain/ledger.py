@@ -253,11 +253,13 @@ def entries_of_credit_note(invoice: Invoice, note: CreditNote) -> tuple[Entry, .
     """
     document = DocumentKind.CREDIT_NOTE, note.id
     day = max(note.issue_date, invoice.invoice_date)
-    earned, deferred = _earned(_taken_back(invoice, note), billed_on=day)
+    # Credit that was to be bought has earned nothing, so that there is only what was deferred to take back.
+    bought = note.taken.total.minor if invoice.top_up_rule_id else 0
+    earned, deferred = (0, []) if bought else _earned(_taken_back(invoice, note), billed_on=day)
     given_up = max(note.settlement.debt.minor - invoice.amount_remaining.minor, 0)
     moved = {
         LedgerAccount.REVENUE: earned,
-        LedgerAccount.DEFERRED_REVENUE: sum(minor for _, minor in deferred),
+        LedgerAccount.DEFERRED_REVENUE: bought + sum(minor for _, minor in deferred),
         LedgerAccount.TAX_PAYABLE: note.taken.tax_total.minor,
         LedgerAccount.ROUNDING: note.taken.rounding.minor,
         LedgerAccount.RECEIVABLE: given_up - note.settlement.debt.minor,

@@ -22,10 +22,10 @@ from invoicing.domain.credit_note import (
     settled_by,
 )
 from invoicing.domain.crediting import Part, taken_back
-from invoicing.domain.errors import RefundAlreadyRecorded
+from invoicing.domain.errors import RefundAlreadyRecorded, TopUpNotGivenBack
 from invoicing.domain.invoice import Invoice, InvoiceId, State
 from invoicing.domain.ledger import entries_of_credit_note, entries_of_refund
-from invoicing.usecases import credit, issuing
+from invoicing.usecases import credit, issuing, top_ups
 from saldo.invoicing.v1 import events_pb2 as events
 
 
@@ -89,6 +89,8 @@ async def _planned(tx: Tx, invoice: Invoice, order: Order) -> CreditNote:
         settlement = settled_by(invoice, taken, order.preference)
     else:
         settlement = check_settlement(invoice, earlier, taken, order.settlement)
+    if invoice.top_up_rule_id and (settlement.customer_credit.minor or settlement.refund.minor):
+        raise TopUpNotGivenBack(f"invoice {invoice.id} bought credit: revoke its grant instead", invoice=invoice.id)
     return CreditNote.of(
         invoice, taken, settlement, kind=NoteKind.CREDIT, reason=order.reason, memo=order.memo, at=tx.now
     )
@@ -100,3 +102,4 @@ async def _save_less_owed(tx: Tx, invoice: Invoice, *, before: Invoice) -> None:
     await tx.emit(events.InvoiceCredited(invoice=told))
     if invoice.state is State.PAID and before.state is not State.PAID:
         await tx.emit(events.InvoicePaid(invoice=told))
+        await top_ups.settle(tx, invoice)
