@@ -117,14 +117,15 @@ async def test_one_trace_from_the_call_to_the_last_effect(house: House, collecto
     ours = [span for span in spans if span.trace_id.hex() == REMOTE[3:35]]
     names = [span.name for span in sorted(ours, key=lambda span: int(span.start_time_unix_nano))]
     assert names[0] == "saldo.notebook.v1.NotebookService/WriteNote"
+    # Both replicas may see the row while it is due: who comes second looks again, finds it done, and traces that.
+    reminders = names.count("remind of notes")
+    assert reminders in (1, 2)
     assert sorted(names) == [
-        "handle NoteWritten", "remind of notes", "saldo.notebook.v1.NotebookService/WriteNote",
+        "handle NoteWritten", *["remind of notes"] * reminders, "saldo.notebook.v1.NotebookService/WriteNote",
     ]  # fmt: skip
     first = next(span for span in ours if span.kind == trace_service_kind("SERVER"))
     assert first.parent_span_id.hex() == REMOTE[36:52]
-    for name in ("handle NoteWritten", "remind of notes"):
-        (span,) = [span for span in ours if span.name == name]
-        assert span.parent_span_id == first.span_id
+    assert all(span.parent_span_id == first.span_id for span in ours if span is not first)
     # What takes many at a time belongs to no single trace: it is linked to those that it comes from.
     (batch,) = [span for span in spans if span.name == "handle NoteReminded"]
     assert [link.trace_id.hex() for link in batch.links] == [REMOTE[3:35]]
