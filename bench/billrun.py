@@ -165,8 +165,8 @@ async def set_scene(here: Stage, stack: AsyncExitStack, *, replicas: int) -> Sce
     return scene
 
 
-async def populate(scene: Scene, count: int) -> Customers:
-    """A seller with so many customers who have used something, the first of whom is billed already."""
+async def open_seller(scene: Scene) -> None:
+    """A seller, and the right to act for it."""
     platform = (("authorization", f"Bearer {scene.keys.token(role=Role.PLATFORM, seller_id=None)}"),)
     seller = await scene.stubs["catalog"].CreateSeller(
         catalog_service_pb2.CreateSellerRequest(
@@ -178,10 +178,15 @@ async def populate(scene: Scene, count: int) -> Customers:
         metadata=platform,
     )
     scene.seller_id = SellerId(seller.id)
-    if count >= AGED_FROM:
-        await age(scene.databases["invoicing"])
     token = scene.keys.token(role=Role.OWNER, seller_id=scene.seller_id)
     scene.metadata = (("authorization", f"Bearer {token}"),)
+
+
+async def populate(scene: Scene, count: int) -> Customers:
+    """A seller with so many customers who have used something, the first of whom is billed already."""
+    await open_seller(scene)
+    if count >= AGED_FROM:
+        await age(scene.databases["invoicing"])
     now = clock.wall()
     start, _ = month_before(now)
     stubs = scene.stubs
