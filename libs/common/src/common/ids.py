@@ -28,15 +28,9 @@ SANDBOX: Final = "sel_sandbox"
 def mint(prefix: str, at: datetime) -> str:
     """A new id whose embedded instant is `at`, to the millisecond."""
     _check_prefix(prefix)
-    if at.tzinfo is None:
-        raise ValueError("an id is minted at an instant, which has a time zone")
-    milliseconds = (at - _EPOCH) // _MILLISECOND
-    if milliseconds < 0:
-        raise ValueError(f"{at.isoformat()} is before 1970, which an id cannot hold")
-    sequence = next(_sequence) & _ones(_SEQUENCE_BITS)
-    tail = sequence << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
-    number = milliseconds << 80 | 0x7 << 76 | (tail >> 62) << 64 | 0b10 << 62 | tail & _ones(62)
-    return f"{prefix}_{encode(number)}"
+    tail = (next(_sequence) & _ones(_SEQUENCE_BITS)) << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
+    number = 0x7 << 76 | (tail >> 62) << 64 | 0b10 << 62 | tail & _ones(62)
+    return f"{prefix}_{_digits_of(at)}{''.join([_PAIRS[number >> shift & 0x3FF] for shift in _TAIL_SHIFTS])}"
 
 
 def check(text: str, prefix: str, *, field: str = "id") -> str:
@@ -84,6 +78,17 @@ def decode(suffix: str) -> int:
     return int(suffix.translate(_PYTHON_DIGITS), 32)
 
 
+@functools.lru_cache(maxsize=100)
+def _digits_of(at: datetime) -> str:
+    """The ten characters that are the instant, in which whatever is made in one transaction begins alike."""
+    if at.tzinfo is None:
+        raise ValueError("an id is minted at an instant, which has a time zone")
+    milliseconds = (at - _EPOCH) // _MILLISECOND
+    if milliseconds < 0:
+        raise ValueError(f"{at.isoformat()} is before 1970, which an id cannot hold")
+    return encode(milliseconds << 80)[:_INSTANT_DIGITS]
+
+
 @functools.lru_cache(maxsize=1_000)
 def _check_prefix(prefix: str) -> None:
     if not _PREFIX.fullmatch(prefix):
@@ -105,6 +110,8 @@ _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 # Two characters at a time: very many ids are made.
 _PAIRS: Final = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
 _SHIFTS: Final = tuple(range(120, -1, -10))
+_INSTANT_DIGITS: Final = 10
+_TAIL_SHIFTS: Final = _SHIFTS[_INSTANT_DIGITS // 2 :]
 _PYTHON_DIGITS: Final = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
 _PREFIX: Final = re.compile(r"[a-z](?:[a-z_]{0,61}[a-z])?")
 # 26 characters carry 130 bits, so the first one is at most 7.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from dataclasses import asdict
 from decimal import Decimal
-from fractions import Fraction
 from typing import Final
 
 from google.type import decimal_pb2, money_pb2, postal_address_pb2
@@ -110,12 +109,12 @@ def line_to_proto(line: Line) -> pb.LineItem:
         item_id=line.item_id,
         price_id=line.price_id,
         period=_interval(line.period),
-        quantity=wire.decimal(line.quantity),
+        quantity=_same_decimal(line.quantity),
         unit_label=line.unit_label,
         amount=_money(line.amount),
-        rating_steps=[step_to_proto(step) for step in line.steps],
-        exact_amount=wire.decimal(line.exact_amount),
-        proration=_fraction(line.proration),
+        rating_steps=[_same_step(step) for step in line.steps],
+        exact_amount=_same_decimal(line.exact_amount),
+        proration=_fraction(line.proration.numerator, line.proration.denominator),
         usage=None if line.usage is None else usage_to_proto(line.usage),
         correction=line.correction,
         full_period=_interval(line.full_period),
@@ -172,9 +171,9 @@ def _section_to_proto(section: Section) -> pb.InvoiceSection:
 def step_to_proto(step: RatingStep) -> pb.RatingStep:
     return pb.RatingStep(
         description=step.description,
-        quantity=wire.decimal(step.quantity),
+        quantity=_same_decimal(step.quantity),
         unit_price=_told(step.unit_price),
-        amount=wire.decimal(step.amount),
+        amount=_same_decimal(step.amount),
         kind=_STEP_KINDS[step.kind],
         over=_told(step.over),
         up_to=_told(step.up_to),
@@ -215,11 +214,12 @@ def party_to_proto(party: Party) -> pb.Party:
 _timestamp: Final = functools.lru_cache(maxsize=PARTS_KEPT)(wire.timestamp)
 _interval: Final = functools.lru_cache(maxsize=PARTS_KEPT)(wire.interval)
 _same_decimal: Final = functools.lru_cache(maxsize=PARTS_KEPT)(wire.decimal)
+_same_step: Final = functools.lru_cache(maxsize=PARTS_KEPT)(step_to_proto)
 
 
 @functools.lru_cache(maxsize=PARTS_KEPT)
-def _fraction(value: Fraction) -> pb.Fraction:
-    return pb.Fraction(numerator=value.numerator, denominator=value.denominator)
+def _fraction(numerator: int, denominator: int) -> pb.Fraction:
+    return pb.Fraction(numerator=numerator, denominator=denominator)
 
 
 def _money(value: Money) -> money_pb2.Money:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
@@ -21,6 +22,7 @@ from saldo.catalog.v1 import coupon_pb2, seller_pb2
 from saldo.metering.v1 import usage_event_pb2
 from saldo.subscriptions.v1 import customer_pb2, subscription_pb2
 
+PARTS_KEPT: Final = 1_000
 DIGITS_MAX: Final = 100
 """Of a sum of very many very large values."""
 
@@ -34,15 +36,24 @@ def billable_period_from_proto(proto: subscription_pb2.BillablePeriod) -> Billab
         meter=proto.meter,
         period=wire.parse_interval(proto.period, field="period"),
         full_period=wire.parse_interval(proto.full_period, field="full_period"),
-        proration=Fraction(proto.proration.numerator, proto.proration.denominator),
+        proration=_fraction(proto.proration.numerator, proto.proration.denominator),
         bill_time=wire.parse_timestamp(proto.bill_time, field="bill_time"),
-        kind=LineKind[wire.enum_name(subscription_pb2.BillablePeriod.Kind, proto.kind, field="kind")],
+        kind=_line_kind(proto.kind),
         change_id=proto.change_id,
         customer_id=proto.customer_id,
         payer_id=proto.payer_id,
         plan_id=proto.plan_id,
         coupon_ids=tuple(proto.coupon_ids),
     )
+
+
+# The same few come with every period of every customer.
+_fraction: Final = functools.lru_cache(maxsize=PARTS_KEPT)(Fraction)
+
+
+@functools.lru_cache(maxsize=PARTS_KEPT)
+def _line_kind(told: subscription_pb2.BillablePeriod.Kind.ValueType) -> LineKind:
+    return LineKind[wire.enum_name(subscription_pb2.BillablePeriod.Kind, told, field="kind")]
 
 
 def committed_period_from_proto(proto: subscription_pb2.CommittedPeriod) -> CommittedPeriod:

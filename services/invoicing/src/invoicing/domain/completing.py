@@ -34,8 +34,12 @@ def completed(invoice: Invoice, terms: Terms) -> Invoice:
     """With its taxes, by the rules for the moment that it bills."""
     lines = _fitted(invoice.lines, terms, at=invoice.bill_time)
     rates = _rates(lines, terms, at=invoice.bill_time)
-    told = [replace(line, tax_rate_ids=tuple(rate.id for rate in own)) for line, own in zip(lines, rates, strict=True)]
+    told = [_taxed_at(line, tuple(rate.id for rate in own)) for line, own in zip(lines, rates, strict=True)]
     return invoice.with_taxes(told, _taxes(lines, rates, invoice.currency), as_of=terms.taxes.as_of)
+
+
+def _taxed_at(line: Line, rate_ids: tuple[str, ...]) -> Line:
+    return line if line.tax_rate_ids == rate_ids else replace(line, tax_rate_ids=rate_ids)
 
 
 def taxed_again(invoice: Invoice, rates: Mapping[str, TaxRate]) -> Invoice:
@@ -55,7 +59,8 @@ def taxed_again(invoice: Invoice, rates: Mapping[str, TaxRate]) -> Invoice:
 
 def fitted(bill: Bill, terms: Terms) -> Bill:
     """Without what of its credits there is no room for once they are taxed: the next bill run finds it again."""
-    return replace(bill, lines=tuple(_fitted(bill.lines, terms, at=bill.bill_time)))
+    lines = _fitted(bill.lines, terms, at=bill.bill_time)
+    return bill if lines is bill.lines else replace(bill, lines=tuple(lines))
 
 
 def _fitted(lines: Sequence[Line], terms: Terms, *, at: datetime) -> Sequence[Line]:

@@ -82,7 +82,11 @@ def payable(lines: Sequence[Line]) -> list[Line | None]:
 
 def _payable(due: Sequence[Due]) -> list[Due]:
     fitted = payable([each.line for each in due])
-    return [replace(each, line=line) for each, line in zip(due, fitted, strict=True) if line is not None]
+    return [
+        each if line is each.line else replace(each, line=line)
+        for each, line in zip(due, fitted, strict=True)
+        if line is not None
+    ]
 
 
 def _bill(due: Sequence[Due], consolidation: Consolidation) -> Bill:

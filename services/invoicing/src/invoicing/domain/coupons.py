@@ -112,7 +112,7 @@ def with_discounts(
     """The same lines, of one currency, with their discounts computed anew: those of single lines, then coupons, then
     those of all lines together. Lines below zero keep what they take back.
     """
-    fresh = [each if each.amount.minor < 0 else _with_own(replace(each, discounts=())) for each in lines]
+    fresh = [each if each.amount.minor < 0 else _with_own(each) for each in lines]
     # What is taken back with this very invoice can be used again with it.
     for line in fresh:
         for share in shares_of(line):
@@ -199,7 +199,8 @@ def _use(coupon: Coupon, benefit: PercentOff | AmountOff, lines: list[Line], tho
 
 
 def _with_own(line: Line) -> Line:
-    lines = [line]
+    """With the discounts of this line alone, and no others."""
+    lines = [replace(line, discounts=()) if line.discounts else line]
     for each in line.given_discounts:
         _take_off(lines, [0], each.benefit, discount_id=each.id, description=each.description)
     return lines[0]

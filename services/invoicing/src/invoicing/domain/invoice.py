@@ -166,7 +166,7 @@ class Invoice:
 
     @property
     def discount_total(self) -> Money:
-        return sum_money((line.discount for line in self.lines), self.currency)
+        return sum_money((line.discount for line in self.lines if line.discounts), self.currency)
 
     @property
     def tax_total(self) -> Money:

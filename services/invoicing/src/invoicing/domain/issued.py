@@ -282,7 +282,7 @@ def _line(line: Line) -> dict[str, object]:
         "correction": str(line.correction),
         "kind": line.kind.name,
         "change_id": line.change_id,
-        "steps": [_step(step) for step in line.steps],
+        "steps": [_same_step(step) for step in line.steps],
         "usage": {} if line.usage is None else _usage(line.usage),
         **_telling(
             discounts=[_discount(each) for each in line.discounts],
@@ -349,4 +349,5 @@ def _plain(number: Decimal) -> str:
 _PARTY: Final = tuple(each.name for each in fields(Party))
 _ADDRESS: Final = tuple(each.name for each in fields(Address))
 _seller: Final = lru_cache(maxsize=KEPT)(_party)
+_same_step: Final = lru_cache(maxsize=KEPT)(_step)
 _CANONICAL: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))

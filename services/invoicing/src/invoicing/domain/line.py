@@ -157,7 +157,7 @@ class Line:
     @property
     def net_amount(self) -> Money:
         """What is left when all discounts are taken off; before tax that is not included."""
-        return self.amount - self.discount
+        return self.amount - self.discount if self.discounts else self.amount
 
     @property
     def key(self) -> LineKey:

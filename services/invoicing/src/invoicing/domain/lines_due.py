@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final, NamedTuple, Protocol
 
 from common.money import Money, exact_sum, round_half_up, sum_money
@@ -28,6 +29,9 @@ from invoicing.domain.steps import StepKind, flat_step
 from invoicing.domain.usage import UsageToRate
 
 LINES_MAX: Final = 10_000
+RATINGS_KEPT: Final = 2_000
+"""Of licensed prices: many customers have one of the same."""
+
 CORRECTION_WINDOW: Final = timedelta(days=62)
 """How long after its end a metered period is asked about again: two bill runs of a monthly customer."""
 
@@ -280,7 +284,7 @@ def is_open_to_correction(each: BillablePeriod, as_of: datetime) -> bool:
 def _first(each: BillablePeriod, price: Price, usage: Usage | None) -> Line:
     quantity = usage.quantity if usage is not None else each.quantity
     assert quantity is not None, "a licensed item has a quantity"
-    rating = rate(price, UsageToRate.of(quantity) if usage is None else usage_to_rate(price, usage))
+    rating = _licensed(price, quantity) if usage is None else rate(price, usage_to_rate(price, usage))
     line = Line(
         id="",
         description=price.product,
@@ -295,7 +299,7 @@ def _first(each: BillablePeriod, price: Price, usage: Usage | None) -> Line:
         steps=rating.steps,
         exact_amount=rating.exact_amount,
         # The usage of a part of a period is itself only a part.
-        proration=Fraction(1) if usage is not None else each.proration,
+        proration=_WHOLE if usage is not None else each.proration,
         usage=usage,
         correction=0,
         kind=each.kind,
@@ -306,6 +310,11 @@ def _first(each: BillablePeriod, price: Price, usage: Usage | None) -> Line:
         coupon_ids=each.coupon_ids,
     )
     return line if line.proration == 1 else _share(line)
+
+
+@lru_cache(maxsize=RATINGS_KEPT)
+def _licensed(price: Price, quantity: Decimal) -> Rating:
+    return rate(price, UsageToRate.of(quantity))
 
 
 def source_of(credit: BillablePeriod, lines: Iterable[Line]) -> Line | None:
@@ -436,6 +445,7 @@ def _rated(line: Line, rating: Rating, usage: Usage) -> Line:
     )
 
 
+_WHOLE: Final = Fraction(1)
 _LATE: Final = " – late usage"
 _DEFINED_ANEW: Final = " – usage counted anew"
 _UNUSED: Final = " – unused"

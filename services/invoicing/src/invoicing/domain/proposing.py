@@ -85,5 +85,6 @@ def _discounted(due: Sequence[Due], coupons: Mapping[str, Coupon], used: Used) -
     for those in by_currency.values():
         lines = with_discounts([due[n].line for n in those], coupons=coupons, used=used)
         for n, line in zip(those, lines, strict=True):
-            found[n] = replace(due[n], line=line)
+            if line is not due[n].line:
+                found[n] = replace(due[n], line=line)
     return found

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from operator import itemgetter
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, Boolean, Integer, LargeBinary, Numeric, Table, Text
@@ -31,11 +32,10 @@ async def update_rows(tx: Tx, table: Table, rows: Sequence[Row], *, key: str) ->
 
 
 def _columns(table: Table, rows: Sequence[Row], names: Sequence[str]) -> list[list[object]]:
-    columns = []
-    for name in names:
+    columns: list[list[object]] = []
+    for name, values in zip(names, zip(*map(itemgetter(*names), rows), strict=True), strict=True):
         write = _WRITERS.get(type(table.c[name].type))
-        values = [row[name] for row in rows]
-        columns.append([None if value is None else write(value) for value in values] if write else values)
+        columns.append([None if value is None else write(value) for value in values] if write else list(values))
     return columns
 
 

@@ -24,6 +24,8 @@ from invoicing.domain.tax import TaxLine
 
 SELLERS_KEPT: Final = 100
 """The same one is on every invoice of a bill run."""
+STEPS_KEPT: Final = 2_000
+"""The tiers that are used up are the same for everybody."""
 MANUAL: Final = "MANUAL"
 
 
@@ -131,7 +133,7 @@ def line_row(line: Line) -> dict[str, object]:
         "unit_label": line.unit_label,
         "currency": line.amount.currency,
         "amount_minor": line.amount.minor,
-        "rating_steps": [step_row(step) for step in line.steps],
+        "rating_steps": [_same_step_row(step) for step in line.steps],
         "exact_amount": line.exact_amount,
         "proration_numerator": line.proration.numerator,
         "proration_denominator": line.proration.denominator,
@@ -198,6 +200,9 @@ def step_row(step: RatingStep) -> dict[str, str | None]:
     }
     told = {name: str(number) for name, number in numbers.items() if number is not None}
     return row | told | ({"cell": step.cell} if step.cell else {})
+
+
+_same_step_row: Final = lru_cache(maxsize=STEPS_KEPT)(step_row)
 
 
 def line_of(row: Row[Any]) -> Line:  # Any: a row of `invoice_lines`

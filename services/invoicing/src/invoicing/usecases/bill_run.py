@@ -163,11 +163,13 @@ async def _bill(
     arrangement = await _arrangement(tx, due.values(), terms)
     bills = [fitted(bill, terms[bill.consolidation.payer_id]) for bill in consolidate(owed_lines, arrangement)]
     taken = credits_taken(bills)
+    written = proposing.written_on(bills)
+    billed = frozenset(written)
     for (customer_id, each), next_bill_time in zip(found.items(), next_bill_times, strict=True):
         mine = unbilled[customer_id]
         look = next_look(each.periods, as_of=as_of, next_bill_time=next_bill_time)
         mine.looks += [] if look is None else [look]
-        mine.looks += proposing.alone_times(due[customer_id], bills)
+        mine.looks += proposing.alone_times(due[customer_id], billed)
         mine.waiting += left_waiting(due[customer_id], taken)
         # What was marked while the neighbours were asked may not have been in their answers: it stays due.
         if each.through == as_of and locked[customer_id].revision == mine.billing.revision:
@@ -182,7 +184,7 @@ async def _bill(
     owed = [
         _Owed(bill=bill, terms=terms[bill.consolidation.payer_id], traceparent=_trace(bill, unbilled)) for bill in bills
     ]
-    await store.take_pending_lines(tx, proposing.written_on(bills))
+    await store.take_pending_lines(tx, written)
     if owed:
         assert seller is not None, "as above"
         await _write(tx, owed, seller=seller, grace=grace)

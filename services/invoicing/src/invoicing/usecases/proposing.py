@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from datetime import datetime
 
 from common.db import Tx
@@ -69,7 +69,6 @@ def written_on(bills: Iterable[Bill]) -> list[str]:
     return [line.id for bill in bills for line in bill.lines if line.kind is LineKind.MANUAL]
 
 
-def alone_times(due: Iterable[Due], bills: Iterable[Bill]) -> list[datetime]:
-    """When each of the lines that wait on has waited long enough."""
-    billed = set(written_on(bills))
+def alone_times(due: Iterable[Due], billed: Set[str]) -> list[datetime]:
+    """When each of the lines that wait on has waited long enough; not those that are `billed`."""
     return [each.bill_alone_time for each in due if each.bill_alone_time is not None and each.line.id not in billed]
