@@ -249,12 +249,15 @@ class Sandbox:
     async def invoices(self, customer: Customer | None = None) -> list[Invoice]:
         request = invoicing.ListInvoicesRequest(customer_id=customer.id if customer else "", page_size=1000)
         found = pages(self.client.invoicing.ListInvoices, request, invoicing.ListInvoicesResponse)
-        return [invoice async for page in found for invoice in page.invoices]
+        # Ids of one bill time are in no order.
+        listed = [invoice async for page in found for invoice in page.invoices]
+        return sorted(listed, key=lambda each: (each.create_time.ToNanoseconds(), each.number, each.id))
 
     async def payments(self, customer: Customer | None = None) -> list[Payment]:
         request = payments.ListPaymentsRequest(customer_id=customer.id if customer else "", page_size=1000)
         found = pages(self.client.payments.ListPayments, request, payments.ListPaymentsResponse)
-        return [payment async for page in found for payment in page.payments]
+        listed = [payment async for page in found for payment in page.payments]
+        return sorted(listed, key=lambda each: (each.create_time.ToNanoseconds(), each.id))
 
     async def campaigns(self, customer: Customer | None = None) -> list[DunningCampaign]:
         request = dunning.ListDunningCampaignsRequest(customer_id=customer.id if customer else "", page_size=1000)

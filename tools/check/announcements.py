@@ -99,7 +99,11 @@ EXPECTED: Final[Mapping[str, tuple[Announced, ...]]] = {
     ),
     "payments": (
         Announced(table="payment_methods", events=("PaymentMethodAttached",), times=once),
-        Announced(table="payments", events=("PaymentSucceeded",), times=lambda row: int(row["state"] == "SUCCEEDED")),
+        Announced(
+            table="payments",
+            events=("PaymentSucceeded",),
+            times=lambda row: int(row["state"] == "SUCCEEDED") + int(row["told_again_count"]),
+        ),
         Announced(table="payments", events=("PaymentCancelled",), times=lambda row: int(row["state"] == "CANCELLED")),
     ),
     "dunning": (

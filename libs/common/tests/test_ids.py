@@ -17,6 +17,7 @@ from common.errors import InvalidArgument
 NOON = datetime(2026, 2, 28, 12, 0, 0, 123_000, tzinfo=UTC)
 INSTANTS = st.datetimes(datetime(1970, 1, 1), datetime(2299, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001
 PREFIXES = st.from_regex(r"[a-z]([a-z_]{0,61}[a-z])?", fullmatch=True)
+PARTS = st.lists(st.text(max_size=5), max_size=4)
 
 # From the "valid" list that the TypeID specification publishes for implementations.
 SPEC_VALID = [
@@ -208,3 +209,44 @@ def test_any_text_is_either_an_id_or_refused(text: str) -> None:
             check(text)
         except InvalidArgument:
             continue
+
+
+@settings(deadline=None)
+@given(PREFIXES, INSTANTS, st.lists(st.text(max_size=20), max_size=5))
+def test_a_derived_id_is_the_same_wherever_it_is_derived(prefix: str, at: datetime, parts: list[str]) -> None:
+    """And an id like any other: with its instant, of version 7."""
+    text = ids.derived(prefix, at, parts)
+    assert text == ids.derived(prefix, at.astimezone(timezone(timedelta(hours=-9))), list(parts))
+    assert ids.check(text, prefix) == text
+    assert ids.instant_of(text) == at - timedelta(microseconds=at.microsecond % 1_000)
+
+
+@settings(deadline=None)
+@given(PARTS, PARTS)
+def test_what_has_other_parts_has_another_id(one: list[str], other: list[str]) -> None:
+    """Also where the same characters are divided in another way."""
+    assert (ids.derived("inv", NOON, one) == ids.derived("inv", NOON, other)) == (one == other)
+
+
+@settings(deadline=None)
+@given(st.integers(0, ids.NTH_MAX - 1), PARTS, PARTS)
+def test_further_ones_of_one_instant_sort_later(nth: int, one: list[str], other: list[str]) -> None:
+    """What replaces another is listed behind it."""
+    assert ids.derived("inv", NOON, one, nth=nth) < ids.derived("inv", NOON, other, nth=nth + 1)
+
+
+@pytest.mark.parametrize("nth", [-1, ids.NTH_MAX + 1])
+def test_there_are_only_so_many_further_ones(nth: int) -> None:
+    with pytest.raises(ValueError, match="65535"):
+        ids.derived("inv", NOON, (), nth=nth)
+
+
+def test_a_derived_id_never_changes() -> None:
+    """One of another release is looked for by what this release derives."""
+    assert ids.derived("inv", NOON, ("sel", "cus", "EUR", "0")) == "inv_01kjj1xbkve008474a4vawm3yx"
+
+
+def test_an_id_is_not_derived_for_an_instant_without_a_time_zone() -> None:
+    """It would be another one in every time zone."""
+    with pytest.raises(ValueError, match="time zone"):
+        ids.derived("inv", NOON.replace(tzinfo=None), ())

@@ -4,16 +4,19 @@
     prefix   26 characters of Crockford base32, the first ten or so of which are the instant
 
 Ids of one instant sort in the order in which this process minted them, so the lines of an invoice keep
-their order. A seller's id also says what the seller is: `sel_…` is live, `sel_sandbox_…` has its own
+their order. What has to get the same id again, should it ever be made again, has it derived from what it is.
+A seller's id also says what the seller is: `sel_…` is live, `sel_sandbox_…` has its own
 simulated time.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 import re
 import secrets
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final, NewType
 
@@ -23,14 +26,26 @@ SellerId = NewType("SellerId", str)
 
 SELLER: Final = "sel"
 SANDBOX: Final = "sel_sandbox"
+NTH_MAX: Final = 65_535
 
 
 def mint(prefix: str, at: datetime) -> str:
     """A new id whose embedded instant is `at`, to the millisecond."""
-    _check_prefix(prefix)
-    tail = (next(_sequence) & _ones(_SEQUENCE_BITS)) << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
-    number = 0x7 << 76 | (tail >> 62) << 64 | 0b10 << 62 | tail & _ones(62)
-    return f"{prefix}_{_digits_of(at)}{''.join([_PAIRS[number >> shift & 0x3FF] for shift in _TAIL_SHIFTS])}"
+    sequence = next(_sequence) & _ones(_SEQUENCE_BITS)
+    return _written(prefix, at, sequence << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS))
+
+
+def derived(prefix: str, at: datetime, parts: Iterable[str], *, nth: int = 0) -> str:
+    """The id of what has these parts, the same whenever and wherever it is asked for; its instant is `at`.
+
+    Of several with the same parts and instant, those with a greater `nth` sort later.
+    """
+    if not 0 <= nth <= NTH_MAX:
+        raise ValueError(f"{nth} is not from 0 to {NTH_MAX}")
+    # Each with its length: no two lists of parts run together into one text.
+    told = "".join(f"{len(part)}:{part}" for part in (prefix, *parts))
+    digest = hashlib.sha256(told.encode()).digest()
+    return _written(prefix, at, nth << _DIGEST_BITS | int.from_bytes(digest[:8]) & _ones(_DIGEST_BITS))
 
 
 def check(text: str, prefix: str, *, field: str = "id") -> str:
@@ -76,6 +91,12 @@ def encode(number: int) -> str:
 def decode(suffix: str) -> int:
     """26 characters as 128 bits; the caller has checked them."""
     return int(suffix.translate(_PYTHON_DIGITS), 32)
+
+
+def _written(prefix: str, at: datetime, tail: int) -> str:
+    _check_prefix(prefix)
+    number = 0x7 << 76 | (tail >> 62) << 64 | 0b10 << 62 | tail & _ones(62)
+    return f"{prefix}_{_digits_of(at)}{''.join([_PAIRS[number >> shift & 0x3FF] for shift in _TAIL_SHIFTS])}"
 
 
 @functools.lru_cache(maxsize=100)
@@ -124,4 +145,5 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 # which keeps processes apart.
 _SEQUENCE_BITS: Final = 34
 _RANDOM_BITS: Final = 40
+_DIGEST_BITS: Final = _SEQUENCE_BITS + _RANDOM_BITS - NTH_MAX.bit_length()
 _sequence: Final = itertools.count(secrets.randbits(_SEQUENCE_BITS - 1))

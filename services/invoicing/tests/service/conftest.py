@@ -217,7 +217,8 @@ class Business:
         found = await self.invoicing.ListInvoices(
             pb.ListInvoicesRequest(customer_id=customer.id if customer else "", page_size=1_000)
         )
-        return list(found.invoices)
+        # Ids of one bill time are in no order.
+        return sorted(found.invoices, key=lambda each: (each.create_time.ToNanoseconds(), each.number, each.id))
 
 
 async def dead_letters(suite: Suite) -> list[operations.DeadLetter]:

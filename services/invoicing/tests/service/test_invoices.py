@@ -261,11 +261,12 @@ async def test_a_draft_is_not_sent_to_anyone(business: Business) -> None:
 # Lists
 
 
-async def test_invoices_come_in_pages_oldest_first(
+async def test_invoices_come_in_pages_by_their_ids(
     suite: Suite, business: Business, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And a page of long invoices ends early rather than outgrow a message."""
-    first, second = await billed_for_seats(business), await billed_for_seats(business)
+    billed = [await billed_for_seats(business), await billed_for_seats(business)]
+    first, second = sorted(billed, key=lambda each: each.id)
     page = await business.invoicing.ListInvoices(pb.ListInvoicesRequest(page_size=1))
     assert list(page.invoices) == [first]
     rest = await business.invoicing.ListInvoices(pb.ListInvoicesRequest(page_size=1, page_token=page.next_page_token))

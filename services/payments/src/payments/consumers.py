@@ -23,7 +23,13 @@ async def on_invoice_finalized(tx: Tx, event: invoicing.InvoiceFinalized) -> Non
     invoice = event.invoice
     amount = wire.parse_money(invoice.amount_remaining, field="invoice.amount_remaining")
     if invoice.state == Invoice.OPEN and _collected_here(invoice) and amount.minor > 0:
-        await usecases.want_payment(tx, invoice_id=invoice.id, customer_id=invoice.customer_id, amount=amount)
+        await usecases.want_payment(
+            tx,
+            invoice_id=invoice.id,
+            invoice_number=invoice.number,
+            customer_id=invoice.customer_id,
+            amount=amount,
+        )
 
 
 async def on_invoice_credited(tx: Tx, event: invoicing.InvoiceCredited) -> None:

@@ -29,7 +29,7 @@ def build(settings: Settings, *, bus: Bus | None = None) -> Service:
         payments_service_pb2.DESCRIPTOR.services_by_name["PaymentsService"], PaymentsApi(service.database, gateways)
     )
     service.consume(HANDLERS)
-    service.schedule(jobs(gateways))
+    service.schedule(jobs(gateways, asks_first=settings.ask_gateway_first))
     service.watch("attempts_unknown", store.ATTEMPTS_UNKNOWN)
     return service
 

@@ -10,12 +10,12 @@ from payments import store, usecases
 from payments.gateways import Gateways
 
 
-def jobs(gateways: Gateways) -> Sequence[Errand]:
+def jobs(gateways: Gateways, *, asks_first: bool) -> Sequence[Errand]:
     return [
         Errand(
             name="collect payments",
             due=store.PAYMENTS_DUE,
-            run=partial(usecases.collect_payment, gateways),
+            run=partial(usecases.collect_payment, gateways, asks_first=asks_first),
         ),
         Errand(
             name="settle attempts",

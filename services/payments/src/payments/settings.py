@@ -16,4 +16,7 @@ class Settings(ServiceSettings):
         description="its own postgresql://… database; empty: no such gateway",
     )
     stripe_api_key: SecretStr = Field(default=SecretStr(""), description="Stripe's secret key; empty: no Stripe")
+    ask_gateway_first: bool = Field(
+        default=False, description="ask the gateway about an attempt before it is made: after a backup was restored"
+    )
     stripe_api_base: str = Field(default="", description="where Stripe's API is; empty: at Stripe")

@@ -70,6 +70,8 @@ payments = Table(
     Column("revision", BigInteger, nullable=False),
     Column("create_time", Instant, nullable=False),
     Column("update_time", Instant, nullable=False),
+    Column("invoice_number", Text, nullable=False, server_default=""),
+    Column("told_again_count", Integer, nullable=False, server_default="0"),
     UniqueConstraint("seller_id", "invoice_id", name="payments_invoice"),
     Index("payments_customer", "seller_id", "customer_id", "id"),
     Index("payments_collect_time", "collect_time", postgresql_where=text("collect_time IS NOT NULL")),
@@ -288,6 +290,8 @@ async def _payments(tx: Tx, rows: Iterable[Row[Any]]) -> list[Payment]:  # Any: 
             revision=row.revision,
             create_time=row.create_time,
             update_time=row.update_time,
+            invoice_number=row.invoice_number,
+            told_again_count=row.told_again_count,
         )
         for row in rows
     ]
@@ -309,6 +313,8 @@ def _payment_row(tx: Tx, payment: Payment) -> dict[str, object]:
         "revision": payment.revision,
         "create_time": payment.create_time,
         "update_time": payment.update_time,
+        "invoice_number": payment.invoice_number,
+        "told_again_count": payment.told_again_count,
     }
 
 

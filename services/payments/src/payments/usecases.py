@@ -7,10 +7,11 @@ is the only key it ever sees of the attempt.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum
 from typing import Final
 
-from common import clock
+from common import clock, ids
 from common.crash import crashpoint, register
 from common.db import Tx
 from common.ids import is_sandbox
@@ -74,9 +75,20 @@ async def attach_payment_method(
     return method
 
 
-async def want_payment(tx: Tx, *, invoice_id: str, customer_id: str, amount: Money) -> None:
-    """An invoice is owed: collect it now. There is one payment per invoice, however often this is heard."""
-    await store.add_payment(tx, _new_payment(tx, invoice_id=invoice_id, customer_id=customer_id, amount=amount))
+async def want_payment(tx: Tx, *, invoice_id: str, invoice_number: str, customer_id: str, amount: Money) -> None:
+    """An invoice is owed: collect it now. There is one payment per invoice, however often this is heard.
+
+    Whoever restored a backup announces again what was announced since: then it is told what was collected.
+    """
+    new = _new_payment(tx, invoice_id=invoice_id, invoice_number=invoice_number, customer_id=customer_id, amount=amount)
+    if await store.add_payment(tx, new):
+        return
+    payment = await store.payment_for(tx, invoice_id, lock=True)
+    wanted = payment.want_again(amount, at=tx.now)
+    if wanted.told_again_count > payment.told_again_count:
+        await _save_and_announce(tx, wanted)
+    elif wanted is not payment:
+        await store.save_payment(tx, wanted)
 
 
 async def want_less(tx: Tx, *, invoice_id: str, customer_id: str, amount: Money) -> None:
@@ -108,13 +120,25 @@ async def retry_payment(tx: Tx, invoice_id: str) -> Payment:
     return payment
 
 
-async def collect_payment(gateways: Gateways, desk: Desk, payment_id: str) -> None:
-    """Make the attempt that is wanted: record it, call the gateway, record what came of it."""
+async def collect_payment(gateways: Gateways, desk: Desk, payment_id: str, *, asks_first: bool = False) -> None:
+    """Make the attempt that is wanted: record it, call the gateway, record what came of it.
+
+    `asks_first`: it may have been made before, and been lost with all that came after a backup. Its id is the same
+    again, but the gateway may remember keys no more.
+    """
     async with desk.transaction() as tx:
         order = await _record_attempt(tx, gateways, PaymentId(payment_id))
-    if order is not None:
-        gateway, capture_order = order
-        await _capture(desk, gateway, capture_order)
+    if order is None:
+        return
+    gateway, capture_order = order
+    if asks_first:
+        earliest = min(ids.instant_of(payment_id), capture_order.record_time)
+        answer = await _find(gateway, replace(capture_order, record_time=earliest))
+        if answer is not None:
+            async with desk.transaction() as tx:
+                await _record_answer(tx, capture_order.attempt_id, answer)
+            return
+    await _capture(desk, gateway, capture_order)
 
 
 async def settle_attempt(gateways: Gateways, desk: Desk, attempt_id: str) -> None:
@@ -127,11 +151,7 @@ async def settle_attempt(gateways: Gateways, desk: Desk, attempt_id: str) -> Non
         gateway = _configured_gateway(tx, gateways, attempt.gateway)
         order = _order(tx, payment, attempt, await store.method(tx, attempt.payment_method_id))
         age = tx.now - attempt.create_time if gateway.simulated else clock.wall() - attempt.record_time
-    answer: Outcome | Silence | None
-    try:
-        answer = await gateway.find(order)
-    except (GatewayUnknown, GatewayUnavailable):
-        answer = Silence.UNKNOWN
+    answer = await _find(gateway, order)
     if answer is None:
         missing = attempt.missing(
             age=age,
@@ -157,10 +177,20 @@ async def _record_attempt(tx: Tx, gateways: Gateways, payment_id: PaymentId) -> 
         await _save_and_announce(tx, payment.fail_without_method(at=tx.now))
         return None
     gateway = _configured_gateway(tx, gateways, method.gateway)
-    attempt_id = AttemptId(tx.new_id("att"))
+    # Derived, as the payment's: whoever makes it again, from a backup that was restored, asks under the same key.
+    nth = len(payment.attempts)
+    attempt_id = AttemptId(ids.derived("att", ids.instant_of(payment_id), (tx.seller_id, payment_id), nth=nth))
     begun = payment.begin_attempt(attempt_id, method, at=tx.now, recorded=clock.wall())
     await store.save_payment(tx, begun)
     return gateway, _order(tx, begun, begun.attempt(attempt_id), method)
+
+
+async def _find(gateway: Gateway, order: CaptureOrder) -> Outcome | Silence | None:
+    """What the gateway knows of an attempt; None when it does not know it."""
+    try:
+        return await gateway.find(order)
+    except (GatewayUnknown, GatewayUnavailable):
+        return Silence.UNKNOWN
 
 
 async def _capture(desk: Desk, gateway: Gateway, order: CaptureOrder) -> None:
@@ -213,9 +243,11 @@ async def _save_and_announce(tx: Tx, payment: Payment) -> None:
         await tx.emit(events.PaymentCancelled(payment=payment_to_proto(payment)))
 
 
-def _new_payment(tx: Tx, *, invoice_id: str, customer_id: str, amount: Money) -> Payment:
+def _new_payment(tx: Tx, *, invoice_id: str, customer_id: str, amount: Money, invoice_number: str = "") -> Payment:
+    # Of the invoice, so that whoever has heard of this payment knows it again if it has to be made again.
+    payment_id = ids.derived("pay", ids.instant_of(invoice_id), (tx.seller_id, invoice_id))
     return Payment(
-        id=PaymentId(tx.new_id("pay")),
+        id=PaymentId(payment_id),
         invoice_id=invoice_id,
         customer_id=customer_id,
         amount=amount,
@@ -228,6 +260,7 @@ def _new_payment(tx: Tx, *, invoice_id: str, customer_id: str, amount: Money) ->
         revision=1,
         create_time=tx.now,
         update_time=tx.now,
+        invoice_number=invoice_number,
     )
 
 

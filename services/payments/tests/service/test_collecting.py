@@ -38,12 +38,47 @@ async def test_an_invoice_is_collected_when_it_is_final(collecting: Collecting) 
 
 
 async def test_the_same_invoice_twice_is_collected_once(collecting: Collecting) -> None:
-    """A fact may come again, also as another event; an invoice has one payment."""
+    """A fact may come again, also as another event; an invoice has one payment. Whoever tells it again, from a backup
+    that was restored, has forgotten that it was paid, and is told.
+    """
     await collecting.attach("sim:ok")
+    invoice = collecting.invoice(number="INV-000007")
+    await collecting.owe(invoice)
+    payment = await collecting.payment(invoice.id)
+    for number in ("INV-000007", "INV-000009"):
+        invoice.number = number
+        await collecting.owe(invoice)
+    assert len(await collecting.captured()) == 1
+    assert collecting.succeeded() == [payment] * 3
+    async with collecting.suite.own_rows("payments") as rows:
+        [known] = await rows.fetch("SELECT invoice_number, told_again_count FROM payments")
+    assert tuple(known) == ("INV-000007", 2)
+
+
+@pytest.mark.parametrize(("told", "then"), [(24_16, 24_16), (84_16, 64_16)])
+async def test_an_invoice_that_comes_again_is_not_collected_with_more(
+    collecting: Collecting, told: int, then: int
+) -> None:
+    """Of two announcements nobody knows which is the later one: the next attempt is of the smaller amount."""
+    await collecting.attach("sim:decline,ok")
     invoice = collecting.invoice()
     await collecting.owe(invoice)
+    invoice.amount_remaining.CopyFrom(money_pb2.Money(currency_code="GBP", units=told // 100, nanos=160_000_000))
     await collecting.owe(invoice)
-    assert len(await collecting.captured()) == len(collecting.succeeded()) == 1
+    assert (await collecting.payment(invoice.id)).state == Payment.FAILED
+    await collecting.retry(invoice.id)
+    assert [amount for _, amount in await collecting.captured()] == [then]
+
+
+async def test_what_was_annulled_is_not_collected_when_it_comes_again(collecting: Collecting) -> None:
+    """Whoever forgot that annuls it once more."""
+    await collecting.attach("sim:decline,ok")
+    invoice = collecting.invoice()
+    await collecting.owe(invoice)
+    await collecting.pay_otherwise(invoice)
+    await collecting.owe(invoice)
+    assert (await collecting.payment(invoice.id)).state == Payment.CANCELLED
+    assert await collecting.captured() == []
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,7 @@ async def test_payments_are_listed_and_found(collecting: Collecting) -> None:
     """By id, by invoice, by customer, page by page, each once."""
     await collecting.attach("sim:ok")
     made = [await collecting.payment(await collecting.owe()) for _ in range(3)]
+    made.sort(key=lambda each: each.id)
     assert await collecting.stub.GetPayment(pb.GetPaymentRequest(id=made[0].id)) == made[0]
     seen: list[Any] = []
     token = ""

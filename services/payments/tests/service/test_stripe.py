@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 import pytest_asyncio
 import stripe
 
+from common import ids
 from common.money import Money
 from common.testing import SANDBOX_START, Suite
+from payments.domain.payment import AttemptId
 from payments.gateways import Captured, Declined, GatewayUnavailable, GatewayUnknown
 from payments.gateways import stripe as adapter
 from payments.gateways.stripe import ATTEMPT, StripeGateway
@@ -197,6 +200,27 @@ async def test_a_busy_stripe_is_called_again_under_the_same_key(
     assert (await collecting.payment(invoice_id)).state == Payment.SUCCEEDED
     assert localstripe.keys == [attempt.id] * 3
     assert len(await intents_of(client, attempt.id)) == 1
+
+
+async def test_what_was_charged_and_is_lost_with_a_backup_is_not_charged_again(
+    suite: Suite, gateway: StripeGateway, client: stripe.StripeClient, localstripe: LocalStripe
+) -> None:
+    """Of a payment that has to be made again, Stripe is asked first: it forgets keys, and then would charge twice."""
+    collecting = await Collecting(suite).start(
+        stripe_api_key=KEY, stripe_api_base=localstripe.url, ask_gateway_first=True
+    )
+    await collecting.attach("pm_card_visa", gateway="stripe")
+    invoice = collecting.invoice()
+    payment_id = ids.derived("pay", SANDBOX_START, (suite.seller, invoice.id))
+    attempt_id = AttemptId(ids.derived("att", SANDBOX_START, (suite.seller, payment_id)))
+    forgotten = await gateway.capture(replace(order("pm_card_visa"), attempt_id=attempt_id))
+    await collecting.owe(invoice)
+    payment = await collecting.payment(invoice.id)
+    assert (payment.id, payment.state) == (payment_id, Payment.SUCCEEDED)
+    assert forgotten == Captured(payment.attempts[0].gateway_reference)
+    assert len(await intents_of(client, attempt_id)) == 1
+    other = await collecting.owe()
+    assert (await collecting.payment(other)).state == Payment.SUCCEEDED
 
 
 async def test_a_stripe_that_is_not_there_is_unknown(suite: Suite) -> None:

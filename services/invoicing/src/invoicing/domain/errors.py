@@ -173,6 +173,10 @@ class TooManyLines(FailedPrecondition):
     """More lines than one bill run may write, or than can be rated anew at once."""
 
 
+class TooManyInvoices(FailedPrecondition):
+    """More invoices of one customer for one bill time than can be told apart."""
+
+
 class PreviewTooLong(FailedPrecondition):
     """More bill times, lines or customers until then than can be looked ahead to at once."""
 

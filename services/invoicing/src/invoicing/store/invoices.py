@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Row, Select, Text, and_, any_, delete, func, literal, select, tuple_, update
 from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP, insert
 
+from common import ids
 from common.db import Tx
 from common.money import Money
 from common.telemetry import traceparent
-from invoicing.domain.errors import InvoiceNotFound
+from invoicing.domain.errors import InvoiceNotFound, TooManyInvoices
 from invoicing.domain.invoice import Invoice, InvoiceId, State
 from invoicing.domain.line import Line, LineDiscount, LineKey, LineKind, Usage
 from invoicing.domain.lines_due import Billed
@@ -108,6 +109,43 @@ async def lock_drafts_for(tx: Tx, wanted: Collection[DraftKey]) -> dict[DraftKey
     )
     found = await _drafts(tx, query, lock=True)
     return {DraftKey.of(each.invoice): each for each in found}
+
+
+async def new_invoice_ids(tx: Tx, wanted: Collection[DraftKey]) -> dict[DraftKey, InvoiceId]:
+    """The id of a new invoice for each, derived from what it bills: an invoice that is lost, with all that came after a
+    backup, and is made again has the id by which others know it. Further ones, after one was finalized or annulled, are
+    counted.
+
+    One question for all of them; another only where there has been one before. Who asks holds what makes them one after
+    the other: the drafts that there are, and the payers.
+    """
+    found: dict[DraftKey, InvoiceId] = {}
+    first, end = 0, 1
+    while len(found) < len(wanted):
+        missing = [key for key in wanted if key not in found]
+        if first > ids.NTH_MAX:
+            raise TooManyInvoices(
+                f"there are {first} invoices of {missing[0].customer_id} for {missing[0].bill_time}",
+                customer=missing[0].customer_id,
+            )
+        asked = {key: _derived_ids(tx, key, range(first, end)) for key in missing}
+        those = [each for own in asked.values() for each in own]
+        query = select(invoices.c.id).where(
+            invoices.c.seller_id == tx.seller_id, invoices.c.id == any_(literal(those, ARRAY(Text)))
+        )
+        taken = set((await tx.execute(query)).scalars())
+        for key, own in asked.items():
+            free = next((each for each in own if each not in taken), None)
+            if free is not None:
+                found[key] = free
+        first, end = end, min(2 * end + 1, ids.NTH_MAX + 1)
+    return found
+
+
+def _derived_ids(tx: Tx, key: DraftKey, generations: range) -> list[InvoiceId]:
+    moment = key.bill_time.astimezone(UTC).isoformat()
+    parts = (tx.seller_id, key.customer_id, key.currency, moment, key.consolidation_key)
+    return [InvoiceId(ids.derived("inv", key.bill_time, parts, nth=n)) for n in generations]
 
 
 async def _drafts(tx: Tx, query: Select[Any], *, lock: bool) -> list[Draft]:  # Any: rows of `invoices`

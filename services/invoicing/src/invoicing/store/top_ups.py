@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Row, Select, select, tuple_, update
+from sqlalchemy import Row, Select, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
 from common.db import Tx
@@ -94,6 +94,12 @@ async def has_open_top_up(tx: Tx, key: HoldingKey) -> bool:
     """By whichever rule."""
     query = _top_ups(tx, key).where(invoices.c.state == State.OPEN.name)
     return (await tx.execute(query)).first() is not None
+
+
+async def count_top_ups(tx: Tx, rule: TopUpRule) -> int:
+    """How often the rule has bought."""
+    bought = _top_ups(tx, rule.key).where(invoices.c.top_up_rule_id == rule.id).subquery()
+    return int((await tx.execute(select(func.count()).select_from(bought))).scalar_one())
 
 
 async def bought_since(tx: Tx, key: HoldingKey, since: datetime, *, limit: int) -> list[datetime]:

@@ -16,7 +16,7 @@ from invoicing.domain.completing import Terms, completed, fitted
 from invoicing.domain.consolidation import Bill, consolidate, credits_taken, left_waiting
 from invoicing.domain.consolidation_policy import Arrangement
 from invoicing.domain.errors import TooManyLines
-from invoicing.domain.invoice import Invoice, InvoiceId
+from invoicing.domain.invoice import Invoice
 from invoicing.domain.lines_due import Due, next_look
 from invoicing.domain.party import Customer, Seller
 from invoicing.store import Draft, DraftKey
@@ -212,6 +212,7 @@ async def _write(tx: Tx, owed: Sequence[_Owed], *, seller: Seller, grace: timede
     """Into the drafts for the same moments, where there are any, or as invoices of their own."""
     policy = await store.issuing_policy(tx)
     drafts = await store.lock_drafts_for(tx, [each.key for each in owed])
+    new_ids = await store.new_invoice_ids(tx, [each.key for each in owed if each.key not in drafts])
     grown: list[tuple[Invoice, Invoice]] = []
     waiting: list[Draft] = []
     ready: list[issuing.Ready] = []
@@ -224,7 +225,7 @@ async def _write(tx: Tx, owed: Sequence[_Owed], *, seller: Seller, grace: timede
             grown.append((completed(more, each.terms), draft.invoice))
             continue
         invoice = Invoice.draft(
-            id=InvoiceId(tx.new_id("inv")),
+            id=new_ids[each.key],
             customer=each.customer,
             bill=bill,
             at=tx.now,

@@ -56,7 +56,10 @@ async def finalize_due_drafts(desk: Desk, invoice_ids: Sequence[str], *, taxes: 
         found = await store.drafts(tx, facts.usage.keys(), lock=True)
         # Those whose turn it is not stay due.
         mine = [each for each in found if users_of_coupons(each.invoice) <= held]
-        await _finalize(tx, [each for each in mine if not each.invoice.hold_reason], facts)
+        free = [each for each in mine if not each.invoice.hold_reason]
+        # Numbers go by age, of drafts and then of customers: ids of one bill time are in no order.
+        free.sort(key=lambda each: (each.invoice.create_time, each.invoice.customer_id, each.invoice.id))
+        await _finalize(tx, free, facts)
 
 
 async def pull(desk: Desk, invoice_ids: Collection[InvoiceId], *, taxes: TaxProvider) -> Facts | None:

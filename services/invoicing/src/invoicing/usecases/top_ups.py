@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from common import ids
 from common.crash import crashpoint, register
 from common.db import Tx
 from common.rpc import Desk
@@ -79,7 +80,11 @@ async def settle(tx: Tx, paid: Invoice) -> None:
 
 
 async def _buy(tx: Tx, rule: TopUpRule, *, customer: Customer, seller: Seller) -> None:
-    draft = rule.invoice(id=InvoiceId(tx.new_id("inv")), line_id=tx.new_id("line"), customer=customer, at=tx.now)
+    # Derived: a top-up that is lost, with all that came after a backup, and is wanted again is not collected again.
+    bought = await store.count_top_ups(tx, rule)
+    parts = (tx.seller_id, rule.id, str(bought))
+    invoice_id = ids.derived("inv", rule.create_time, parts, nth=min(bought, ids.NTH_MAX))
+    draft = rule.invoice(id=InvoiceId(invoice_id), line_id=tx.new_id("line"), customer=customer, at=tx.now)
     [invoice] = await issuing.issue(tx, [issuing.Ready(draft=draft, customer=customer)], seller=seller)
     await store.add_invoices(tx, [store.Draft(invoice, "")])
 

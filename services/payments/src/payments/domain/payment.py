@@ -121,6 +121,10 @@ class Payment:
     revision: int
     create_time: datetime
     update_time: datetime
+    invoice_number: str = ""
+    """By which the invoice was announced first; empty where it was heard of by none."""
+    told_again_count: int = 0
+    """How often its success was told to somebody who had forgotten it."""
 
     @property
     def is_due(self) -> bool:
@@ -222,6 +226,16 @@ class Payment:
         if self.state is State.SUCCEEDED or self.invoice_settled or amount >= self.amount:
             return self
         return self._changed(at, amount=amount)
+
+    def want_again(self, amount: Money, *, at: datetime) -> Payment:
+        """Its invoice is announced once more: whoever announces it does not know any more what became of it.
+
+        What was collected is told again. Less is collected of an invoice that came to less this time, but not more of
+        one that came to more: what was heard of first may be the later fact.
+        """
+        if self.state is State.SUCCEEDED:
+            return replace(self, told_again_count=self.told_again_count + 1)
+        return self.want_less(amount, at=at)
 
     def settle_invoice(self, *, at: datetime) -> Payment:
         """Nothing remains to be paid: no further attempt is made. An open one is still followed to its end."""
