@@ -42,6 +42,7 @@ PAYS = "every line is on an invoice of whoever pays for it"
 TOGETHER = "lines that are together have the keys of their invoice"
 NUMBERS = "invoice numbers are gapless and unique"
 ISSUED = "issued documents say what they said, each linked to the one before"
+SECTIONS = "the sections of an invoice are called what its lines are about"
 BALANCED = "every entry of the books balances"
 POSTED = "every document is in the books once"
 OWED = "the books agree with what is owed for every invoice"
@@ -57,6 +58,7 @@ NOTE_TOLD = "every credit note is announced"
 PAID = "paid and remaining make the total"
 TOLD = "consolidation IS NOT NULL"
 """Of invoices that say why they are together: what somebody wrote, or bought, does not."""
+SECTIONED = "number <> '' AND section_names <> '{}'"
 PAYMENTS = "payments agree with invoices"
 ATTEMPTS = "attempts agree with payments"
 RECORD = "the gateway's record agrees one to one"
@@ -379,6 +381,21 @@ BILLING_CORRUPTIONS = {
         "invoicing",
         (one("invoices", "customer_party = jsonb_set(customer_party, '{display_name}', '\"X\"')", "number <> ''"),),
         (ISSUED,),
+    ),
+    "a section says another name": Corruption(
+        "invoicing",
+        (one("invoices", """section_names = replace(section_names::text, '": "', '": "X')::jsonb""", SECTIONED),),
+        (ISSUED,),
+    ),
+    "a section lost its name": Corruption(
+        "invoicing",
+        (one("invoices", """section_names = '{"sub_x": "X"}'""", SECTIONED),),
+        (ISSUED, SECTIONS),
+    ),
+    "an invoice names a section that it has not": Corruption(
+        "invoicing",
+        (one("invoices", """section_names = '{"cus_x": "X"}'""", "number <> '' AND section_names = '{}'"),),
+        (ISSUED, SECTIONS),
     ),
     "a payment was forgotten": Corruption(
         "invoicing",

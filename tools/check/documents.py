@@ -56,6 +56,21 @@ def documents_chained(records: Records, tally: Tally) -> None:
         tally.check(note_id in issued, f"{note_id} was never linked")
 
 
+def sections_named(records: Records, tally: Tally) -> None:
+    """An invoice that was issued before names were kept has none."""
+    lines = records.by("invoicing", "invoice_lines", "invoice_id")
+    for invoice in records.rows("invoicing", "invoices"):
+        names = json.loads(invoice["section_names"])
+        if invoice["state"] == "DRAFT" or not names:
+            continue
+        own = lines.get(invoice["id"], ())
+        users = {line["customer_id"] for line in own} - {""}
+        subscriptions = {line["subscription_id"] for line in own} - {""}
+        told = f"{invoice['id']} calls its sections {', '.join(sorted(names))}"
+        tally.check(users <= names.keys() <= users | subscriptions and all(names.values()), told)
+        tally.check(bool(users) or len(subscriptions) > 1, f"{invoice['id']} has names for sections and no sections")
+
+
 def _hash(content: Mapping[str, object]) -> bytes:
     text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).digest()
@@ -112,6 +127,7 @@ def _invoice(invoice: Row, lines: list[Row]) -> dict[str, object]:
                 **{name: str(invoice[name]) if invoice[name] else "" for name in _AMOUNTS},
                 "memo": invoice["memo"],
                 "purchase_order": invoice["purchase_order"],
+                "section_names": json.loads(invoice["section_names"]),
                 "taxes": [_texts(tax) for tax in json.loads(invoice["taxes"])],
             }
         ),
@@ -198,5 +214,10 @@ INVARIANTS: Final = (
         name="issued documents say what they said, each linked to the one before",
         needs=("invoicing",),
         verify=documents_chained,
+    ),
+    Invariant(
+        name="the sections of an invoice are called what its lines are about",
+        needs=("invoicing",),
+        verify=sections_named,
     ),
 )

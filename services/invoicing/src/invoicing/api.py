@@ -9,13 +9,13 @@ from common.db import Database, Tx
 from common.rpc import Desk, transactional
 from invoicing import store
 from invoicing.convert.credit_note import parse_credit_reason, parse_memo
-from invoicing.convert.invoice import invoice_to_proto, parse_invoice_id
+from invoicing.convert.invoice import invoice_to_proto, parse_invoice_id, parse_layout
 from invoicing.convert.issuing_policy import parse_reason, policy_from_proto, policy_to_proto
 from invoicing.convert.series import ordinal_after, parse_series, series_to_proto, verification_to_proto
 from invoicing.documents.document import Printer
 from invoicing.domain.credit_note import Reason
 from invoicing.domain.party import Customer
-from invoicing.usecases import drafts, holding, issuing, upcoming, voiding
+from invoicing.usecases import documents, drafts, holding, issuing, upcoming, voiding
 from invoicing.usecases.taxing import TaxProvider
 from saldo.invoicing.v1 import invoice_pb2
 from saldo.invoicing.v1 import invoicing_service_pb2 as pb
@@ -87,8 +87,9 @@ class InvoicingApi(InvoicingServiceServicer):
     async def GetInvoiceDocument(self, request: pb.GetInvoiceDocumentRequest, context: object) -> pb.InvoiceDocument:
         async with self._desk().transaction() as tx:
             invoice = await store.invoice(tx, parse_invoice_id(request.id))
+            since = await documents.since_issued(tx, invoice) if request.as_it_stands else None
         # Outside the transaction: typesetting needs no connection.
-        document = await self._printer.print(invoice)
+        document = await self._printer.print(invoice, layout=parse_layout(request.layout), since=since)
         return pb.InvoiceDocument(
             file_name=document.file_name, content_type=document.content_type, content=document.content
         )

@@ -70,8 +70,9 @@ class CreditNotesApi(CreditNotesServiceServicer):
     ) -> pb.CreditNoteDocument:
         async with self._desk().transaction() as tx:
             note = await store.credit_note(tx, parse_credit_note_id(request.id))
+            of = await store.invoice(tx, note.invoice_id)
         # Outside the transaction: typesetting needs no connection.
-        document = await self._printer.print_credit_note(note)
+        document = await self._printer.print_credit_note(note, of)
         return pb.CreditNoteDocument(
             file_name=document.file_name, content_type=document.content_type, content=document.content
         )

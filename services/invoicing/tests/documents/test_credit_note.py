@@ -54,8 +54,8 @@ def note(
     return made.numbered(id=CreditNoteId("cn_1"), number="NL-CN-000003")
 
 
-def printed(made: CreditNote) -> dict[str, Any]:  # Any: JSON
-    found: dict[str, Any] = json.loads(json.dumps(contents(made)))
+def printed(made: CreditNote, of: Invoice | None = None) -> dict[str, Any]:  # Any: JSON
+    found: dict[str, Any] = json.loads(json.dumps(contents(made, of or ten())))
     return found
 
 
@@ -72,7 +72,16 @@ def test_it_says_what_it_corrects_and_why() -> None:
         ["Corrects invoice", "NL-000012"],
     ]
     assert told["why"] == ["The invoice was wrong.", "Meter 7 was read twice.", "Sorry."]
-    assert told["lines"] == [{"description": "Electricity", "quantity": "10", "unit": "kWh", "amount": "10.00"}]
+    assert told["lines"] == [
+        {
+            "description": "Electricity",
+            "notes": ["1 Mar – 31 Mar 2026"],
+            "quantity": "10",
+            "unit": "kWh",
+            "amount": "10.00",
+        }
+    ]
+    assert told["questions"] == "Questions about this credit note? Write to billing@example.com and name NL-CN-000003."
     assert (told["seller"]["name"], told["customer"]["name"]) == ("Northern Light Ltd", "Ada Byron")
 
 
@@ -136,14 +145,14 @@ def test_the_same_note_gives_the_same_bytes(tmp_path: Path) -> None:
         memo="#panic() $x$ *bold* `raw` //",
         settlement=Settlement(debt=gbp(0), customer_credit=gbp(0), refund=gbp(10_00)),
     )
-    first = Printer().typeset(one)
+    first = Printer().typeset_credit_note(one, ten())
     assert first.startswith(b"%PDF-")
-    assert Printer(font_folder=tmp_path).typeset(one.refund(gbp(4_00))) == first
-    assert Printer().typeset(replace(one, number="NL-CN-000004")) != first
+    assert Printer(font_folder=tmp_path).typeset_credit_note(one.refund(gbp(4_00)), ten()) == first
+    assert Printer().typeset_credit_note(replace(one, number="NL-CN-000004"), ten()) != first
 
 
 def test_notes_of_every_shape_can_be_printed() -> None:
     """Without lines, and with three hundred."""
     many = invoice(*(replace(line(), id=f"line_{n}") for n in range(300)))
-    for each in (note(invoice(line(quantity="0")), kind=NoteKind.VOID), note(many)):
-        assert Printer().typeset(each).startswith(b"%PDF-")
+    for of, kind in ((invoice(line(quantity="0")), NoteKind.VOID), (many, NoteKind.CREDIT)):
+        assert Printer().typeset_credit_note(note(of, kind=kind), of).startswith(b"%PDF-")

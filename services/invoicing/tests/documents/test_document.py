@@ -108,7 +108,7 @@ def test_a_credit_says_what_it_takes_back_of_a_discount() -> None:
     """Below the line, with the sign that the sum has."""
     back = LineDiscount(discount_id="coup_1", description="Tenth", amount=Money(-1_00, "GBP"))
     credited = replace(line(), amount=Money(-10_00, "GBP"), discounts=(back,))
-    [told] = contents(invoice(line(quantity="1000"), credited))["lines"][1:]  # type: ignore[index] # a list
+    [told] = printed(line(quantity="1000"), credited)[1:]
     assert told["notes"][-1] == "Tenth: 1.00 GBP"
 
 
@@ -132,7 +132,8 @@ def named(name: str) -> Customer:
 
 
 def printed(*lines: Line) -> list[dict[str, Any]]:  # Any: JSON
-    found: list[dict[str, Any]] = json.loads(json.dumps(contents(invoice(*lines))))["lines"]
+    [group] = json.loads(json.dumps(contents(invoice(*lines))))["groups"]
+    found: list[dict[str, Any]] = group["lines"]
     return found
 
 
@@ -243,7 +244,7 @@ def test_the_sums_lead_from_the_lines_to_what_is_due() -> None:
     made = invoice(line(quantity="100", unit_price="1", discounts=(coupon,)))
     taxed = replace(made, taxes=(tax("VAT", "20", 80_00), tax("VAT", "0", 10_00, category="E", reason="Books, § 4")))
     told: Any = contents(replace(taxed, credit_applied=Money(6_00, "GBP")))  # Any: JSON
-    assert told["lines"][0]["notes"][-1] == "Welcome, 10%: −10.00 GBP"
+    assert told["groups"][0]["lines"][0]["notes"][-1] == "Welcome, 10%: −10.00 GBP"
     assert told["sums"] == [
         ["Subtotal", "100.00 GBP"],
         ["Discounts", "−10.00 GBP"],
@@ -253,7 +254,7 @@ def test_the_sums_lead_from_the_lines_to_what_is_due() -> None:
         ["Total", "106.00 GBP"],
         ["Paid from your credit", "−6.00 GBP"],
     ]
-    assert told["amount_due"] == "100.00 GBP"
+    assert told["due"] == ["Amount due by 15 Apr 2026", "100.00 GBP"]
     assert told["remarks"] == ["Books, § 4"]
     assert len(pages(taxed)) == 1
 
@@ -274,16 +275,17 @@ def test_what_credit_covers_needs_no_payment() -> None:
     made = invoice(line(quantity="5", unit_price="1"))
     told: Any = contents(replace(made, credit_applied=made.total))  # Any: JSON
     assert told["payment"] == {"title": "Nothing to pay", "text": "Your credit covers this invoice."}
-    assert told["amount_due"] == "0.00 GBP"
+    assert told["due"][-1] == "0.00 GBP"
 
 
 def test_a_reader_knows_whom_to_ask() -> None:
-    """And what to name; unless the seller has no address for it."""
+    """And what to name; by letter where the seller has no address for mails."""
     asked: Any = contents(invoice(line()))["questions"]  # Any: JSON
     assert asked == "Questions about this invoice? Write to billing@example.com and name NL-000012."
     silent = replace(SELLER, party=replace(SELLER.party, email=""))
     made = invoice(line())
-    assert contents(replace(made, seller=silent.party))["questions"] == ""
+    told: Any = contents(replace(made, seller=silent.party))["questions"]  # Any: JSON
+    assert told == "Questions about this invoice? Write to Northern Light Ltd at the address above and name NL-000012."
 
 
 HOSTILE = '#strong[*x*] $1+1$ #sys.inputs `raw` \\ " ] } // -- @ref <label> #include("/etc/passwd")'
@@ -308,7 +310,7 @@ def test_a_script_without_a_font_is_printed_with_boxes_rather_than_not_at_all() 
 def test_markup_in_a_name_changes_nothing_but_the_name() -> None:
     """The page of a hostile name is the page of a harmless one of the same letters, escaped by nobody."""
     assert len(pages(invoice(line(description=HOSTILE)))) == 1
-    assert json.loads(json.dumps(contents(invoice(line(description=HOSTILE)))))["lines"][0]["description"] == HOSTILE
+    assert printed(line(description=HOSTILE))[0]["description"] == HOSTILE
 
 
 def test_three_hundred_lines_fill_many_pages() -> None:

@@ -229,13 +229,21 @@ def test_keys_are_those_that_lines_have() -> None:
 
 
 def test_sections_are_by_who_used_it_and_for_what() -> None:
-    """In the order printed, with what each comes to."""
+    """In the order printed, with what each comes to, and as far as it is known how it is called."""
     lines = [due("a").line, due("b", minor=7).line, due("c", by="ada").line, due("a", minor=3).line]
-    own, ada = sections(lines, customer_id="payer", currency="EUR")
+    own, ada = sections(lines, customer_id="payer", currency="EUR", names={"ada": "Ada", "b": "Gas"})
     assert (own.customer_id, own.subtotal) == ("payer", Money(110, "EUR"))
     assert [(each.subscription_id, each.subtotal.minor) for each in own.subscriptions] == [("a", 103), ("b", 7)]
     assert (ada.customer_id, ada.subtotal) == ("ada", Money(100, "EUR"))
-    assert sections([], customer_id="payer", currency="EUR") == ()
+    assert [each.display_name for each in (own, *own.subscriptions, ada, *ada.subscriptions)] == [
+        "",
+        "",
+        "Gas",
+        "Ada",
+        "",
+    ]
+    assert [len(each.lines) for each in own.subscriptions] == [2, 1]
+    assert sections([], customer_id="payer", currency="EUR", names={}) == ()
 
 
 lines_owed = st.lists(

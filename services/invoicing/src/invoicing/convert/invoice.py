@@ -11,6 +11,7 @@ from google.type import decimal_pb2, money_pb2, postal_address_pb2
 
 from common import ids, wire
 from common.money import Money
+from invoicing.documents.grouping import Layout
 from invoicing.domain.discount import GivenDiscount, PercentOff
 from invoicing.domain.invoice import Invoice, InvoiceId, State
 from invoicing.domain.line import Line, LineKind, Usage
@@ -19,6 +20,7 @@ from invoicing.domain.sections import Section
 from invoicing.domain.steps import RatingStep, StepKind
 from invoicing.domain.tax import TaxLine
 from saldo.invoicing.v1 import invoice_pb2 as pb
+from saldo.invoicing.v1 import invoicing_service_pb2 as service_pb
 
 EVENT_BYTES_MAX: Final = 900_000
 """A message of the bus has at most a mebibyte, headers included."""
@@ -29,6 +31,12 @@ PARTS_KEPT: Final = 2_000
 
 def parse_invoice_id(text: str, *, field: str = "id") -> InvoiceId:
     return InvoiceId(ids.check(text, "inv", field=field))
+
+
+def parse_layout(value: service_pb.GetInvoiceDocumentRequest.Layout.ValueType) -> Layout:
+    if not value:
+        return Layout.SECTIONS
+    return Layout[wire.enum_name(service_pb.GetInvoiceDocumentRequest.Layout, value, field="layout")]
 
 
 def invoice_to_proto(invoice: Invoice) -> pb.Invoice:
@@ -46,6 +54,8 @@ def invoice_for_event(invoice: Invoice) -> pb.Invoice:
     """
     proto = _invoice_without_parties(invoice)
     proto.memo = ""
+    for section in proto.sections:
+        section.display_name = ""
     if proto.ByteSize() > EVENT_BYTES_MAX:
         short = [
             pb.LineItem(id=line.id, subscription_id=line.subscription_id, amount=line.amount)
@@ -160,9 +170,14 @@ def tax_line_to_proto(tax: TaxLine) -> pb.TaxLine:
 def _section_to_proto(section: Section) -> pb.InvoiceSection:
     return pb.InvoiceSection(
         customer_id=section.customer_id,
+        display_name=section.display_name,
         subtotal=wire.money(section.subtotal),
         subscriptions=[
-            pb.SubscriptionSection(subscription_id=each.subscription_id, subtotal=wire.money(each.subtotal))
+            pb.SubscriptionSection(
+                subscription_id=each.subscription_id,
+                display_name=each.display_name,
+                subtotal=wire.money(each.subtotal),
+            )
             for each in section.subscriptions
         ],
     )

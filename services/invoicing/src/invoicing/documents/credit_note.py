@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from invoicing.documents.words import Json, amount, day, exemptions, grouped, money, party, tax_share
+from invoicing.documents.grouping import section_of
+from invoicing.documents.words import Json, amount, day, exemptions, grouped, money, party, period, questions, tax_share
 from invoicing.domain.credit_note import CreditLine, CreditNote, NoteKind, Reason, Taken
+from invoicing.domain.invoice import Invoice
 
 REASONS: Final = {
     Reason.DUPLICATE: "The same was billed twice.",
@@ -18,8 +20,10 @@ REASONS: Final = {
 }
 
 
-def contents(note: CreditNote) -> Json:
-    """Everything that is printed, as text: the template only arranges it."""
+def contents(note: CreditNote, of: Invoice) -> Json:
+    """Everything that is printed, as text: the template only arranges it. What a line was about, the invoice tells."""
+    periods = {line.id: period(line.period, note.time_zone) for line in of.lines}
+    sections = section_of(of)
     return {
         "number": note.number,
         "seller": party(note.seller, other=note.customer),
@@ -31,11 +35,12 @@ def contents(note: CreditNote) -> Json:
         ],
         "why": [part for part in (REASONS[note.reason], *note.memo.split("\n")) if part],
         "currency": note.currency,
-        "lines": [_line(line) for line in note.lines],
+        "lines": [_line(line, periods[line.line_id], sections.get(line.line_id, "")) for line in note.lines],
         "sums": _sums(note.taken),
         "total": money(note.total),
         "remarks": exemptions(note.taken.taxes),
         "settlement": _settlement(note),
+        "questions": questions(note.seller, note.number, of="credit note"),
     }
 
 
@@ -69,9 +74,10 @@ def _settlement(note: CreditNote) -> list[str]:
     return [sentence for sentence in told if sentence]
 
 
-def _line(line: CreditLine) -> Json:
+def _line(line: CreditLine, of_period: str, section: str) -> Json:
     return {
         "description": line.description,
+        "notes": [each for each in (section, of_period) if each],
         "quantity": "" if line.quantity is None else grouped(line.quantity),
         "unit": line.unit_label,
         "amount": amount(line.amount),

@@ -11,17 +11,33 @@ import asyncio
 import json
 import re
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 import typst
 
-from common.money import minor_units
+from common.money import Money, minor_units
 from common.period import civil_date, civil_days, day_fraction
 from invoicing.documents import credit_note
-from invoicing.documents.words import MINUS, Json, amount, day, exemptions, grouped, money, party, period, tax_share
+from invoicing.documents.grouping import Layout, groups, summary
+from invoicing.documents.since import Since
+from invoicing.documents.words import (
+    MINUS,
+    Json,
+    amount,
+    day,
+    exemptions,
+    grouped,
+    money,
+    party,
+    period,
+    questions,
+    tax_share,
+)
 from invoicing.domain.credit_note import CreditNote
 from invoicing.domain.errors import InvoiceNotFinalized
 from invoicing.domain.invoice import Invoice, State
@@ -58,19 +74,26 @@ class Printer:
         # A compiler keeps its fonts and the parsed template; it serves one thread.
         self._own = threading.local()
 
-    async def print(self, invoice: Invoice) -> Document:
-        """The PDF of a finalized invoice. Fails with INVOICE_NOT_FINALIZED for a draft."""
+    async def print(
+        self, invoice: Invoice, *, layout: Layout = Layout.SECTIONS, since: Since | None = None
+    ) -> Document:
+        """The PDF of a finalized invoice: as it was issued or, told what became of it `since`, as it stands by then.
+        Fails with INVOICE_NOT_FINALIZED for a draft.
+        """
         if invoice.state is State.DRAFT:
             raise InvoiceNotFinalized(f"invoice {invoice.id} is a draft", invoice=invoice.id)
-        return await self._print(invoice, invoice.number)
+        name = invoice.number
+        if since is not None:
+            name = f"{name}-on-{civil_date(since.as_of, invoice.time_zone).isoformat()}"
+        return await self._print(lambda: self.typeset(invoice, layout=layout, since=since), name)
 
-    async def print_credit_note(self, note: CreditNote) -> Document:
-        return await self._print(note, note.number)
+    async def print_credit_note(self, note: CreditNote, of: Invoice) -> Document:
+        return await self._print(lambda: self.typeset_credit_note(note, of), note.number)
 
-    async def _print(self, printed: Invoice | CreditNote, number: str) -> Document:
-        content = await asyncio.get_running_loop().run_in_executor(self._threads, self.typeset, printed)
+    async def _print(self, typeset: Callable[[], bytes], name: str) -> Document:
+        content = await asyncio.get_running_loop().run_in_executor(self._threads, typeset)
         return Document(
-            file_name=f"{re.sub('[^A-Za-z0-9-]', '_', number)}.pdf",
+            file_name=f"{re.sub('[^A-Za-z0-9-]', '_', name)}.pdf",
             content_type=CONTENT_TYPE,
             content=content,
         )
@@ -78,13 +101,16 @@ class Printer:
     async def close(self) -> None:
         self._threads.shutdown(wait=True)
 
-    def typeset(self, printed: Invoice | CreditNote) -> bytes:
-        if isinstance(printed, CreditNote):
-            template, issued, told = CREDIT_NOTE, printed.issue_time, credit_note.contents(printed)
-        else:
-            assert printed.finalize_time is not None
-            template, issued, told = TEMPLATE, printed.finalize_time, contents(printed)
-        timestamp = int(issued.timestamp())
+    def typeset(self, invoice: Invoice, *, layout: Layout = Layout.SECTIONS, since: Since | None = None) -> bytes:
+        assert invoice.finalize_time is not None
+        told = contents(invoice, layout=layout, since=since)
+        return self._typeset(TEMPLATE, told, dated=invoice.finalize_time if since is None else since.as_of)
+
+    def typeset_credit_note(self, note: CreditNote, of: Invoice) -> bytes:
+        return self._typeset(CREDIT_NOTE, credit_note.contents(note, of), dated=note.issue_time)
+
+    def _typeset(self, template: Path, told: Json, *, dated: datetime) -> bytes:
+        timestamp = int(dated.timestamp())
         compiler = self._compiler(template)
         inputs = {template.stem: json.dumps(told, ensure_ascii=False)}
         try:
@@ -104,7 +130,7 @@ class Printer:
         return compilers[template.stem]
 
 
-def contents(invoice: Invoice) -> Json:
+def contents(invoice: Invoice, *, layout: Layout = Layout.SECTIONS, since: Since | None = None) -> Json:
     """Everything that is printed, as text: the template only arranges it."""
     assert invoice.seller is not None
     assert invoice.customer is not None
@@ -122,13 +148,15 @@ def contents(invoice: Invoice) -> Json:
         ],
         "memo": invoice.memo,
         "currency": invoice.currency,
-        "lines": [_line(line, zone) for line in invoice.lines],
+        "summary": summary(invoice) if layout is Layout.SUMMARY_FIRST else [],
+        "groups": groups(invoice, lambda line: _line(line, zone)),
         "sums": _sums(invoice),
         "remarks": exemptions(invoice.taxes),
-        "amount_due": money(invoice.amount_due),
-        "due_date": day(civil_date(invoice.due_time, zone)),
-        "payment": _payment(invoice),
-        "questions": _questions(invoice),
+        "due": [f"Amount due by {day(civil_date(invoice.due_time, zone))}", money(invoice.amount_due)],
+        "since": [] if since is None else since.sums(invoice),
+        "left": None if since is None else [since.title(invoice), money(invoice.amount_remaining)],
+        "payment": _payment(invoice, invoice.amount_due if since is None else invoice.amount_remaining),
+        "questions": questions(invoice.seller, invoice.number, of="invoice"),
     }
 
 
@@ -141,7 +169,7 @@ def _sums(invoice: Invoice) -> list[list[str]]:
     sums = [["Subtotal", money(invoice.subtotal)]]
     if invoice.discount_total.minor:
         sums.append(["Discounts", money(-invoice.discount_total)])
-    if added:
+    if added and invoice.total_excluding_tax != invoice.subtotal:
         sums.append(["Total without tax", money(invoice.total_excluding_tax)])
     sums += [[tax_share(tax), money(tax.amount)] for tax in added]
     if invoice.rounding.minor:
@@ -153,19 +181,20 @@ def _sums(invoice: Invoice) -> list[list[str]]:
     return sums
 
 
-def _questions(invoice: Invoice) -> str:
-    """Whom to ask, and what to tell them."""
+def _payment(invoice: Invoice, left: Money) -> Json:
+    """How the money comes in that is left to be paid."""
     assert invoice.seller is not None
-    if not invoice.seller.email:
-        return ""
-    return f"Questions about this invoice? Write to {invoice.seller.email} and name {invoice.number}."
-
-
-def _payment(invoice: Invoice) -> Json:
-    """How the money comes in. The document says what was owed when it was finalized, whatever happened since."""
-    assert invoice.seller is not None
-    if not invoice.amount_due.minor:
-        text = "Your credit covers this invoice." if invoice.total.minor else "This invoice needs no payment."
+    if not left.minor:
+        if not invoice.total.minor:
+            text = "This invoice needs no payment."
+        elif not invoice.amount_due.minor:
+            text = "Your credit covers this invoice."
+        elif invoice.state is State.VOID:
+            text = "This invoice was annulled."
+        elif invoice.state is State.UNCOLLECTIBLE:
+            text = "What was left of this invoice is not collected any more."
+        else:
+            text = "This invoice is settled."
         return {"title": "Nothing to pay", "text": text}
     if invoice.collection_method is CollectionMethod.CHARGE_AUTOMATICALLY:
         text = "The amount due is collected automatically with your payment method on file. There is nothing to do."
@@ -186,9 +215,10 @@ def _line(line: Line, zone: str) -> Json:
 
 
 def _notes(line: Line, zone: str) -> list[str]:
-    """How the amount came about, where that is not plain to see, and what was taken off it."""
+    """Why it is there and how the amount came about, where that is not plain to see, and what was taken off it."""
+    why = ["Billed in advance and not used: taken off"] if line.is_credit else []
     taken_off = [f"{each.description}: {amount(-each.amount)} {each.amount.currency}" for each in line.discounts]
-    return [*_steps(line, zone), *taken_off]
+    return [*why, *_steps(line, zone), *taken_off]
 
 
 def _steps(line: Line, zone: str) -> list[str]:

@@ -82,6 +82,12 @@ def tax_share(tax: TaxLine) -> str:
     return f"{tax.name} {grouped(tax.percent)}% of {amount(tax.taxable)}"
 
 
+def questions(seller: Party, number: str, *, of: str) -> str:
+    """Whom to ask, and what to tell them."""
+    whom = seller.email or f"{seller.display_name} at the address above"
+    return f"Questions about this {of}? Write to {whom} and name {number}."
+
+
 def exemptions(taxes: Iterable[TaxLine]) -> list[str]:
     """Why no tax is due, where a law wants that to be said; each reason once."""
     return list(dict.fromkeys(tax.exemption_reason for tax in taxes if tax.exemption_reason))

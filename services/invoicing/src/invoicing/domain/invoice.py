@@ -22,8 +22,8 @@ DRAFT ──finalize──► OPEN ──pay, credit──► PAID   what leaves
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from enum import Enum
 from typing import Final, NewType
@@ -52,7 +52,7 @@ from invoicing.domain.errors import (
 )
 from invoicing.domain.line import Line
 from invoicing.domain.party import CollectionMethod, Customer, Party, Seller
-from invoicing.domain.sections import Section, sections
+from invoicing.domain.sections import Section, is_divided, named, sections
 from invoicing.domain.tax import TaxLine
 
 InvoiceId = NewType("InvoiceId", str)
@@ -120,6 +120,10 @@ class Invoice:
     """How long it may take to be paid, if that is not as with the customer."""
     memo: str = ""
     purchase_order: str = ""
+    section_names: Mapping[str, str] = field(default_factory=dict)
+    """What its sections are called, by id: in a draft the subscriptions, finalized also the customers it was paid for.
+    Empty where it takes no sections to tell what a line is about, and of before names were kept.
+    """
 
     @classmethod
     def draft(
@@ -131,7 +135,9 @@ class Invoice:
         at: datetime,
         grace: timedelta,
         hold_reason: str = "",
+        names: Mapping[str, str] | None = None,
     ) -> Invoice:
+        """`names` are those of subscriptions, by id."""
         nothing = Money.zero(bill.currency)
         return cls(
             id=id,
@@ -158,6 +164,7 @@ class Invoice:
             create_time=at,
             hold_reason=hold_reason,
             consolidation=bill.consolidation,
+            section_names=named(bill.lines, names or {}),
         )
 
     @property
@@ -198,7 +205,10 @@ class Invoice:
 
     @property
     def sections(self) -> tuple[Section, ...]:
-        return sections(self.lines, customer_id=self.customer_id, currency=self.currency)
+        names = self.section_names
+        if self.customer is not None:
+            names = {**names, self.customer_id: self.customer.display_name}
+        return sections(self.lines, customer_id=self.customer_id, currency=self.currency, names=names)
 
     @property
     def debt(self) -> Money:
@@ -227,11 +237,24 @@ class Invoice:
         """Which customer a line is about."""
         return line.customer_id or self.customer_id
 
-    def add(self, lines: Sequence[Line], *, because: Consolidation | None = None) -> Invoice:
+    def add(
+        self,
+        lines: Sequence[Line],
+        *,
+        because: Consolidation | None = None,
+        names: Mapping[str, str] | None = None,
+    ) -> Invoice:
         """Bill more things with it, which have the same keys."""
         self._must_be_draft()
         both = self.consolidation.beside(because) if self.consolidation and because else self.consolidation
-        return replace(self, lines=(*self.lines, *lines), consolidation=both, revision=self.revision + 1)
+        lines = (*self.lines, *lines)
+        return replace(
+            self,
+            lines=lines,
+            consolidation=both,
+            section_names=named(lines, {**self.section_names, **(names or {})}),
+            revision=self.revision + 1,
+        )
 
     def hold(self, reason: str) -> Invoice:
         """Keep it from being finalized until it is released; the reason may be given anew."""
@@ -277,10 +300,18 @@ class Invoice:
         """What somebody wrote is dated by the day on which it is issued, all else by what it bills."""
         return replace(self, bill_time=at) if self.is_manual else self
 
-    def finalize(self, *, number: str, at: datetime, seller: Seller, customer: Customer) -> Invoice:
+    def finalize(
+        self,
+        *,
+        number: str,
+        at: datetime,
+        seller: Seller,
+        customer: Customer,
+        users: Mapping[str, str] | None = None,
+    ) -> Invoice:
         """Freeze lines, parties and terms, and make the total due. What leaves nothing to pay is paid on the spot.
 
-        What somebody wrote is on the terms that were written.
+        What somebody wrote is on the terms that were written. `users` are what those are called that it is paid for.
         """
         self._must_be_draft()
         if self.hold_reason:
@@ -299,6 +330,7 @@ class Invoice:
             collection_method=self.collection_method if self.is_manual else customer.collection_method,
             finalize_time=at,
             due_time=at + self._net_terms(customer),
+            section_names=named(self.lines, {**self.section_names, **(users or {})}) if is_divided(self.lines) else {},
             paid_time=at if settled else None,
             revision=self.revision + 1,
         )

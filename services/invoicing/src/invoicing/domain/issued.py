@@ -193,6 +193,7 @@ def content_of(invoice: Invoice) -> dict[str, object]:
             credit_applied_minor=_minor(invoice.credit_applied),
             memo=invoice.memo,
             purchase_order=invoice.purchase_order,
+            section_names=dict(invoice.section_names),
         ),
     }
 

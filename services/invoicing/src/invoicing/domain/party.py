@@ -102,6 +102,11 @@ class Customer:
     tax_exemptions: tuple[TaxExemption, ...] = ()
     """In the order in which they were added: the first that holds counts."""
 
+    @property
+    def called(self) -> str:
+        """On an invoice that somebody else pays: of whoever was forgotten, no name is left."""
+        return self.party.display_name or self.external_id or self.party.id
+
     def names_from(self, start: datetime) -> list[str]:
         """What usage in a period that begins then may call the customer beside its id."""
         return [name.key for name in self.names if name.counts_from(start)]

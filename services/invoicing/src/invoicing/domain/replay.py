@@ -19,7 +19,7 @@ DIFFERENCES_MAX: Final = 100
 _TERMS: Final = (
     *("version", "id", "number", "customer_id", "seller", "customer", "currency", "collection_method", "time_zone"),
     *("bill_time", "finalize_time", "due_time", "rounding_minor", "credit_applied_minor"),
-    *("memo", "purchase_order"),
+    *("memo", "purchase_order", "section_names"),
 )
 _OF_A_LINE: Final = (
     *("id", "description", "unit_label", "kind", "subscription_id", "item_id", "price_id", "change_id"),

@@ -18,6 +18,7 @@ from invoicing.domain.errors import InvoiceNotFound, TooManyInvoices
 from invoicing.domain.invoice import Invoice, InvoiceId, State
 from invoicing.domain.line import Line, LineDiscount, LineKey, LineKind, Usage
 from invoicing.domain.lines_due import Billed
+from invoicing.domain.received import Received
 from invoicing.store.many import insert_rows, update_rows
 from invoicing.store.rows import MANUAL, discounts_of, invoice_of, invoice_row, line_of, line_row, usage_of
 from invoicing.store.tables import invoice_lines, invoice_payments, invoices
@@ -358,6 +359,20 @@ async def remember_payment(tx: Tx, *, payment_id: str, invoice_id: InvoiceId, am
         .on_conflict_do_nothing()
     )
     return bool(result.rowcount)
+
+
+async def received_for(tx: Tx, invoice: Invoice) -> list[Received]:
+    """What settled an invoice, oldest first."""
+    query = (
+        select(invoice_payments)
+        .where(invoice_payments.c.seller_id == tx.seller_id, invoice_payments.c.invoice_id == invoice.id)
+        .order_by(invoice_payments.c.create_time, invoice_payments.c.payment_id)
+    )
+    return [
+        Received(amount=Money(row.amount_minor, invoice.currency), time=row.create_time)
+        for row in await tx.execute(query)
+        if row.amount_minor
+    ]
 
 
 async def _add_lines(tx: Tx, grown: Sequence[tuple[Invoice, int]]) -> None:

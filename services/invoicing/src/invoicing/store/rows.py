@@ -70,6 +70,7 @@ def invoice_row(invoice: Invoice) -> dict[str, object]:
         "net_terms_days": invoice.net_terms_days,
         "memo": invoice.memo,
         "purchase_order": invoice.purchase_order,
+        "section_names": dict(invoice.section_names),
     }
 
 
@@ -114,6 +115,7 @@ def invoice_of(row: Row[Any], lines: Sequence[Line]) -> Invoice:  # Any: a row o
         net_terms_days=row.net_terms_days,
         memo=row.memo,
         purchase_order=row.purchase_order,
+        section_names=row.section_names,
     )
 
 

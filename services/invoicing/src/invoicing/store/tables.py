@@ -70,6 +70,7 @@ invoices = Table(
     Column("net_terms_days", Integer),
     Column("memo", Text, nullable=False, server_default=""),
     Column("purchase_order", Text, nullable=False, server_default=""),
+    Column("section_names", JSONB, nullable=False, server_default="{}", comment="what its sections are called, by id"),
     UniqueConstraint("seller_id", "number", name="invoices_number"),
     Index("invoices_of_customer", "seller_id", "customer_id", "id"),
     Index(

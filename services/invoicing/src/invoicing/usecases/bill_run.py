@@ -20,7 +20,7 @@ from invoicing.domain.invoice import Invoice
 from invoicing.domain.lines_due import Due, next_look
 from invoicing.domain.party import Customer, Seller
 from invoicing.store import Draft, DraftKey
-from invoicing.usecases import companions, facts, issuing, proposing
+from invoicing.usecases import companions, facts, issuing, naming, proposing
 from invoicing.usecases.companions import Company
 from invoicing.usecases.facts import Facts
 from invoicing.usecases.sweep import SWEEP_EVERY
@@ -113,6 +113,7 @@ async def _bill_all(
         worth = pending or any(each.periods or each.commitments for each in found.values())
         seller = await clients.seller(desk) if worth else None
         terms = await _terms(desk, taxes, found.values())
+        names = await naming.subscription_names(desk, found.values())
         crashpoint(ASKED)
         async with desk.transaction() as tx:
             await store.lock_payers(tx, company.payer_ids)
@@ -120,7 +121,7 @@ async def _bill_all(
             # Who belongs together is billed together, or a moment later.
             held = company.broken_by(unbilled.keys() - locked.keys()) if turn < PATIENCE else frozenset()
             own = {each: its for each, its in found.items() if each in locked and each not in held}
-            await _bill(tx, unbilled, locked, own, terms, seller=seller, as_of=now, grace=grace)
+            await _bill(tx, unbilled, locked, own, terms, names, seller=seller, as_of=now, grace=grace)
             crashpoint(DRAFTED)
         for customer_id in found.keys() - own.keys() - held:
             alone = company.only((), beside=[customer_id])
@@ -145,12 +146,13 @@ async def _bill(
     locked: Mapping[str, store.Billing],
     found: Mapping[str, Facts],
     terms: Mapping[str, Terms],
+    names: Mapping[str, str],
     *,
     seller: Seller | None,
     as_of: datetime,
     grace: timedelta,
 ) -> None:
-    """Write what is owed, and how far they are billed, as they are `locked`."""
+    """Write what is owed, and how far they are billed, as they are `locked`. `names` are those of subscriptions."""
     # The next bill time after a slice lies in the next slice, and what waits for it would not be looked at there.
     next_bill_times = [each.next_bill_time if each.through == as_of else None for each in found.values()]
     proposed = await proposing.propose(
@@ -187,7 +189,8 @@ async def _bill(
     await store.take_pending_lines(tx, written)
     if owed:
         assert seller is not None, "as above"
-        await _write(tx, owed, seller=seller, grace=grace)
+        called = {customer_id: its.customer.called for customer_id, its in found.items()}
+        await _write(tx, owed, names, called, seller=seller, grace=grace)
     await store.save_billings(tx, looked)
 
 
@@ -208,8 +211,18 @@ def _trace(bill: Bill, unbilled: Mapping[str, _Unbilled]) -> str:
     return next((each for each in traces if each), "")
 
 
-async def _write(tx: Tx, owed: Sequence[_Owed], *, seller: Seller, grace: timedelta) -> None:
-    """Into the drafts for the same moments, where there are any, or as invoices of their own."""
+async def _write(
+    tx: Tx,
+    owed: Sequence[_Owed],
+    names: Mapping[str, str],
+    called: Mapping[str, str],
+    *,
+    seller: Seller,
+    grace: timedelta,
+) -> None:
+    """Into the drafts for the same moments, where there are any, or as invoices of their own. `names` are those of
+    subscriptions, and `called` is what the customers are.
+    """
     policy = await store.issuing_policy(tx)
     drafts = await store.lock_drafts_for(tx, [each.key for each in owed])
     new_ids = await store.new_invoice_ids(tx, [each.key for each in owed if each.key not in drafts])
@@ -221,7 +234,7 @@ async def _write(tx: Tx, owed: Sequence[_Owed], *, seller: Seller, grace: timede
         bill = replace(each.bill, lines=tuple(lines))
         draft = drafts.get(each.key)
         if draft is not None:
-            more = draft.invoice.add(bill.lines, because=bill.consolidation)
+            more = draft.invoice.add(bill.lines, because=bill.consolidation, names=names)
             grown.append((completed(more, each.terms), draft.invoice))
             continue
         invoice = Invoice.draft(
@@ -231,12 +244,15 @@ async def _write(tx: Tx, owed: Sequence[_Owed], *, seller: Seller, grace: timede
             at=tx.now,
             grace=policy.grace_of(bill.lines, otherwise=grace),
             hold_reason=policy.hold_reason,
+            names=names,
         )
         invoice = completed(invoice, each.terms)
         if invoice.is_waiting:
             waiting.append(Draft(invoice, each.traceparent))
         else:
-            ready.append(issuing.Ready(draft=invoice, customer=each.customer, traceparent=each.traceparent))
+            ready.append(
+                issuing.Ready(draft=invoice, customer=each.customer, users=called, traceparent=each.traceparent)
+            )
     await store.save_drafts(tx, grown)
     await store.add_invoices(tx, waiting)
     # The numbers last: everyone else who finalizes waits for them.

@@ -74,7 +74,7 @@ async def pull(desk: Desk, invoice_ids: Collection[InvoiceId], *, taxes: TaxProv
     for draft, line in metered:
         keys[draft.id, draft.used_by(line)].add(_usage_key(line, prices[line.price_id]))
     customers = await clients.customers(
-        desk, {draft.customer_id for draft in drafts} | {customer_id for _, customer_id in keys}
+        desk, {draft.customer_id for draft in drafts}.union(*(users_of(draft) for draft in drafts))
     )
     counted = await counting.usages_of_all(desk, [(customers[each], own) for (_, each), own in keys.items()])
     usages: dict[InvoiceId, dict[tuple[str, UsageKey], Usage]] = {draft.id: {} for draft in drafts}
@@ -111,6 +111,10 @@ def coupons_of(draft: Invoice) -> set[str]:
     return {coupon_id for line in draft.lines for coupon_id in line.coupon_ids}
 
 
+def users_of(draft: Invoice) -> set[str]:
+    return {draft.used_by(line) for line in draft.lines}
+
+
 def users_of_coupons(draft: Invoice) -> set[str]:
     return {draft.used_by(line) for line in draft.lines if line.coupon_ids}
 
@@ -123,9 +127,14 @@ async def _turns(tx: Tx, facts: Facts) -> set[str]:
 
 
 async def _finalize(tx: Tx, drafts: Sequence[store.Draft], facts: Facts) -> list[Invoice]:
-    moved = [draft.id for draft, _ in drafts if coupons_of(draft) - facts.coupons.keys()]
+    moved = [
+        draft.id
+        for draft, _ in drafts
+        if coupons_of(draft) - facts.coupons.keys() or users_of(draft) - facts.customers.keys()
+    ]
     if moved:
-        raise DraftMoved(f"a coupon joined {', '.join(moved)} while others were asked", invoices=",".join(moved))
+        ids = ", ".join(moved)
+        raise DraftMoved(f"a coupon or a customer joined {ids} while others were asked", invoices=",".join(moved))
     corrected = {draft.id: [line.key for line in draft.lines if line.correction] for draft, _ in drafts}
     elsewhere = await store.billed_elsewhere(tx, corrected)
     recounted = [_recounted(draft, facts, elsewhere.get(draft.id, {})) for draft, _ in drafts]
@@ -137,8 +146,9 @@ async def _finalize(tx: Tx, drafts: Sequence[store.Draft], facts: Facts) -> list
     changed = [after for after, (before, _) in zip(recounted, drafts, strict=True) if after.lines != before.lines]
     await store.replace_lines(tx, changed)
     # The numbers last: everyone else who finalizes waits for them.
+    called = {customer_id: each.called for customer_id, each in facts.customers.items()}
     ready = [
-        issuing.Ready(draft=draft, customer=facts.customers[draft.customer_id], traceparent=traceparent)
+        issuing.Ready(draft=draft, customer=facts.customers[draft.customer_id], users=called, traceparent=traceparent)
         for draft, (_, traceparent) in zip(recounted, drafts, strict=True)
     ]
     invoices = await issuing.issue(tx, ready, seller=facts.seller)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from common.db import Tx
@@ -32,6 +32,8 @@ class Ready:
 
     draft: Invoice
     customer: Customer
+    users: Mapping[str, str] = field(default_factory=dict)
+    """What those are called that it may be paid for, by id."""
     traceparent: str = ""
     """Of the story that it belongs to; empty for the one under way."""
 
@@ -53,8 +55,10 @@ async def issue(tx: Tx, ready: Sequence[Ready], *, seller: Seller) -> list[Invoi
         before = await store.link_before(tx, first)
         for ordinal, place in enumerate(places, start=first.ordinal):
             number = Number(series=series, ordinal=ordinal)
-            draft, customer = drafts[place], ready[place].customer
-            invoice = draft.finalize(number=str(number), at=tx.now, seller=seller, customer=customer)
+            draft, its = drafts[place], ready[place]
+            invoice = draft.finalize(
+                number=str(number), at=tx.now, seller=seller, customer=its.customer, users=its.users
+            )
             issued.append(Issued.of(invoice, number, before=before))
             before = issued[-1].link
             found[place] = invoice
