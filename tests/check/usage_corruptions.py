@@ -21,9 +21,55 @@ VERSIONS = "one version of a usage event counts at a time"
 BACKFILLED = "a backfill counts as a whole, or not at all"
 WITHIN_QUOTA = "nobody acquires more quota than there is"
 UNMATCHED_TOLD = "what nobody counts was told of"
+REFUSED_ONCE = "what was refused of late usage is what it comes to"
+BECAME = "late usage became what is said of it"
 COMMITTED_ONCE = "what is committed of a quota is used once"
 
 USAGE_CORRUPTIONS = {
+    "more late usage is refused than there was": Corruption(
+        "invoicing", (one("late_usages", "amount_minor = amount_minor + 1", "outcome = 'REFUSED'"),), (REFUSED_ONCE,)
+    ),
+    "late usage is refused that nobody counted": Corruption(
+        "invoicing",
+        (one("late_usages", "usage_quantity = usage_quantity + 1", "outcome = 'REFUSED'"),),
+        (REFUSED_ONCE,),
+    ),
+    "the same late usage is refused twice": Corruption(
+        "invoicing",
+        (
+            "CREATE TEMP TABLE again AS SELECT * FROM late_usages WHERE outcome = 'REFUSED' LIMIT 1",
+            "UPDATE again SET id = 'late_again', number = number + 1",
+            "INSERT INTO late_usages SELECT * FROM again",
+        ),
+        (REFUSED_ONCE,),
+    ),
+    "another line is said to bill late usage": Corruption(
+        "invoicing",
+        (
+            one(
+                "late_usages",
+                "line_id = (SELECT id FROM invoice_lines WHERE correction = 0 AND meter <> '' LIMIT 1)",
+                "outcome = 'BILLED'",
+            ),
+        ),
+        (BECAME,),
+    ),
+    "an invoice is said to be made anew that stands": Corruption(
+        "invoicing",
+        (
+            one(
+                "late_usages",
+                "invoice_id = (SELECT id FROM invoices WHERE state = 'PAID' LIMIT 1)",
+                "outcome = 'REISSUED'",
+            ),
+        ),
+        (BECAME,),
+    ),
+    "nothing is said of late usage that was billed": Corruption(
+        "invoicing",
+        ("DELETE FROM late_usages WHERE ctid = (SELECT max(ctid) FROM late_usages WHERE outcome = 'BILLED')",),
+        (BECAME,),
+    ),
     "a usage event was moved": Corruption(
         "metering", (one("usage_log", "time = time + interval '1 second'"),), (STORED,)
     ),

@@ -73,6 +73,7 @@ NOT_IN_LONDON = {
     "what nobody counts was told of",
     "a seller's usage is in one shard of the log",
     "what was given by hand was taken off",
+    "what was refused of late usage is what it comes to",
 }
 """What nobody does in this story; that of tests/check does."""
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from saldo.invoicing.v1.invoice_pb2 import Invoice
+from saldo.invoicing.v1.invoicing_service_pb2 import IssuingPolicy, SetIssuingPolicyRequest
+from saldo.invoicing.v1.proof_service_pb2 import LateUsageRecord, ListLateUsageRequest, ReplayInvoiceRequest
 from saldo.metering.v1 import backfill_service_pb2 as backfills
 from saldo.metering.v1 import corrections_service_pb2 as pb
-from saldo.metering.v1.metering_service_pb2 import IngestEventsRequest
+from saldo.metering.v1.metering_service_pb2 import IngestEventsRequest, ListEventsRequest, UsageQuery
 from saldo.metering.v1.usage_event_pb2 import EventResult
 from tests.support.sandbox import Sandbox, per_unit, text, usage
 
@@ -106,6 +109,70 @@ async def test_a_reading_that_was_wrong_is_corrected_with_the_next(sandbox: Sand
     assert (text(correction.amount), correction.usage.quantity.value) == ("-88.00 EUR", "11")
     *_, bobs = await sandbox.invoices(bob)
     assert text(bobs.total) == "10.00 EUR"
+
+
+async def test_what_becomes_of_a_late_reading_is_as_the_seller_wants_it(sandbox: Sandbox) -> None:
+    """On the next invoice, on one of its own, on the same made anew, or on none: told of each, with its readings."""
+    policies = {
+        "water": IssuingPolicy.NEXT_INVOICE,
+        "gas": IssuingPolicy.CORRECT,
+        "heat": IssuingPolicy.REISSUE,
+        "steam": IssuingPolicy.REFUSE,
+    }
+    client = sandbox.client
+    policy = IssuingPolicy(meter_late_usage=policies)
+    await client.invoicing.SetIssuingPolicy(SetIssuingPolicyRequest(policy=policy))
+    customers = {}
+    for meter in policies:
+        await sandbox.meter(meter)
+        plan = await sandbox.plan(meter, per_unit("m3", "2.00", meter=meter))
+        customers[meter] = await sandbox.customer(meter, by_hand=True, net_terms_days=60)
+        await sandbox.subscribe(customers[meter], plan)
+    await sandbox.travel(JANUARY_20)
+    await sandbox.use(*(usage(each, meter, JANUARY_20, "3", event_id=meter) for meter, each in customers.items()))
+    await sandbox.travel(datetime(2026, 2, 10, tzinfo=UTC))
+    late = [usage(each, meter, JANUARY_20, "4", event_id=f"{meter}, late") for meter, each in customers.items()]
+    await sandbox.use(*late)
+
+    async def billed() -> dict[str, list[str]]:
+        found = {meter: await sandbox.invoices(each) for meter, each in customers.items()}
+        return {meter: [text(invoice.total) for invoice in own] for meter, own in found.items()}
+
+    await sandbox.travel(datetime(2026, 2, 12, tzinfo=UTC))
+    assert await billed() == {
+        "water": ["6.00 EUR"],
+        "gas": ["6.00 EUR", "8.00 EUR"],
+        "heat": ["6.00 EUR", "14.00 EUR"],
+        "steam": ["6.00 EUR"],
+    }
+    assert [invoice.state for invoice in await sandbox.invoices(customers["heat"])] == [Invoice.VOID, Invoice.OPEN]
+    await sandbox.travel(datetime(2026, 3, 2, tzinfo=UTC))
+    assert await billed() == {
+        "water": ["6.00 EUR", "8.00 EUR"],
+        "gas": ["6.00 EUR", "8.00 EUR", "0.00 EUR"],
+        "heat": ["6.00 EUR", "14.00 EUR", "0.00 EUR"],
+        "steam": ["6.00 EUR", "0.00 EUR"],
+    }
+
+    told = (await client.proof.ListLateUsage(ListLateUsageRequest())).late_usages
+    outcomes = {each.usage.meter: LateUsageRecord.Outcome.Name(each.outcome) for each in told}
+    assert outcomes == {"water": "BILLED", "gas": "BILLED", "heat": "REISSUED", "steam": "REFUSED"}
+    for each in told:
+        assert (text(each.amount), each.quantity.value, each.event_count) == ("8.00 EUR", "4", 1)
+        query = UsageQuery(
+            customer_id=each.customer_id,
+            external_id=each.usage.meter,
+            meter=each.usage.meter,
+            period=each.period,
+            through_position=each.usage.through_position,
+        )
+        listed = [event.id for event in (await client.metering.ListEvents(ListEventsRequest(query=query))).events]
+        query.through_position = each.after_position
+        before = [event.id for event in (await client.metering.ListEvents(ListEventsRequest(query=query))).events]
+        assert set(listed) - set(before) == {f"{each.usage.meter}, late"}
+    for invoice in await sandbox.invoices():
+        replay = await client.proof.ReplayInvoice(ReplayInvoiceRequest(invoice_id=invoice.id))
+        assert replay.is_identical, (invoice.number, replay.differences)
 
 
 async def test_a_reading_just_after_the_month_still_counts_within_the_grace_period(sandbox: Sandbox) -> None:

@@ -291,7 +291,12 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
         invoicing.ReleaseInvoiceRequest(id=invoice.id),
         invoicing.GetIssuingPolicyRequest(),
         invoicing.SetIssuingPolicyRequest(
-            policy=invoicing.IssuingPolicy(grace_seconds=3_600, meter_grace_seconds={"water": 7_200})
+            policy=invoicing.IssuingPolicy(
+                grace_seconds=3_600,
+                meter_grace_seconds={"water": 7_200},
+                late_usage=invoicing.IssuingPolicy.CORRECT,
+                meter_late_usage={"water": invoicing.IssuingPolicy.REFUSE},
+            )
         ),
         invoicing.GetInvoiceDocumentRequest(id=invoice.id),
         *await credit_note_requests(sandbox, plan),
@@ -299,6 +304,8 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
         invoicing.VerifySeriesRequest(series=invoice.number.rpartition("-")[0], page_size=10),
         proof.TraceLineRequest(invoice_id=invoice.id, line_id=invoice.line_items[0].id, page_size=10),
         proof.ReplayInvoiceRequest(invoice_id=invoice.id),
+        proof.ListLateUsageRequest(customer_id=payer.id, meter="water", page_size=10),
+        proof.PreviewLateUsageRequest(customer_id=payer.id),
         consolidation.SetConsolidationPolicyRequest(
             scope=ConsolidationPolicy.SUBSCRIPTION, scope_id=subscription.id, keys=["plan", "custom.team"]
         ),

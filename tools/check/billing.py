@@ -19,6 +19,7 @@ from tools.check.covers import without
 from tools.check.payers import Payers, used_by
 from tools.check.rater import Capacity, Dynamic, Matrix, Percentage, Tariff, Used
 from tools.check.records import Records, Row
+from tools.check.refusals import Refusals
 from tools.check.report import Invariant, Tally
 from tools.check.schedule import Billable, BilledKey, billables
 from tools.check.tariff import tariff_of
@@ -178,11 +179,14 @@ def _is_held(invoice: Row, credit: Billable, records: Records) -> bool:
 
 def amounts_rated_anew(records: Records, tally: Tally) -> None:
     """Every line costs what the price says for its quantity and share; corrections are the difference, to the cent.
+    What was refused of late usage is left out of what is owed.
 
     A credit is the same the other way round, all of it or as much as an invoice had room for.
     """
     prices = tariffs(records)
     counting = Counting(records)
+    refusals = Refusals(records)
+    invoices = {row["id"]: row for row in records.rows("invoicing", "invoices")}
     shares = {billable.key: billable for billable in expected(records)}
     for key, lines in lines_by_key(records).items():
         billed = 0
@@ -194,6 +198,8 @@ def amounts_rated_anew(records: Records, tally: Tally) -> None:
                 share = billable.share if billable is not None else Fraction(1)
                 whole = rater.minor(rater.cost(tariff, used) * share, currency)
                 due = (whole if key.kind == OWED else -whole) - billed
+                if key.kind == OWED and due > 0:
+                    due = max(0, due - refusals.before(key, line, invoices[line["invoice_id"]]))
                 amount = line["amount_minor"]
                 holds = amount == due if key.kind == OWED else due <= amount < 0
                 tally.check(

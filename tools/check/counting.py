@@ -115,8 +115,7 @@ class Counting:
         By the names that the customer had for all that was known when the line was made, and still has.
         """
         *_, names = self._names(line)
-        invoice = self._invoices[line["invoice_id"]]
-        lost = self._naming.lost(invoice["seller_id"], used_by(line, invoice))
+        lost = self._naming.lost(line["seller_id"], self._user(line))
         return self._inside(line, names - lost, span, model)
 
     def considered(self, line: Row, span: Span, model: Model) -> Sequence[Counted]:
@@ -163,13 +162,23 @@ class Counting:
         return self._versions.of(line["seller_id"], meter).get(of_line(line, meter), {})
 
     def _names(self, line: Row) -> list[frozenset[str]]:
-        invoice = self._invoices[line["invoice_id"]]
+        made = self._made(line)
         return self._naming.names(
-            invoice["seller_id"],
-            used_by(line, invoice),
+            line["seller_id"],
+            self._user(line),
             start=line["period_start"],
-            known=Span(invoice["create_time"] - COUNTED_BEFORE, max(invoice["create_time"], invoice["finalize_time"])),
+            known=Span(made.start - COUNTED_BEFORE, made.end),
         )
+
+    def _user(self, line: Row) -> str:
+        return used_by(line, self._invoices.get(line["invoice_id"], {}))
+
+    def _made(self, line: Row) -> Span:
+        """When it was counted. What was refused is on no invoice, and tells it itself."""
+        if line["invoice_id"] is None:
+            return Span(line["create_time"], line["create_time"])
+        invoice = self._invoices[line["invoice_id"]]
+        return Span(invoice["create_time"], max(invoice["create_time"], invoice["finalize_time"]))
 
     def _inside(self, line: Row, names: Iterable[str], span: Span, model: Model | None) -> Sequence[Counted]:
         """In order of meter, then of time."""

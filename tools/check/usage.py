@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Final
 
 from tools.check import backfills, corrections, rater
 from tools.check.archived import Archived, leaves_are_whole
-from tools.check.billing import lines_by_key, span_of, tariffs
+from tools.check.billing import key_of, lines_by_key, span_of, tariffs
 from tools.check.calendar import Span
 from tools.check.counting import COUNTED_BEFORE, Counted, Counting, meters_of, proof
 from tools.check.naming import each_name_is_one_customers
 from tools.check.payers import used_by
 from tools.check.records import Records, Row
+from tools.check.refusals import Refusals
 from tools.check.report import Invariant, Tally
 from tools.check.versions import Versions, of_line
 
@@ -117,8 +118,10 @@ def quantities_counted_anew(records: Records, tally: Tally) -> None:
 
 
 def events_of_billed_periods_billed(records: Records, tally: Tally) -> None:
-    """A usage event of a billed period is on the line, or on a correction once the customer got another bill."""
-    counting = Counting(records)
+    """A usage event of a billed period is on the line, or on a correction once the customer got another bill, if it was
+    not refused.
+    """
+    counting, refusals = Counting(records), Refusals(records)
     prices = tariffs(records)
     bills = _bill_times(records)
     invoices = {row["id"]: row for row in records.rows("invoicing", "invoices")}
@@ -149,9 +152,15 @@ def events_of_billed_periods_billed(records: Records, tally: Tally) -> None:
             # What came too late for any bill may have made dear what was free when there still was one.
             in_time = [event for event in inside if _is_there(event, seen, missed)]
             whole = rater.due(tariff, counting.used(last, in_time, tariff.model), currency)
-            settled = whole == sum(line["amount_minor"] for line in lines)
+            settled = _is_settled(whole, lines, refusals)
             for change in late:
                 tally.check(settled or change.position not in missed, f"{change.event} is not billed by {last['id']}")
+
+
+def _is_settled(whole: int, lines: Sequence[Row], refusals: Refusals) -> bool:
+    """Whether what a period comes to is billed, but for what was refused."""
+    billed: int = sum(line["amount_minor"] for line in lines)
+    return 0 <= whole - billed <= refusals.all(key_of(lines[0]))
 
 
 def _is_there(event: Counted, seen: int, missed: Collection[int]) -> bool:
@@ -164,7 +173,7 @@ def counted_by_the_version_in_effect(records: Records, tally: Tally) -> None:
     """A period is counted by the version of its meter that was in effect when it began, as was known at its bill;
     and what a newer one makes of it is billed, if the customer got another bill in time.
     """
-    versions, counting = Versions(records), Counting(records)
+    versions, counting, refusals = Versions(records), Counting(records), Refusals(records)
     prices, bills = tariffs(records), _bill_times(records)
     invoices = {row["id"]: row for row in records.rows("invoicing", "invoices")}
     for lines in lines_by_key(records).values():
@@ -208,7 +217,7 @@ def counted_by_the_version_in_effect(records: Records, tally: Tally) -> None:
             seen = last["usage_through_position"]
             inside = [event for event in counting.inside(anew, span, tariff.model) if event.counts_at(seen)]
             whole = rater.due(tariff, counting.used(anew, inside, tariff.model), currency)
-            tally.check(whole == sum(line["amount_minor"] for line in lines), f"{last['id']} is not billed by {newest}")
+            tally.check(_is_settled(whole, lines, refusals), f"{last['id']} is not billed by {newest}")
 
 
 def each_event_in_one_period(records: Records, tally: Tally) -> None:

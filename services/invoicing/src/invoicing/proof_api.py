@@ -7,16 +7,18 @@ from typing import Final
 
 from common import ids, wire
 from common.rpc import Desk
+from invoicing import store
 from invoicing.convert.proof import (
     add_usage,
     earlier_to_proto,
     event_to_proto,
+    late_usage_to_proto,
     line_of_trace,
     replay_to_proto,
     sentences,
 )
 from invoicing.domain.invoice import InvoiceId
-from invoicing.usecases import prove
+from invoicing.usecases import prove, unsettled
 from saldo.invoicing.v1 import proof_service_pb2 as pb
 from saldo.invoicing.v1.proof_service_pb2_grpc import ProofServiceServicer
 
@@ -49,6 +51,30 @@ class ProofApi(ProofServiceServicer):
             response.events.extend(event_to_proto(each) for each in found.counted.events)
             response.next_page_token = found.counted.next_page_token
         return response
+
+    async def ListLateUsage(self, request: pb.ListLateUsageRequest, context: object) -> pb.ListLateUsageResponse:
+        page = wire.page(request)
+        customer_id = ids.check(request.customer_id, "cus", field="customer_id") if request.customer_id else ""
+        meter = wire.text(request.meter, field="meter", max_length=METER_LENGTH_MAX, required=False)
+        async with self._desk().transaction() as tx:
+            found = await store.list_late_usages(
+                tx,
+                customer_id=customer_id,
+                meter=meter,
+                after=page.after[0] if page.after else "",
+                limit=page.size + 1,
+            )
+        return pb.ListLateUsageResponse(
+            late_usages=[late_usage_to_proto(each) for each in found[: page.size]],
+            next_page_token=wire.encode_page_token(found[page.size - 1].id) if len(found) > page.size else "",
+        )
+
+    async def PreviewLateUsage(
+        self, request: pb.PreviewLateUsageRequest, context: object
+    ) -> pb.PreviewLateUsageResponse:
+        customer_id = ids.check(request.customer_id, "cus", field="customer_id")
+        found = await unsettled.unsettled(self._desk(), customer_id)
+        return pb.PreviewLateUsageResponse(late_usages=[late_usage_to_proto(each) for each in found])
 
     async def ReplayInvoice(self, request: pb.ReplayInvoiceRequest, context: object) -> pb.ReplayInvoiceResponse:
         invoice_id = InvoiceId(ids.check(request.invoice_id, "inv", field="invoice_id"))

@@ -36,7 +36,7 @@ from saldo.payments.v1 import payment_pb2
 from saldo.subscriptions.v1 import customer_pb2, subscription_pb2
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as subscriptions
 from saldo.subscriptions.v1.subscriptions_service_pb2_grpc import SubscriptionsServiceStub
-from tools.check import commitments, discounts, written
+from tools.check import commitments, discounts, late_usage, written
 from tools.check.billing import amounts_rated_anew, lines_sum_to_totals, steps_explain_amounts
 from tools.check.records import Sources, read_records
 from tools.check.report import Tally
@@ -293,7 +293,7 @@ async def _rate_anew(suite: Suite) -> None:
         tally = Tally()
         invariant(records, tally)
         assert not tally.offending, (invariant.__name__, tally.offenders)
-    for each in (*written.INVARIANTS, *discounts.INVARIANTS, *commitments.INVARIANTS):
+    for each in (*written.INVARIANTS, *discounts.INVARIANTS, *commitments.INVARIANTS, *late_usage.INVARIANTS):
         tally = Tally()
         each.verify(records, tally)
         assert not tally.offending, (each.name, tally.offenders)

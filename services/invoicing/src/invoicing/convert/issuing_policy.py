@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Final
 
 from common import wire
 from common.errors import InvalidArgument
 from invoicing.domain.issuing_policy import IssuingPolicy
+from invoicing.domain.late_usage import LateUsage
 from saldo.invoicing.v1 import invoicing_service_pb2 as pb
 
 GRACE_SECONDS_MAX: Final = 30 * 86_400
@@ -22,11 +24,8 @@ def parse_reason(text: str) -> str:
 
 
 def policy_from_proto(proto: pb.IssuingPolicy) -> IssuingPolicy:
-    if len(proto.meter_grace_seconds) > METERS_MAX:
-        raise InvalidArgument(f"must be at most {METERS_MAX}", field="policy.meter_grace_seconds")
-    for meter in proto.meter_grace_seconds:
-        if not _METER.fullmatch(meter):
-            raise InvalidArgument("must be codes of meters", field="policy.meter_grace_seconds")
+    _check_meters(proto.meter_grace_seconds, field="policy.meter_grace_seconds")
+    _check_meters(proto.meter_late_usage, field="policy.meter_late_usage")
     return IssuingPolicy(
         grace=_grace(proto.grace_seconds, field="policy.grace_seconds") if proto.HasField("grace_seconds") else None,
         meter_graces={
@@ -34,6 +33,10 @@ def policy_from_proto(proto: pb.IssuingPolicy) -> IssuingPolicy:
             for meter, seconds in proto.meter_grace_seconds.items()
         },
         requires_approval=proto.requires_approval,
+        late_usage=_late_usage(proto.late_usage, field="policy.late_usage") if proto.late_usage else None,
+        meter_late_usage={
+            meter: _late_usage(told, field="policy.meter_late_usage") for meter, told in proto.meter_late_usage.items()
+        },
     )
 
 
@@ -44,7 +47,25 @@ def policy_to_proto(policy: IssuingPolicy) -> pb.IssuingPolicy:
         requires_approval=policy.requires_approval,
         revision=policy.revision,
         update_time=None if policy.update_time is None else wire.timestamp(policy.update_time),
+        late_usage=told_late_usage(policy.late_usage),
+        meter_late_usage={meter: told_late_usage(late_usage) for meter, late_usage in policy.meter_late_usage.items()},
     )
+
+
+def told_late_usage(late_usage: LateUsage | None) -> pb.IssuingPolicy.LateUsage.ValueType:
+    return pb.IssuingPolicy.LateUsage.Value("LATE_USAGE_UNSPECIFIED" if late_usage is None else late_usage.name)
+
+
+def _check_meters(told: Collection[str], *, field: str) -> None:
+    if len(told) > METERS_MAX:
+        raise InvalidArgument(f"must be at most {METERS_MAX}", field=field)
+    for meter in told:
+        if not _METER.fullmatch(meter):
+            raise InvalidArgument("must be codes of meters", field=field)
+
+
+def _late_usage(told: pb.IssuingPolicy.LateUsage.ValueType, *, field: str) -> LateUsage:
+    return LateUsage[wire.enum_name(pb.IssuingPolicy.LateUsage, told, field=field)]
 
 
 def _grace(seconds: int, *, field: str) -> timedelta:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from common import wire
 from invoicing.convert.invoice import line_to_proto, usage_to_proto
+from invoicing.convert.issuing_policy import told_late_usage
 from invoicing.convert.rating import explanation_to_proto
 from invoicing.domain.invoice import Invoice, InvoiceId
+from invoicing.domain.late_usage import Statement
 from invoicing.domain.line import Line, Usage
 from invoicing.domain.price import Price
 from invoicing.domain.rating import Rating
@@ -58,4 +60,30 @@ def replay_to_proto(replay: Replay) -> pb.ReplayInvoiceResponse:
             pb.ReplayDifference(path=each.path, stored=each.stored or "", replayed=each.replayed or "")
             for each in replay.differences
         ],
+    )
+
+
+def late_usage_to_proto(statement: Statement) -> pb.LateUsageRecord:
+    reasons = pb.LateUsageRecord.Reason
+    return pb.LateUsageRecord(
+        id=statement.id,
+        outcome=pb.LateUsageRecord.Outcome.Value(statement.outcome.name),
+        reason=reasons.COUNTED_ANEW if statement.is_counted_anew else reasons.LATE,
+        customer_id=statement.customer_id,
+        payer_id=statement.payer_id,
+        subscription_id=statement.subscription_id,
+        item_id=statement.item_id,
+        price_id=statement.price_id,
+        period=wire.interval(statement.period),
+        quantity=wire.decimal(statement.quantity),
+        event_count=statement.event_count,
+        amount=wire.money(statement.amount),
+        usage=usage_to_proto(statement.usage),
+        after_position=statement.after_position,
+        invoice_id=statement.invoice_id,
+        line_id=statement.line_id,
+        credit_note_id=statement.credit_note_id,
+        new_invoice_id=statement.new_invoice_id,
+        create_time=wire.timestamp(statement.create_time),
+        policy=told_late_usage(statement.policy),
     )

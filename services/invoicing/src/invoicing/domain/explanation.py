@@ -19,6 +19,8 @@ CUT: Final = (
     f"What has no last decimal is written with {WRITTEN_PLACES} of them, and rounded as the fraction that it is."
 )
 
+TAKEN_OFF_LAST: Final = (StepKind.BILLED_BEFORE, StepKind.REFUSED)
+
 
 def sentences(rating: Rating, price: Price, *, share: str = "") -> list[str]:
     """What each step adds or takes off, what that is together, how it is rounded, and what of it was billed before.
@@ -28,12 +30,12 @@ def sentences(rating: Rating, price: Price, *, share: str = "") -> list[str]:
     telling = _Telling(price, share)
     told = []
     total = NOTHING
-    before = [step for step in rating.steps if step.kind is StepKind.BILLED_BEFORE]
+    before = [step for step in rating.steps if step.kind in TAKEN_OFF_LAST]
     for step in rating.steps:
-        if step.kind is not StepKind.BILLED_BEFORE:
+        if step.kind not in TAKEN_OFF_LAST:
             told.append(telling.sentence(step, total))
             total = added(total, step.amount)
-    # Rounded amounts are compared, so that what was billed before is taken off last.
+    # Rounded amounts are compared, so that what was billed before, or refused, is taken off last.
     period_amount = less(rating.amount.amount, exact_sum(step.amount for step in before))
     if any(
         places_written(number) == WRITTEN_PLACES for step in rating.steps for number in (step.quantity, step.amount)

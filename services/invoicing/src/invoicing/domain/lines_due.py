@@ -22,6 +22,8 @@ from common.money import Money, exact_sum, round_half_up, sum_money
 from common.period import Period
 from invoicing.domain.errors import TooManyLines
 from invoicing.domain.exact import as_decimal
+from invoicing.domain.issuing_policy import NOTHING_DECLARED, IssuingPolicy
+from invoicing.domain.late_usage import LOOK_EVERY, LateUsage, Refused, counted_last, less_refused, refused_in
 from invoicing.domain.line import Line, LineDiscount, LineKey, LineKind, Usage, usage_to_rate
 from invoicing.domain.price import Needs, Price
 from invoicing.domain.rating import Rating, rate
@@ -159,6 +161,10 @@ class Due:
     """Not to be billed yet, whatever else is."""
     bill_alone_time: datetime | None = None
     """When it can wait no more, if there is such a time."""
+    late_usage: LateUsage | None = None
+    """What becomes of it, of a difference that usage makes after it was billed."""
+    counted_before: Usage | None = None
+    """Of such a difference: what it is a difference to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,14 +184,18 @@ def lines_due(
     as_of: datetime,
     next_bill_time: datetime | None,
     sources: Mapping[LineKey, Source] | None = None,
+    policy: IssuingPolicy = NOTHING_DECLARED,
+    refused: Mapping[LineKey, Refused] | None = None,
 ) -> list[Due]:
     """The lines to bill now, in the order of the periods. Usage must be there for every metered period.
 
     `sources` are by the credits that they are for. Discounts are not taken off yet, but those of a credit taken back.
+    Differences that are not to be billed as such, by the policy for late usage, are among them and say so.
     """
     due: list[Due] = []
     for each in periods:
         billed = already_billed.get(each.key)
+        before = None if refused is None else refused.get(each.key)
         price = prices[each.price_id]
         if each.kind is not LineKind.OWED:
             source = None if sources is None else sources.get(each.key)
@@ -197,31 +207,39 @@ def lines_due(
                 due.append(replace(proposed, is_held=is_held))
         elif billed is None:
             counted = usage[UsageKey(each.meter, each.period, price.needs)] if each.meter else None
-            due.append(each.due(_first(each, price, counted), bill_time=each.bill_time, can_wait=False))
+            line = less_refused(_first(each, price, counted), None if before is None else before.amount)
+            due.append(each.due(line, bill_time=each.bill_time, can_wait=False))
         elif each.meter and is_open_to_correction(each, as_of):
-            line = _correction(each, price, usage[UsageKey(each.meter, each.period, price.needs)], billed)
-            if line is not None:
+            correction = _correction(each, price, usage[UsageKey(each.meter, each.period, price.needs)], billed, before)
+            if correction is not None:
+                assert billed.usage is not None, "as it was corrected"
                 last_chance = next_bill_time is None or next_bill_time > each.period.end + CORRECTION_WINDOW
-                due.append(each.due(line, bill_time=as_of, can_wait=not last_chance))
+                wanted = policy.late_usage_for(correction)
+                proposed = each.due(correction, bill_time=as_of, can_wait=not (last_chance or wanted.is_prompt))
+                due.append(replace(proposed, late_usage=wanted, counted_before=counted_last(billed.usage, before)))
         if len(due) > LINES_MAX:
             raise TooManyLines(f"more than {LINES_MAX} lines are due at once", limit=LINES_MAX)
     return due
 
 
-def recomputed(line: Line, *, price: Price, usage: Usage, billed_elsewhere: Billed | None) -> Line:
+def recomputed(
+    line: Line, *, price: Price, usage: Usage, billed_elsewhere: Billed | None, refused: Refused | None = None
+) -> Line:
     """A metered line of a draft, as the usage stands now."""
     assert line.usage is not None, "a licensed line does not change"
     if usage.through_position < line.usage.through_position:
         return line
-    whole = _rated(line, rate(price, usage_to_rate(price, usage)), usage)
-    return whole if billed_elsewhere is None else _difference(whole, billed_elsewhere, correction=line.correction)
+    again = _rated(line, rate(price, usage_to_rate(price, usage)), usage)
+    if billed_elsewhere is not None:
+        again = _difference(again, billed_elsewhere, correction=line.correction)
+    return less_refused(again, None if refused is None else refused.amount)
 
 
 def derived_again(line: Line, *, price: Price, usage: Usage | None, billed: Billed | None) -> Line:
     """A line from what it was derived from; `billed` is what stood on invoices before it.
 
-    Not derived, and so taken over: what it is called, who used it, how much of a credit there was room for, discounts,
-    and how it is taxed.
+    Not derived, and so taken over: what it is called, who used it, how much of a credit there was room for, what had
+    been refused, discounts, and how it is taxed.
     """
     each = BillablePeriod(
         subscription_id=line.subscription_id,
@@ -245,6 +263,7 @@ def derived_again(line: Line, *, price: Price, usage: Usage | None, billed: Bill
         again = _first(each, price, usage)
         if billed is not None:
             again = _difference(again, billed, correction=line.correction)
+        again = less_refused(again, refused_in(line))
     return replace(
         again,
         id=line.id,
@@ -259,16 +278,24 @@ def derived_again(line: Line, *, price: Price, usage: Usage | None, billed: Bill
 
 
 def next_look(
-    periods: Sequence[BillablePeriod], *, as_of: datetime, next_bill_time: datetime | None
+    periods: Sequence[BillablePeriod],
+    *,
+    as_of: datetime,
+    next_bill_time: datetime | None,
+    policy: IssuingPolicy = NOTHING_DECLARED,
 ) -> datetime | None:
     """When the customer is to be billed next: at the next bill time, or before, when late usage needs it.
 
     Every metered period is asked about once more after it was billed. Usually the bill run after it does that; for the
-    last period of a subscription, or one longer than the window, there is none in time, so there is a last look.
+    last period of a subscription, or one longer than the window, there is none in time, so there is a last look. Where
+    late usage is not to wait for a bill, there is a look every day.
     """
     bill_times = sorted({each.bill_time for each in periods})
     looks = [] if next_bill_time is None else [next_bill_time]
+    soon = as_of + LOOK_EVERY
     for each in periods:
+        if each.meter and policy.late_usage_of(each.meter).is_prompt and is_open_to_correction(each, soon):
+            looks.append(soon)
         last_look = each.period.end + LAST_LOOK
         if not each.meter or last_look <= as_of or (looks and last_look >= min(looks)):
             continue
@@ -400,9 +427,11 @@ def _share(whole: Line) -> Line:
     )
 
 
-def _correction(each: BillablePeriod, price: Price, usage: Usage, billed: Billed) -> Line | None:
+def _correction(
+    each: BillablePeriod, price: Price, usage: Usage, billed: Billed, refused: Refused | None
+) -> Line | None:
     """What late usage, or another version of the meter, adds to, or takes off, what was billed for the period; None
-    when it changes nothing.
+    when it changes nothing, or was refused.
     """
     before = billed.usage
     if not billed.is_final or before is None or usage.is_counted_like(before):
@@ -411,6 +440,7 @@ def _correction(each: BillablePeriod, price: Price, usage: Usage, billed: Billed
         # Asked before the invoice was finalized with what came in later.
         return None
     line = _difference(_first(each, price, usage), billed, correction=billed.correction + 1)
+    line = less_refused(line, None if refused is None else refused.amount)
     return line if line.amount.minor else None
 
 

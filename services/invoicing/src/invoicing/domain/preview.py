@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
 from invoicing.domain.consolidation import Bill, consolidate
 from invoicing.domain.consolidation_policy import Arrangement
 from invoicing.domain.errors import PreviewTooLong
+from invoicing.domain.issuing_policy import NOTHING_DECLARED, IssuingPolicy
+from invoicing.domain.late_usage import LateUsage, Refused
 from invoicing.domain.line import Line, LineKey, Usage
 from invoicing.domain.lines_due import BillablePeriod, Billed, Due, UsageKey, lines_due, together
 from invoicing.domain.price import Price
@@ -30,6 +32,8 @@ class Outlook:
     next_bill_time: datetime | None
     """After all of them."""
     beside: Beside
+    policy: IssuingPolicy = NOTHING_DECLARED
+    refused: Mapping[LineKey, Refused] = field(default_factory=dict)
 
     def paid_by(self, payer_id: str) -> Outlook:
         own = [each for each in self.periods if (each.payer_id or each.customer_id) == payer_id]
@@ -59,7 +63,10 @@ class Outlook:
             as_of=as_of,
             next_bill_time=next_bill_time,
             sources=beside.sources,
+            policy=self.policy,
+            refused=self.refused,
         )
+        due = [each for each in due if each.late_usage is not LateUsage.REFUSE]
         return beside.completed(due, billed, periods=self.periods, as_of=through or as_of)
 
 

@@ -11,6 +11,7 @@ from typing import Final
 from common.money import sum_money
 from invoicing.domain.invoice import Invoice
 from invoicing.domain.issued import canonical, content_of, hash_of
+from invoicing.domain.late_usage import refused_in
 from invoicing.domain.line import Line
 from invoicing.domain.lines_due import Billed
 
@@ -96,6 +97,9 @@ def _line(told: Mapping[str, object], line: Line, before: Billed | None) -> dict
         made_of["quantity"] = told["quantity"]
     if before is not None:
         made_of["billed_before_minor"] = str(before.amount.minor)
+    refused = refused_in(line)
+    if refused is not None:
+        made_of["refused_before_minor"] = str(refused.minor)
     return made_of
 
 

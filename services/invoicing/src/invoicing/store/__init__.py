@@ -96,6 +96,7 @@ from invoicing.store.issued import (
     take_numbers,
 )
 from invoicing.store.issuing_policy import issuing_policy, save_issuing_policy
+from invoicing.store.late_usage import add_late_usages, can_be_reissued, list_late_usages, refused_so_far
 from invoicing.store.ledger import (
     BACKFILLS_DUE,
     After,
@@ -165,12 +166,14 @@ __all__ = [
     "add_holding",
     "add_invoices",
     "add_issued",
+    "add_late_usages",
     "add_pending_line",
     "add_reservation",
     "already_billed",
     "applied_to",
     "billed_elsewhere",
     "bought_since",
+    "can_be_reissued",
     "consolidated",
     "consolidated_beside",
     "corrected_since",
@@ -213,6 +216,7 @@ __all__ = [
     "list_entries",
     "list_grants",
     "list_invoices",
+    "list_late_usages",
     "list_movements",
     "list_pending_lines",
     "list_policies",
@@ -239,6 +243,7 @@ __all__ = [
     "policy",
     "prices_ever_billed_by",
     "received_for",
+    "refused_so_far",
     "remember_payment",
     "remember_refund",
     "remove_policy",

@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from common.db import Tx
 from invoicing.domain.issuing_policy import IssuingPolicy
+from invoicing.domain.late_usage import LateUsage
 from invoicing.store.tables import issuing_policies
 
 
@@ -22,6 +23,8 @@ async def issuing_policy(tx: Tx) -> IssuingPolicy:
         grace=None if row.grace_seconds is None else timedelta(seconds=row.grace_seconds),
         meter_graces={meter: timedelta(seconds=told) for meter, told in row.meter_grace_seconds.items()},
         requires_approval=row.requires_approval,
+        late_usage=None if row.late_usage is None else LateUsage[row.late_usage],
+        meter_late_usage={meter: LateUsage[told] for meter, told in row.meter_late_usage.items()},
         revision=row.revision,
         update_time=row.update_time,
     )
@@ -33,6 +36,8 @@ async def save_issuing_policy(tx: Tx, policy: IssuingPolicy) -> IssuingPolicy:
         "grace_seconds": None if policy.grace is None else policy.grace // timedelta(seconds=1),
         "meter_grace_seconds": {meter: told // timedelta(seconds=1) for meter, told in policy.meter_graces.items()},
         "requires_approval": policy.requires_approval,
+        "late_usage": None if policy.late_usage is None else policy.late_usage.name,
+        "meter_late_usage": {meter: told.name for meter, told in policy.meter_late_usage.items()},
         "update_time": tx.now,
     }
     new = insert(issuing_policies).values(seller_id=tx.seller_id, revision=1, **declared)

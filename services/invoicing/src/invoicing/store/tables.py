@@ -303,6 +303,8 @@ issuing_policies = Table(
     Column("requires_approval", Boolean, nullable=False),
     Column("revision", BigInteger, nullable=False),
     Column("update_time", Instant, nullable=False),
+    Column("late_usage", Text),
+    Column("meter_late_usage", JSONB, nullable=False, server_default="{}"),
     comment="how long drafts wait for late usage, and whether for somebody's word",
 )
 

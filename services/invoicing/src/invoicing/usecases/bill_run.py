@@ -17,12 +17,14 @@ from invoicing.domain.consolidation import Bill, consolidate, credits_taken, lef
 from invoicing.domain.consolidation_policy import Arrangement
 from invoicing.domain.errors import TooManyLines
 from invoicing.domain.invoice import Invoice
+from invoicing.domain.issuing_policy import IssuingPolicy
 from invoicing.domain.lines_due import Due, next_look
 from invoicing.domain.party import Customer, Seller
 from invoicing.store import Draft, DraftKey
-from invoicing.usecases import companions, facts, issuing, naming, proposing
+from invoicing.usecases import companions, facts, issuing, late_usage, naming, proposing
 from invoicing.usecases.companions import Company
 from invoicing.usecases.facts import Facts
+from invoicing.usecases.late_usage import Settled
 from invoicing.usecases.sweep import SWEEP_EVERY
 from invoicing.usecases.taxing import TaxProvider, tax_terms
 
@@ -121,8 +123,9 @@ async def _bill_all(
             # Who belongs together is billed together, or a moment later.
             held = company.broken_by(unbilled.keys() - locked.keys()) if turn < PATIENCE else frozenset()
             own = {each: its for each, its in found.items() if each in locked and each not in held}
-            await _bill(tx, unbilled, locked, own, terms, names, seller=seller, as_of=now, grace=grace)
+            late = await _bill(tx, unbilled, locked, own, terms, names, seller=seller, as_of=now, grace=grace)
             crashpoint(DRAFTED)
+        await late_usage.reissue(desk, late.reissued)
         for customer_id in found.keys() - own.keys() - held:
             alone = company.only((), beside=[customer_id])
             await _bill_all(desk, [customer_id], alone, grace=grace, taxes=taxes)
@@ -151,14 +154,18 @@ async def _bill(
     seller: Seller | None,
     as_of: datetime,
     grace: timedelta,
-) -> None:
-    """Write what is owed, and how far they are billed, as they are `locked`. `names` are those of subscriptions."""
+) -> Settled:
+    """Write what is owed, and how far they are billed, as they are `locked`. `names` are those of subscriptions. Answers
+    what is to be billed otherwise.
+    """
     # The next bill time after a slice lies in the next slice, and what waits for it would not be looked at there.
     next_bill_times = [each.next_bill_time if each.through == as_of else None for each in found.values()]
+    policy = await store.issuing_policy(tx)
     proposed = await proposing.propose(
-        tx, list(found.values()), as_of=as_of, next_bill_times=next_bill_times, lock=True
+        tx, list(found.values()), as_of=as_of, next_bill_times=next_bill_times, policy=policy, lock=True
     )
-    due = dict(zip(found, proposed, strict=True))
+    due = dict(zip(found, proposed.due, strict=True))
+    await late_usage.record_refused(tx, proposed.late.refused, proposed.refused)
     looked: list[store.Looked] = []
     # What somebody wrote since the neighbours were asked has marked the customer anew, if it cannot wait.
     owed_lines = [] if seller is None else [each for own in due.values() for each in own]
@@ -167,14 +174,17 @@ async def _bill(
     taken = credits_taken(bills)
     written = proposing.written_on(bills)
     billed = frozenset(written)
-    for (customer_id, each), next_bill_time in zip(found.items(), next_bill_times, strict=True):
+    for (customer_id, each), next_bill_time, is_waiting in zip(
+        found.items(), next_bill_times, proposed.waiting, strict=True
+    ):
         mine = unbilled[customer_id]
-        look = next_look(each.periods, as_of=as_of, next_bill_time=next_bill_time)
+        look = next_look(each.periods, as_of=as_of, next_bill_time=next_bill_time, policy=policy)
         mine.looks += [] if look is None else [look]
         mine.looks += proposing.alone_times(due[customer_id], billed)
         mine.waiting += left_waiting(due[customer_id], taken)
         # What was marked while the neighbours were asked may not have been in their answers: it stays due.
-        if each.through == as_of and locked[customer_id].revision == mine.billing.revision:
+        is_seen = each.through == as_of and not is_waiting
+        if is_seen and locked[customer_id].revision == mine.billing.revision:
             looked.append(
                 store.Looked(
                     customer_id=customer_id,
@@ -190,8 +200,10 @@ async def _bill(
     if owed:
         assert seller is not None, "as above"
         called = {customer_id: its.customer.called for customer_id, its in found.items()}
-        await _write(tx, owed, names, called, seller=seller, grace=grace)
+        invoices = await _write(tx, owed, names, called, seller=seller, grace=grace, policy=policy)
+        await late_usage.record_billed(tx, due.values(), invoices)
     await store.save_billings(tx, looked)
+    return proposed.late
 
 
 async def _arrangement(tx: Tx, due: Iterable[Sequence[Due]], terms: Mapping[str, Terms]) -> Arrangement:
@@ -219,11 +231,11 @@ async def _write(
     *,
     seller: Seller,
     grace: timedelta,
-) -> None:
+    policy: IssuingPolicy,
+) -> list[Invoice]:
     """Into the drafts for the same moments, where there are any, or as invoices of their own. `names` are those of
     subscriptions, and `called` is what the customers are.
     """
-    policy = await store.issuing_policy(tx)
     drafts = await store.lock_drafts_for(tx, [each.key for each in owed])
     new_ids = await store.new_invoice_ids(tx, [each.key for each in owed if each.key not in drafts])
     grown: list[tuple[Invoice, Invoice]] = []
@@ -260,3 +272,4 @@ async def _write(
     await store.add_invoices(
         tx, [Draft(invoice, each.traceparent) for invoice, each in zip(issued, ready, strict=True)]
     )
+    return [*(invoice for invoice, _ in grown), *(invoice for invoice, _ in waiting), *issued]

@@ -17,6 +17,7 @@ from invoicing.domain.completing import completed as taxed
 from invoicing.domain.coupons import Coupon
 from invoicing.domain.errors import DraftMoved, InvoiceNotDraft, UsageTooDetailed
 from invoicing.domain.invoice import Invoice, InvoiceId, State
+from invoicing.domain.late_usage import Refused
 from invoicing.domain.line import Line, LineKey, Usage
 from invoicing.domain.lines_due import Billed, UsageKey, recomputed
 from invoicing.domain.party import Customer, Seller
@@ -137,7 +138,9 @@ async def _finalize(tx: Tx, drafts: Sequence[store.Draft], facts: Facts) -> list
         raise DraftMoved(f"a coupon or a customer joined {ids} while others were asked", invoices=",".join(moved))
     corrected = {draft.id: [line.key for line in draft.lines if line.correction] for draft, _ in drafts}
     elsewhere = await store.billed_elsewhere(tx, corrected)
-    recounted = [_recounted(draft, facts, elsewhere.get(draft.id, {})) for draft, _ in drafts]
+    metered = [line.key for draft, _ in drafts for line in draft.lines if line.usage is not None]
+    refused = await store.refused_so_far(tx, metered)
+    recounted = [_recounted(draft, facts, elsewhere.get(draft.id, {}), refused) for draft, _ in drafts]
     recounted = await completing.completed(tx, recounted, elsewhere, facts.coupons)
     recounted = [
         taxed(draft.dated(tx.now), Terms(customer=facts.customers[draft.customer_id], taxes=facts.taxes))
@@ -157,7 +160,9 @@ async def _finalize(tx: Tx, drafts: Sequence[store.Draft], facts: Facts) -> list
     return invoices
 
 
-def _recounted(draft: Invoice, facts: Facts, elsewhere: Mapping[LineKey, Billed]) -> Invoice:
+def _recounted(
+    draft: Invoice, facts: Facts, elsewhere: Mapping[LineKey, Billed], refused: Mapping[LineKey, Refused]
+) -> Invoice:
     """With the usage as it is now."""
     counted = facts.usage[draft.id]
 
@@ -169,7 +174,13 @@ def _recounted(draft: Invoice, facts: Facts, elsewhere: Mapping[LineKey, Billed]
         usage = counted.get((draft.used_by(line), _usage_key(line, price)))
         if usage is None:
             return line
-        return recomputed(line, price=price, usage=usage, billed_elsewhere=elsewhere.get(line.key))
+        return recomputed(
+            line,
+            price=price,
+            usage=usage,
+            billed_elsewhere=elsewhere.get(line.key),
+            refused=refused.get(line.key),
+        )
 
     return draft.with_lines([anew(line) for line in draft.lines])
 

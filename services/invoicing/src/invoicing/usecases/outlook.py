@@ -92,6 +92,8 @@ async def _look(
     if any(each.through < through for each in found.values()):
         raise TooManyLines(f"too much is due for customer {payer_id} to be shown at once", customer=payer_id)
     async with desk.transaction() as tx:
+        policy = await store.issuing_policy(tx)
+        refused = await store.refused_so_far(tx, [period.key for each in found.values() for period in each.periods])
         outlooks = [
             Outlook(
                 periods=each.periods,
@@ -99,6 +101,8 @@ async def _look(
                 usage=each.usage,
                 next_bill_time=each.next_bill_time,
                 beside=its,
+                policy=policy,
+                refused=refused,
             ).paid_by(payer_id)
             for each, its in zip(found.values(), await proposing.beside(tx, list(found.values())), strict=True)
         ]

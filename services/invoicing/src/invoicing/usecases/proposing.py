@@ -2,28 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from datetime import datetime
 
 from common.db import Tx
 from invoicing import store
 from invoicing.domain.consolidation import Bill
-from invoicing.domain.line import LineKind
+from invoicing.domain.issuing_policy import IssuingPolicy
+from invoicing.domain.late_usage import LateUsage, Refused
+from invoicing.domain.line import LineKey, LineKind
 from invoicing.domain.lines_due import Due, lines_due
 from invoicing.domain.proposing import Beside
+from invoicing.usecases import late_usage
 from invoicing.usecases.facts import Facts
+from invoicing.usecases.late_usage import Settled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposed:
+    """What is to be billed, and what becomes of late usage that is not."""
+
+    due: list[list[Due]]
+    """For each customer, in their order."""
+    late: Settled
+    refused: Mapping[LineKey, Refused]
+    """What was refused before."""
+    waiting: list[bool]
+    """Whether something of each waits until what it was billed before is annulled."""
 
 
 async def propose(
-    tx: Tx, found: Sequence[Facts], *, as_of: datetime, next_bill_times: Sequence[datetime | None], lock: bool
-) -> list[list[Due]]:
-    """For each customer, in their order. What waits to be billed is locked if it is going to be."""
+    tx: Tx,
+    found: Sequence[Facts],
+    *,
+    as_of: datetime,
+    next_bill_times: Sequence[datetime | None],
+    policy: IssuingPolicy,
+    lock: bool,
+) -> Proposed:
+    """For some customers. What waits to be billed is locked if it is going to be."""
     keys = [each.key for one in found for each in one.periods]
-    keys += [each.key for one in found for each in one.commitments]
-    billed = await store.already_billed(tx, keys)
-    proposed: list[list[Due]] = []
-    for each, its, next_bill_time in zip(found, await beside(tx, found, lock=lock), next_bill_times, strict=True):
-        due = lines_due(
+    billed = await store.already_billed(tx, [*keys, *(each.key for one in found for each in one.commitments)])
+    refused = await store.refused_so_far(tx, keys)
+    known = await beside(tx, found, lock=lock)
+    derived = [
+        lines_due(
             each.periods,
             each.prices,
             each.usage,
@@ -31,9 +55,21 @@ async def propose(
             as_of=as_of,
             next_bill_time=next_bill_time,
             sources=its.sources,
+            policy=policy,
+            refused=refused,
         )
-        proposed.append(its.completed(due, billed, periods=each.periods, as_of=as_of))
-    return proposed
+        for each, its, next_bill_time in zip(found, known, next_bill_times, strict=True)
+    ]
+    late = await late_usage.settle(tx, derived)
+    held_payers = late.held_payers
+    proposed: list[list[Due]] = []
+    waiting: list[bool] = []
+    for each, its, due in zip(found, known, derived, strict=True):
+        standing = [one for one in due if one.late_usage is not LateUsage.REFUSE]
+        complete = its.completed(standing, billed, periods=each.periods, as_of=as_of)
+        proposed.append([one for one in complete if one.payer_id not in held_payers] if held_payers else complete)
+        waiting.append(len(proposed[-1]) < len(complete))
+    return Proposed(due=proposed, late=late, refused=refused, waiting=waiting)
 
 
 async def beside(tx: Tx, found: Sequence[Facts], *, lock: bool = False) -> list[Beside]:

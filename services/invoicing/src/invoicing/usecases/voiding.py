@@ -20,7 +20,7 @@ from invoicing.domain.ledger import entries_of_credit_note, entries_of_write_off
 from invoicing.domain.line import LineKind
 from invoicing.domain.party import Customer
 from invoicing.store import Draft, DraftKey
-from invoicing.usecases import bill_run, credit, issuing
+from invoicing.usecases import credit, issuing
 from saldo.invoicing.v1 import events_pb2 as events
 
 TO_BE_LOOKED_AT: Final = "reissued: look at its manual lines, and release it"
@@ -40,7 +40,8 @@ async def void_invoice(tx: Tx, invoice_id: InvoiceId, why: Why) -> Invoice:
     since = _since(found)
     if since is not None:
         # The customer's billing before its invoice, as a bill run has it: nobody waits for whom he keeps waiting.
-        await store.look_back(tx, found.customer_id, to=since)
+        for customer_id in _users(found):
+            await store.look_back(tx, customer_id, to=since)
     return await _void(tx, invoice_id, why)
 
 
@@ -57,7 +58,8 @@ async def reissue_invoice(tx: Tx, invoice_id: InvoiceId, why: Why, *, customer: 
     found = await _issued(tx, invoice_id)
     since = _since(found)
     if since is not None:
-        await bill_run.mark_customer_due(tx, found.customer_id, look_back_to=since)
+        for customer_id in _users(found):
+            await store.mark_due(tx, customer_id, look_back_to=since)
     invoice = await _void(tx, invoice_id, why)
     if customer is not None:
         await _draft_manual_lines(tx, invoice, customer=customer)
@@ -78,6 +80,11 @@ async def _issued(tx: Tx, invoice_id: InvoiceId) -> Invoice:
     found = await store.invoice(tx, invoice_id)
     found.check_issued()
     return found
+
+
+def _users(invoice: Invoice) -> list[str]:
+    """Whoever used what is on it, and whoever got it, in the order in which everybody holds them."""
+    return sorted({invoice.customer_id, *(invoice.used_by(line) for line in invoice.lines)})
 
 
 def _since(invoice: Invoice) -> datetime | None:

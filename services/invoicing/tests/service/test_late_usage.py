@@ -1,0 +1,313 @@
+"""Usage that changes after it was billed: billed with the next invoice, by itself, on one made anew, or never."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+import pytest
+
+from common import ids, wire
+from common.testing import Suite, refused
+from saldo.invoicing.v1 import credit_note_pb2 as notes
+from saldo.invoicing.v1 import invoice_pb2
+from saldo.invoicing.v1 import invoicing_service_pb2 as pb
+from saldo.invoicing.v1 import proof_service_pb2 as proof
+from saldo.invoicing.v1.proof_service_pb2_grpc import ProofServiceStub
+from saldo.metering.v1 import corrections_service_pb2 as corrections
+from saldo.metering.v1.corrections_service_pb2_grpc import CorrectionServiceStub
+from saldo.subscriptions.v1 import customer_pb2
+from saldo.subscriptions.v1 import customers_service_pb2 as customers
+from saldo.subscriptions.v1.customers_service_pb2_grpc import CustomersServiceStub
+
+from .conftest import Business, civil, decimal, per_unit, replayed, told, utc
+from .test_holding import declare
+from .test_invoices import DAY, FEBRUARY, HOUR, connected
+from .test_voiding import notes_of, void
+
+NEXT_INVOICE, CORRECT = pb.IssuingPolicy.NEXT_INVOICE, pb.IssuingPolicy.CORRECT
+REISSUE, REFUSE = pb.IssuingPolicy.REISSUE, pb.IssuingPolicy.REFUSE
+BILLED, REFUSED, REISSUED = proof.LateUsageRecord.BILLED, proof.LateUsageRecord.REFUSED, proof.LateUsageRecord.REISSUED
+OPEN, PAID, VOID = invoice_pb2.Invoice.OPEN, invoice_pb2.Invoice.PAID, invoice_pb2.Invoice.VOID
+MARCH, APRIL = utc(2026, 3, 1), utc(2026, 4, 1)
+
+
+async def powered(business: Business, *, policy: pb.IssuingPolicy.LateUsage.ValueType) -> customer_pb2.Customer:
+    """A customer who has been billed 10.00 for January, and whose meter has a policy."""
+    await declare(business, meter_late_usage={"kwh": policy})
+    await business.meter("kwh")
+    plan = await business.plan(await business.price("Electricity", "kWh", meter="kwh", **per_unit("0.10")))
+    ada = await business.customer()
+    await business.subscribe(ada, plan)
+    await business.use(ada, "kwh", "100", utc(2026, 1, 5), id="in-time")
+    await business.suite.travel(FEBRUARY + HOUR)
+    [january] = await business.invoices()
+    assert told(january) == [("Electricity", 10_00)]
+    return ada
+
+
+async def voided(business: Business, event_id: str) -> None:
+    api: Any = business.suite.stub(CorrectionServiceStub, "metering")  # Any: grpc stubs are generated
+    await api.VoidEvent(corrections.VoidEventRequest(source="test", id=event_id, reason="read wrongly"))
+
+
+async def statement(business: Business, **request: Any) -> list[proof.LateUsageRecord]:  # Any: fields of the request
+    api: Any = business.suite.stub(ProofServiceStub, "invoicing")  # Any: grpc stubs are generated
+    return list((await api.ListLateUsage(proof.ListLateUsageRequest(**request))).late_usages)
+
+
+async def waiting(business: Business, customer: customer_pb2.Customer) -> list[proof.LateUsageRecord]:
+    api: Any = business.suite.stub(ProofServiceStub, "invoicing")  # Any: grpc stubs are generated
+    return list((await api.PreviewLateUsage(proof.PreviewLateUsageRequest(customer_id=customer.id))).late_usages)
+
+
+def minor(record: proof.LateUsageRecord) -> int:
+    return wire.parse_money(record.amount, field="amount").minor
+
+
+async def test_by_default_it_waits_for_the_next_invoice(suite: Suite, business: Business) -> None:
+    """And the record says which line is for it, and for which events."""
+    ada = await powered(business, policy=NEXT_INVOICE)
+    await business.use(ada, "kwh", "30", utc(2026, 1, 20))
+    await suite.travel(MARCH - HOUR)
+    assert len(await business.invoices()) == 1
+    assert await statement(business) == []
+    await suite.travel(MARCH + HOUR)
+    _, february = await business.invoices()
+    assert told(february) == [("Electricity – late usage", 3_00), ("Electricity", 0)]
+    [record] = await statement(business, customer_id=ada.id, meter="kwh")
+    assert (record.outcome, record.reason) == (BILLED, proof.LateUsageRecord.LATE)
+    assert (minor(record), record.quantity, record.event_count) == (3_00, decimal("30"), 1)
+    assert (record.invoice_id, record.line_id) == (february.id, february.line_items[0].id)
+    assert record.period == february.line_items[0].period
+    assert record.after_position < record.usage.through_position
+    await replayed(business)
+
+
+async def test_it_is_corrected_at_once_on_an_invoice_of_its_own(suite: Suite, business: Business) -> None:
+    """Within a day, and what comes later again with another: nothing twice."""
+    ada = await powered(business, policy=CORRECT)
+    await business.use(ada, "kwh", "30", utc(2026, 1, 20))
+    await suite.travel(FEBRUARY + 2 * DAY)
+    _, late = await business.invoices()
+    assert (late.state, told(late), civil(late)) == (OPEN, [("Electricity – late usage", 3_00)], "2026-02-02")
+    await business.use(ada, "kwh", "5", utc(2026, 1, 21))
+    await suite.travel(FEBRUARY + 10 * DAY)
+    assert [told(each) for each in (await business.invoices())[2:]] == [[("Electricity – late usage", 50)]]
+    await suite.travel(MARCH + HOUR)
+    assert told((await business.invoices())[-1]) == [("Electricity", 0)]
+    assert [(each.outcome, minor(each)) for each in await statement(business)] == [(BILLED, 3_00), (BILLED, 50)]
+    await replayed(business)
+
+
+async def test_what_comes_back_waits_for_an_invoice_with_room(suite: Suite, business: Business) -> None:
+    """Whatever the policy says of what is owed: nobody is owed by an invoice, and nobody loses what is his."""
+    ada = await powered(business, policy=CORRECT)
+    await voided(business, "in-time")
+    await suite.travel(FEBRUARY + 3 * DAY)
+    assert len(await business.invoices()) == 1
+    await business.use(ada, "kwh", "500", utc(2026, 2, 4))
+    await suite.travel(MARCH + HOUR)
+    _, february = await business.invoices()
+    assert told(february) == [("Electricity – late usage", -10_00), ("Electricity", 50_00)]
+    await replayed(business)
+
+
+async def test_the_invoice_is_made_anew(suite: Suite, business: Business) -> None:
+    """A credit note annuls it, with the reason, and the whole is billed on another, more or less."""
+    ada = await powered(business, policy=REISSUE)
+    await business.use(ada, "kwh", "30", utc(2026, 1, 20))
+    await suite.travel(FEBRUARY + 2 * DAY)
+    january, anew = await business.invoices()
+    assert (january.state, anew.state) == (VOID, OPEN)
+    assert (told(anew), civil(anew)) == ([("Electricity", 13_00)], "2026-02-01")
+    [note] = await notes_of(business, january)
+    assert (note.kind, note.reason) == (notes.CreditNote.VOID, notes.CreditNote.LATE_USAGE)
+    [record] = await statement(business)
+    assert (record.outcome, minor(record), record.event_count) == (REISSUED, 3_00, 1)
+    assert (record.invoice_id, record.line_id) == (january.id, "")
+    assert (record.credit_note_id, record.new_invoice_id) == (note.id, anew.id)
+
+    await voided(business, "in-time")
+    await suite.travel(FEBRUARY + 4 * DAY)
+    *_, third = await business.invoices()
+    assert (told(third), third.state) == ([("Electricity", 3_00)], OPEN)
+    assert [minor(each) for each in await statement(business)] == [3_00, -10_00]
+    await suite.travel(APRIL + HOUR)
+    assert [told(each) for each in (await business.invoices())[3:]] == [[("Electricity", 0)]] * 2
+    await replayed(business)
+
+
+async def test_what_was_paid_is_not_made_anew_but_corrected(suite: Suite, business: Business) -> None:
+    """Money came in for it: it cannot be annulled any more, and the difference has an invoice of its own."""
+    ada = await powered(business, policy=REISSUE)
+    [january] = await business.invoices()
+    await business.pay(january, payment_id="pay_1")
+    await business.use(ada, "kwh", "30", utc(2026, 1, 20))
+    await suite.travel(FEBRUARY + 2 * DAY)
+    paid, late = await business.invoices()
+    assert (paid.state, told(late)) == (PAID, [("Electricity – late usage", 3_00)])
+    assert [each.outcome for each in await statement(business)] == [BILLED]
+    await replayed(business)
+
+
+async def test_an_invoice_for_several_is_made_anew_for_all_of_them(suite: Suite, business: Business) -> None:
+    """Somebody pays for another: what both used is on the new one, and nothing on any other."""
+    await declare(business, late_usage=REISSUE)
+    await business.meter("kwh")
+    plan = await business.plan(await business.price("Electricity", "kWh", meter="kwh", **per_unit("0.10")))
+    parent = await business.customer()
+    child = await business.customer()
+    api: Any = suite.stub(CustomersServiceStub, "subscriptions")  # Any: grpc stubs are generated
+    await api.SetCustomerPayer(customers.SetCustomerPayerRequest(id=child.id, payer_id=parent.id))
+    for each in (parent, child):
+        await business.subscribe(each, plan)
+        await business.use(each, "kwh", "100", utc(2026, 1, 5))
+    await suite.travel(FEBRUARY + HOUR)
+    assert [told(each) for each in await business.invoices()] == [[("Electricity", 10_00)] * 2]
+    await business.use(child, "kwh", "30", utc(2026, 1, 20))
+    await suite.travel(FEBRUARY + 3 * DAY)
+    january, anew = await business.invoices()
+    assert (january.state, told(anew)) == (VOID, [("Electricity", 10_00), ("Electricity", 13_00)])
+    [record] = await statement(business)
+    assert (record.customer_id, record.payer_id, record.new_invoice_id) == (child.id, parent.id, anew.id)
+
+
+async def test_what_is_refused_is_never_billed(suite: Suite, business: Business) -> None:
+    """It is on record, once; also later, by another policy, only what came after it is billed."""
+    ada = await powered(business, policy=REFUSE)
+    await business.use(ada, "kwh", "30", utc(2026, 1, 20))
+    await suite.travel(MARCH + HOUR)
+    assert [told(each) for each in await business.invoices()] == [[("Electricity", 10_00)], [("Electricity", 0)]]
+    [record] = await statement(business)
+    assert (record.outcome, minor(record), record.quantity, record.event_count) == (REFUSED, 3_00, decimal("30"), 1)
+    assert (record.invoice_id, record.line_id) == ("", "")
+    assert record.usage.quantity == decimal("130")
+
+    await declare(business, late_usage=NEXT_INVOICE)
+    await business.use(ada, "kwh", "7", utc(2026, 1, 21))
+    await suite.travel(APRIL + HOUR)
+    *_, march = await business.invoices()
+    assert told(march) == [("Electricity – late usage", 70), ("Electricity", 0)]
+    assert march.line_items[0].rating_steps[-1].description == "Less late usage that was refused"
+    assert [minor(each) for each in await statement(business)] == [3_00, 70]
+    await replayed(business)
+
+
+async def test_each_refusal_adds_to_the_one_before(suite: Suite, business: Business) -> None:
+    """The record tells what changed since the last, not since the bill."""
+    ada = await powered(business, policy=REFUSE)
+    await business.use(ada, "kwh", "30", utc(2026, 1, 20))
+    await suite.travel(MARCH + HOUR)
+    await business.use(ada, "kwh", "7", utc(2026, 1, 21))
+    await suite.travel(APRIL + HOUR)
+    records = await statement(business)
+    assert [(each.quantity, each.event_count, minor(each)) for each in records] == [
+        (decimal("30"), 1, 3_00),
+        (decimal("7"), 1, 70),
+    ]
+    assert records[1].after_position == records[0].usage.through_position
+
+
+async def test_what_comes_back_is_never_refused(suite: Suite, business: Business) -> None:
+    """A seller may forgo what it is owed, not what it owes."""
+    ada = await powered(business, policy=REFUSE)
+    await voided(business, "in-time")
+    await business.use(ada, "kwh", "500", utc(2026, 2, 4))
+    await suite.travel(MARCH + HOUR)
+    _, february = await business.invoices()
+    assert told(february) == [("Electricity – late usage", -10_00), ("Electricity", 50_00)]
+    assert [(each.outcome, minor(each)) for each in await statement(business)] == [(BILLED, -10_00)]
+
+
+async def test_what_was_refused_stays_so_when_the_invoice_is_made_anew(suite: Suite, business: Business) -> None:
+    """Whoever annuls the invoice for another reason does not bill by the way what was given up."""
+    ada = await powered(business, policy=REFUSE)
+    await business.use(ada, "kwh", "30", utc(2026, 1, 20))
+    await suite.travel(MARCH + HOUR)
+    january, _ = await business.invoices()
+    await void(business, january)
+    await suite.travel(APRIL + HOUR)
+    again = [told(each) for each in (await business.invoices())[2:]]
+    assert ("Electricity", 10_00) in again[0]
+    await replayed(business)
+
+
+async def test_what_is_refused_is_not_what_is_to_come(suite: Suite, business: Business) -> None:
+    """The look ahead shows what will be billed."""
+    ada = await powered(business, policy=REFUSE)
+    await business.use(ada, "kwh", "30", utc(2026, 1, 20))
+    await suite.travel(FEBRUARY + 5 * DAY)
+    upcoming = await business.invoicing.GetUpcomingInvoice(pb.GetUpcomingInvoiceRequest(customer_id=ada.id))
+    assert told(upcoming) == [("Electricity", 0)]
+    await declare(business, late_usage=NEXT_INVOICE)
+    upcoming = await business.invoicing.GetUpcomingInvoice(pb.GetUpcomingInvoiceRequest(customer_id=ada.id))
+    assert told(upcoming) == [("Electricity – late usage", 3_00), ("Electricity", 0)]
+
+
+async def test_what_is_not_settled_is_shown_before_it_is(suite: Suite, business: Business) -> None:
+    """As it stands: how much, since when, and what will become of it; nothing once it is settled."""
+    ada = await powered(business, policy=NEXT_INVOICE)
+    assert await waiting(business, ada) == []
+    await business.use(ada, "kwh", "30", utc(2026, 1, 20))
+    for policy in (NEXT_INVOICE, CORRECT, REISSUE, REFUSE):
+        await declare(business, late_usage=policy)
+        [found] = await waiting(business, ada)
+        assert (found.id, found.outcome, found.policy) == ("", proof.LateUsageRecord.WAITING, policy)
+        assert (minor(found), found.quantity, found.event_count) == (3_00, decimal("30"), 1)
+    await suite.travel(MARCH + HOUR)
+    assert await waiting(business, ada) == []
+    assert [each.outcome for each in await statement(business)] == [REFUSED]
+    with refused("CUSTOMER_NOT_FOUND"):
+        await waiting(business, customer_pb2.Customer(id=ids.mint("cus", FEBRUARY)))
+
+
+async def test_the_statement_comes_in_pages(suite: Suite, business: Business) -> None:
+    """And only of whom, and of what, was asked for."""
+    ada = await powered(business, policy=CORRECT)
+    for day in range(3):
+        await business.use(ada, "kwh", "10", utc(2026, 1, 20))
+        await suite.travel(FEBRUARY + (day + 2) * DAY - HOUR)
+    api: Any = suite.stub(ProofServiceStub, "invoicing")  # Any: grpc stubs are generated
+    found: list[proof.LateUsageRecord] = []
+    token = ""
+    for expected in (2, 1):
+        page = await api.ListLateUsage(proof.ListLateUsageRequest(page_size=2, page_token=token))
+        assert len(page.late_usages) == expected
+        found += page.late_usages
+        token = page.next_page_token
+    assert token == ""
+    assert [minor(each) for each in found] == [1_00] * 3
+    assert await statement(business, meter="water") == []
+    other = await business.customer()
+    assert await statement(business, customer_id=other.id) == []
+    with refused("INVALID_ARGUMENT") as refusal:
+        await statement(business, customer_id="nobody")
+    assert refusal.field == "customer_id"
+
+
+async def test_the_policy_is_told_as_it_was_declared(business: Business) -> None:
+    """Both, the default and that of a meter; what is no policy is refused by its field."""
+    declared = await declare(business, late_usage=CORRECT, meter_late_usage={"kwh": REFUSE})
+    assert (declared.late_usage, dict(declared.meter_late_usage)) == (CORRECT, {"kwh": REFUSE})
+    for policy, field in (
+        ({"late_usage": 9}, "policy.late_usage"),
+        ({"meter_late_usage": {"kwh": 0}}, "policy.meter_late_usage"),
+        ({"meter_late_usage": {"no meter": REFUSE}}, "policy.meter_late_usage"),
+        ({"meter_late_usage": {f"m{n}": REFUSE for n in range(101)}}, "policy.meter_late_usage"),
+    ):
+        with refused("INVALID_ARGUMENT") as refusal:
+            await declare(business, **policy)
+        assert refusal.field == field
+
+
+async def test_a_record_stays_what_it_is(suite: Suite, business: Business) -> None:
+    """Whoever could change what was refused could bill it after all."""
+    ada = await powered(business, policy=REFUSE)
+    await business.use(ada, "kwh", "30", utc(2026, 1, 20))
+    await suite.travel(MARCH + HOUR)
+    async with connected(suite) as connection:
+        await connection.execute("SELECT set_config('saldo.seller', $1, false)", suite.seller)
+        for statement_of in ("UPDATE late_usages SET amount_minor = 1", "DELETE FROM late_usages"):
+            with pytest.raises(asyncpg.RaiseError, match="stays what it is"):
+                await connection.execute(statement_of)
