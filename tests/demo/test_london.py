@@ -72,6 +72,7 @@ NOT_IN_LONDON = {
     "what nobody counts was told of",
     "a seller's usage is in one shard of the log",
     "what was given by hand was taken off",
+    "bill runs tell what became of their customers",
 }
 """What nobody does in this story; that of tests/check does."""
 

@@ -7,7 +7,9 @@ from datetime import timedelta
 from common.bus import Bus
 from common.service import Service
 from common.service import main as run
+from invoicing import store
 from invoicing.api import InvoicingApi
+from invoicing.bill_runs_api import BillRunsApi
 from invoicing.consolidation_api import ConsolidationApi
 from invoicing.consumers import HANDLERS
 from invoicing.credit_api import CreditApi
@@ -25,6 +27,7 @@ from invoicing.usecases.taxing import RatesByHand, TaxProvider
 from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from saldo.catalog.v1.coupon_service_pb2_grpc import CouponServiceStub
 from saldo.invoicing.v1 import (
+    bill_runs_service_pb2,
     consolidation_service_pb2,
     credit_notes_service_pb2,
     credit_service_pb2,
@@ -62,6 +65,7 @@ def build(settings: Settings, *, bus: Bus | None = None, taxes: TaxProvider | No
     database, desk = service.database, service.desk
     for contract, name, api in (
         (invoicing_service_pb2, "InvoicingService", InvoicingApi(database, desk, printer, taxes=taxes)),
+        (bill_runs_service_pb2, "BillRunsService", BillRunsApi(database, desk)),
         (credit_notes_service_pb2, "CreditNotesService", CreditNotesApi(database, desk, printer)),
         (manual_invoices_service_pb2, "ManualInvoicesService", ManualInvoicesApi(database, desk, taxes=taxes)),
         (consolidation_service_pb2, "ConsolidationService", ConsolidationApi(database, desk, taxes=taxes)),
@@ -73,6 +77,7 @@ def build(settings: Settings, *, bus: Bus | None = None, taxes: TaxProvider | No
         (credit_service_pb2, "CreditService", CreditApi(database, desk)),
     ):
         service.serve(contract.DESCRIPTOR.services_by_name[name], api)
+    service.watch("customers_parked", store.CUSTOMERS_PARKED)
     service.consume(HANDLERS)
     service.schedule(jobs(grace=timedelta(seconds=settings.grace_seconds), taxes=taxes))
     return service

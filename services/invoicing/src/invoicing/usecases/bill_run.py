@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from common.crash import crashpoint, register
 from common.db import Tx
-from common.errors import SaldoError, Unavailable
+from common.errors import SaldoError
 from common.rpc import Desk
 from invoicing import clients, store
+from invoicing.domain.bill_run import Looked
 from invoicing.domain.completing import Terms, completed, fitted
 from invoicing.domain.consolidation import Bill, consolidate, credits_taken, left_waiting
 from invoicing.domain.consolidation_policy import Arrangement
@@ -20,7 +22,7 @@ from invoicing.domain.invoice import Invoice, InvoiceId
 from invoicing.domain.lines_due import Due, next_look
 from invoicing.domain.party import Customer, Seller
 from invoicing.store import Draft, DraftKey
-from invoicing.usecases import companions, facts, issuing, proposing
+from invoicing.usecases import companions, facts, issuing, parking, proposing
 from invoicing.usecases.companions import Company
 from invoicing.usecases.facts import Facts
 from invoicing.usecases.sweep import SWEEP_EVERY
@@ -74,21 +76,25 @@ class _Owed:
 
 async def bill_customers(desk: Desk, customer_ids: Sequence[str], *, grace: timedelta, taxes: TaxProvider) -> None:
     """Bill everything that some customers owe as of now, once, and note when to come again; with them whoever is due
-    and has a payer in common with one of them.
+    and has a payer in common with one of them. One who cannot be billed is parked, with the reason.
 
     Whoever is being marked at this very moment is waited for when the others are billed.
     """
     company = await companions.of(desk, customer_ids)
+    bill = partial(_bill_all, desk, customer_ids, grace=grace, taxes=taxes)
     try:
-        await _bill_all(desk, customer_ids, company, grace=grace, taxes=taxes)
-    except Unavailable:
-        raise
-    except SaldoError:
-        # Of several, each half is tried by itself. One alone may have come with somebody who cannot be billed.
-        if len(customer_ids) > 1 or not company.companion_ids:
+        await bill(company)
+    except SaldoError as error:
+        # Of several, each half is tried by itself.
+        if len(customer_ids) > 1 or not parking.is_lasting(error):
             raise
-        company = await companions.sound(desk, company, beside=customer_ids)
-        await _bill_all(desk, customer_ids, company, grace=grace, taxes=taxes)
+        [customer_id] = customer_ids
+        with_others = None
+        if company.companion_ids:
+            # It may have come with somebody who cannot be billed.
+            with_others = partial(bill, await companions.sound(desk, company, beside=customer_ids))
+        alone = partial(bill, company.only((), beside=customer_ids))
+        await parking.bill_or_park(desk, customer_id, with_others=with_others, alone=alone)
 
 
 async def _bill_all(
@@ -169,24 +175,43 @@ async def _bill(
         mine.looks += [] if look is None else [look]
         mine.looks += proposing.alone_times(due[customer_id], bills)
         mine.waiting += left_waiting(due[customer_id], taken)
+        now = locked[customer_id]
         # What was marked while the neighbours were asked may not have been in their answers: it stays due.
-        if each.through == as_of and locked[customer_id].revision == mine.billing.revision:
+        if each.through == as_of and now.revision == mine.billing.revision:
             looked.append(
                 store.Looked(
                     customer_id=customer_id,
                     next_time=min(mine.looks, default=None),
                     through_time=as_of,
                     credit_since=min(mine.waiting, default=None),
+                    is_news=now.in_bill_run or now.was_parked,
                 )
             )
     owed = [
         _Owed(bill=bill, terms=terms[bill.consolidation.payer_id], traceparent=_trace(bill, unbilled)) for bill in bills
     ]
     await store.take_pending_lines(tx, proposing.written_on(bills))
+    invoice_ids: list[InvoiceId] = []
     if owed:
         assert seller is not None, "as above"
-        await _write(tx, owed, seller=seller, grace=grace)
+        invoice_ids = await _write(tx, owed, seller=seller, grace=grace)
     await store.save_billings(tx, looked)
+    ended = {each.customer_id for each in looked}
+    told = {each for each in found if locked[each].in_bill_run}
+    await store.tell_bill_runs(tx, _results(told, ended, bills, invoice_ids))
+
+
+def _results(
+    told: Collection[str], ended: Collection[str], bills: Sequence[Bill], invoice_ids: Sequence[InvoiceId]
+) -> list[Looked]:
+    """Of those whom a bill run waits for: which invoices have lines of theirs."""
+    mine: dict[str, dict[InvoiceId, None]] = {each: {} for each in sorted(told)}
+    for bill, invoice_id in zip(bills, invoice_ids, strict=True) if told else ():
+        for line in bill.lines:
+            user = line.customer_id or bill.consolidation.payer_id
+            if user in mine:
+                mine[user][invoice_id] = None
+    return [Looked(customer_id=each, invoice_ids=tuple(its), is_end=each in ended) for each, its in mine.items()]
 
 
 async def _arrangement(tx: Tx, due: Iterable[Sequence[Due]], terms: Mapping[str, Terms]) -> Arrangement:
@@ -206,13 +231,14 @@ def _trace(bill: Bill, unbilled: Mapping[str, _Unbilled]) -> str:
     return next((each for each in traces if each), "")
 
 
-async def _write(tx: Tx, owed: Sequence[_Owed], *, seller: Seller, grace: timedelta) -> None:
-    """Into the drafts for the same moments, where there are any, or as invoices of their own."""
+async def _write(tx: Tx, owed: Sequence[_Owed], *, seller: Seller, grace: timedelta) -> list[InvoiceId]:
+    """Into the drafts for the same moments, where there are any, or as invoices of their own: on which, in order."""
     policy = await store.issuing_policy(tx)
     drafts = await store.lock_drafts_for(tx, [each.key for each in owed])
     grown: list[tuple[Invoice, Invoice]] = []
     waiting: list[Draft] = []
     ready: list[issuing.Ready] = []
+    invoice_ids: list[InvoiceId] = []
     for each in owed:
         lines = (replace(line, id=line.id or tx.new_id("line")) for line in each.bill.lines)
         bill = replace(each.bill, lines=tuple(lines))
@@ -220,6 +246,7 @@ async def _write(tx: Tx, owed: Sequence[_Owed], *, seller: Seller, grace: timede
         if draft is not None:
             more = draft.invoice.add(bill.lines, because=bill.consolidation)
             grown.append((completed(more, each.terms), draft.invoice))
+            invoice_ids.append(draft.invoice.id)
             continue
         invoice = Invoice.draft(
             id=InvoiceId(tx.new_id("inv")),
@@ -230,6 +257,7 @@ async def _write(tx: Tx, owed: Sequence[_Owed], *, seller: Seller, grace: timede
             hold_reason=policy.hold_reason,
         )
         invoice = completed(invoice, each.terms)
+        invoice_ids.append(invoice.id)
         if invoice.is_waiting:
             waiting.append(Draft(invoice, each.traceparent))
         else:
@@ -241,3 +269,4 @@ async def _write(tx: Tx, owed: Sequence[_Owed], *, seller: Seller, grace: timede
     await store.add_invoices(
         tx, [Draft(invoice, each.traceparent) for invoice, each in zip(issued, ready, strict=True)]
     )
+    return invoice_ids
