@@ -49,7 +49,7 @@ OF_ANOTHER_SERVICE = {
 }
 # Which enum names mean one thing wherever they occur. All others are a service's own (State, Kind, …).
 SHARED_ENUMS = {"BillingTiming", "CollectionMethod"}
-OWN_ENUMS = {"State", "Kind", "Action", "Scope"}
+OWN_ENUMS = {"State", "Kind", "Action", "Scope", "Outcome"}
 PUBLIC_TYPES = ("google/protobuf/", "google/type/", "google/rpc/")
 
 
