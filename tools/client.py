@@ -19,6 +19,7 @@ from google.protobuf.message import Message
 from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from saldo.catalog.v1.coupon_service_pb2_grpc import CouponServiceStub
 from saldo.dunning.v1.dunning_service_pb2_grpc import DunningServiceStub
+from saldo.invoicing.v1.bill_runs_service_pb2_grpc import BillRunsServiceStub
 from saldo.invoicing.v1.consolidation_service_pb2_grpc import ConsolidationServiceStub
 from saldo.invoicing.v1.credit_notes_service_pb2_grpc import CreditNotesServiceStub
 from saldo.invoicing.v1.credit_service_pb2_grpc import CreditServiceStub
@@ -107,6 +108,7 @@ class Client:
         self.usage_thresholds = UsageThresholdServiceStub(self._channels["metering"])
         self.quotas = QuotaServiceStub(self._channels["metering"])
         self.invoicing = InvoicingServiceStub(self._channels["invoicing"])
+        self.bill_runs = BillRunsServiceStub(self._channels["invoicing"])
         self.ledger = LedgerServiceStub(self._channels["invoicing"])
         self.consolidation = ConsolidationServiceStub(self._channels["invoicing"])
         self.credit = CreditServiceStub(self._channels["invoicing"])

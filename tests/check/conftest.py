@@ -25,6 +25,8 @@ from common.travel import quiet, travel
 from saldo.catalog.v1 import catalog_service_pb2, coupon_pb2, coupon_service_pb2, product_pb2
 from saldo.catalog.v1.coupon_service_pb2_grpc import CouponServiceStub
 from saldo.invoicing.v1 import (
+    bill_run_pb2,
+    bill_runs_service_pb2,
     credit_note_pb2,
     credit_notes_service_pb2,
     credit_pb2,
@@ -45,6 +47,7 @@ from saldo.metering.v1 import (
     usage_threshold_pb2,
     usage_threshold_service_pb2,
 )
+from saldo.operations.v1 import operations_service_pb2
 from saldo.payments.v1 import payments_service_pb2
 from saldo.subscriptions.v1 import customer_pb2, entitlement_pb2, entitlement_service_pb2, subscription_pb2
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as pb
@@ -347,6 +350,26 @@ async def take_back(client: Client) -> None:
     await quiet(client.operations)
 
 
+async def run_bills(client: Client) -> None:
+    """For all who are due on the first of the month, and for all there are, most of whom owe nothing more."""
+    clocks = client.operations
+    now = await clocks["invoicing"].GetClock(operations_service_pb2.GetClockRequest())
+    first = (wire.parse_timestamp(now.time, field="time").replace(day=1) + timedelta(days=32)).replace(
+        day=1, hour=0, minute=0, second=0, microsecond=0
+    )
+    await travel(clocks, first - timedelta(seconds=1))
+    hold = operations_service_pb2.AdvanceClockRequest(time=wire.timestamp(first), hold=True)
+    await clocks["invoicing"].AdvanceClock(hold)
+    due = await client.bill_runs.CreateBillRun(
+        bill_runs_service_pb2.CreateBillRunRequest(scope=bill_run_pb2.BillRun.DUE)
+    )
+    assert due.customer_count
+    await travel(clocks, first + timedelta(hours=2))
+    everybody = bill_runs_service_pb2.CreateBillRunRequest(scope=bill_run_pb2.BillRun.ALL)
+    await client.bill_runs.CreateBillRun(everybody)
+    await quiet(clocks)
+
+
 async def freeze_usage(client: Client) -> None:
     """Of somebody who is billed for nothing; then something comes too late for it, and for what corrects it; at last
     some of that is corrected itself.
@@ -524,6 +547,7 @@ async def world(databases: Databases, keys: Keys, tmp_path_factory: pytest.TempP
                 await bill_with_taxes(client, end_of(example.story) + timedelta(days=12))
                 await take_back(client)
                 await settle_late_usage(client, end_of(example.story) + timedelta(days=14))
+                await run_bills(client)
         await suite.stop(*SERVICES)
         yield World(dict(suite.urls), os.environ["SALDO_POSTGRES_URL"], journal_path, seller.id)
     finally:

@@ -70,6 +70,7 @@ ANNOUNCED = "every change of a resource is announced"
 GAPLESS = "events of a resource are numbered without a gap"
 TAKEN_IN = "every event is taken in once by all who listen"
 PUBLISHED = "no event waits to be published"
+RUNS = "bill runs tell what became of their customers"
 GIVEN_UP = "no dead letter and no failing job"
 OPEN = "no payment attempt is left open"
 DUE = "nothing is due in the past"
@@ -485,6 +486,39 @@ BILLING_CORRUPTIONS = {
             " SELECT 'evt_x', seller_id, subject, '{}', '', 'ValueError()', 8 FROM inbox LIMIT 1",
         ),
         (GIVEN_UP,),
+    ),
+    "a customer cannot be billed": Corruption(
+        "invoicing", (one("billing", "park_time = now(), park_reason = 'TOO_MANY_LINES'"),), (GIVEN_UP,)
+    ),
+    "a bill run forgot a customer": Corruption(
+        "invoicing",
+        ("DELETE FROM bill_run_customers WHERE ctid = (SELECT min(ctid) FROM bill_run_customers)",),
+        (RUNS,),
+    ),
+    "a bill run names an invoice of somebody else": Corruption(
+        "invoicing",
+        (
+            one(
+                "bill_run_customers c",
+                "invoice_ids = ARRAY(SELECT id FROM invoices i WHERE i.customer_id <> c.customer_id"
+                " AND state <> 'DRAFT' AND NOT EXISTS (SELECT FROM invoice_lines l WHERE l.invoice_id = i.id"
+                " AND l.customer_id = c.customer_id) LIMIT 1)",
+                "outcome = 'BILLED'",
+                of="c.ctid",
+            ),
+        ),
+        (RUNS,),
+    ),
+    "a bill run waits for a customer who is not due": Corruption(
+        "invoicing",
+        (
+            one(
+                "bill_run_customers",
+                "outcome = 'WAITING', end_time = NULL, invoice_ids = '{}'",
+                "outcome IN ('BILLED', 'NOTHING_OWED')",
+            ),
+        ),
+        (RUNS,),
     ),
     "a payment is under way": Corruption(
         "payments", (one("payments", "state = 'PROCESSING'", "state = 'FAILED'"),), (OPEN,)

@@ -24,12 +24,14 @@ from saldo.catalog.v1.product_pb2 import Feature
 from saldo.catalog.v1.seller_pb2 import Seller
 from saldo.dunning.v1 import dunning_service_pb2 as dunning
 from saldo.dunning.v1.dunning_policy_pb2 import DunningPolicy
+from saldo.invoicing.v1 import bill_runs_service_pb2 as bill_runs
 from saldo.invoicing.v1 import consolidation_service_pb2 as consolidation
 from saldo.invoicing.v1 import invoicing_service_pb2 as invoicing
 from saldo.invoicing.v1 import ledger_service_pb2 as ledger
 from saldo.invoicing.v1 import proof_service_pb2 as proof
 from saldo.invoicing.v1 import rating_pb2
 from saldo.invoicing.v1 import rating_service_pb2 as rating
+from saldo.invoicing.v1.bill_run_pb2 import BillRun
 from saldo.invoicing.v1.consolidation_policy_pb2 import ConsolidationPolicy
 from saldo.metering.v1 import archive_service_pb2 as archives
 from saldo.metering.v1 import backfill_service_pb2 as backfills
@@ -161,6 +163,9 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
         consolidation.SetConsolidationPolicyRequest(
             scope=ConsolidationPolicy.CUSTOMER, scope_id=payer.id, keys=["subscription"]
         )
+    )
+    run = await sandbox.client.bill_runs.CreateBillRun(
+        bill_runs.CreateBillRunRequest(scope=BillRun.CUSTOMERS, customer_ids=[payer.id])
     )
     half: Any = {"percent_off": PercentOff(percent=Decimal(value="50"))}  # Any: fields of a message
     coupon = await sandbox.client.coupons.CreateCoupon(
@@ -306,6 +311,14 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
         proof.ReplayInvoiceRequest(invoice_id=invoice.id),
         proof.ListLateUsageRequest(customer_id=payer.id, meter="water", page_size=10),
         proof.PreviewLateUsageRequest(customer_id=payer.id),
+        bill_runs.CreateBillRunRequest(scope=BillRun.CUSTOMERS, customer_ids=[payer.id]),
+        bill_runs.GetBillRunRequest(id=run.id),
+        bill_runs.ListBillRunsRequest(page_size=10),
+        bill_runs.ListBillRunResultsRequest(id=run.id, page_size=10),
+        bill_runs.RetryBillRunRequest(id=run.id),
+        bill_runs.CancelBillRunRequest(id=run.id),
+        bill_runs.ListParkedCustomersRequest(page_size=10),
+        bill_runs.GetBillingStateRequest(),
         consolidation.SetConsolidationPolicyRequest(
             scope=ConsolidationPolicy.SUBSCRIPTION, scope_id=subscription.id, keys=["plan", "custom.team"]
         ),

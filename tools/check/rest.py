@@ -73,13 +73,18 @@ def outbox_empty(records: Records, tally: Tally) -> None:
 
 
 def nothing_given_up(records: Records, tally: Tally) -> None:
-    """Neither a dead letter that waits for a decision, nor a job that failed and waits for its next try."""
+    """Neither a dead letter that waits for a decision, nor a job that failed and waits for its next try, nor a customer
+    who cannot be billed.
+    """
     for service in _present(records):
         tally.checked += 1
         for row in records.rows(service, "dead_letters"):
             tally.check(row["discard_time"] is not None, f"{row['id']} in {service}: {row['error'][:120]}")
         for row in records.rows(service, "job_failures"):
             tally.check(False, f"{row['job']} {row['id']} in {service}: {row['error'][:120]}")
+    if records.has("invoicing"):
+        for row in records.rows("invoicing", "billing"):
+            tally.check(row["park_time"] is None, f"{row['customer_id']} is parked: {row['park_reason']}")
 
 
 def nothing_unknown(records: Records, tally: Tally) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 from tools.check import (
     announcements,
     backfills,
+    bill_runs,
     billing,
     catalog,
     collection,
@@ -41,6 +42,7 @@ from tools.check.report import Invariant, Report, examine
 INVARIANTS: Final[tuple[Invariant, ...]] = (
     *billing.INVARIANTS,
     *consolidation.INVARIANTS,
+    *bill_runs.INVARIANTS,
     *written.INVARIANTS,
     *discounts.INVARIANTS,
     *commitments.INVARIANTS,

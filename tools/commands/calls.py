@@ -65,6 +65,7 @@ async def _call(client: Client, stub: str, name: str, request: Message) -> None:
 
 STUBS: Final = {
     "BackfillService": "backfills",
+    "BillRunsService": "bill_runs",
     "CorrectionService": "corrections",
     "ArchiveService": "archives",
     "CouponService": "coupons",

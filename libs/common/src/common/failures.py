@@ -49,5 +49,12 @@ async def forget(driver: asyncpg.Connection, rows: Sequence[DueRow]) -> None:
     )
 
 
+async def try_again(driver: asyncpg.Connection, job: str, ids: Sequence[str]) -> None:
+    """Rows of one job, as if they had never failed: those that were given up, too."""
+    await driver.execute("DELETE FROM job_failures WHERE job = $1 AND id = ANY($2::text[])", job, ids)
+    letters = [dead_letter_id(job, row_id) for row_id in ids]
+    await driver.execute("DELETE FROM dead_letters WHERE id = ANY($1::text[])", letters)
+
+
 def dead_letter_id(job: str, row_id: str) -> str:
     return f"job:{job}:{row_id}"

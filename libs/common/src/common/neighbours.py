@@ -37,6 +37,8 @@ class NeighbourRefused(errors.FailedPrecondition):
     """
 
     violations: tuple[Violation, ...] = ()
+    is_lasting: bool = False
+    """Whether it is what was asked that is at fault: not who asked, nor the neighbour itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,17 @@ _PASSING: Final = frozenset(
 )
 
 
+_LASTING: Final = frozenset(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.ALREADY_EXISTS,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.OUT_OF_RANGE,
+    }
+)
+
+
 def _neighbour_error(method: str, error: grpc.aio.AioRpcError) -> SaldoError:
     info = error_info(error)
     if error.code() in _PASSING:
@@ -141,6 +154,7 @@ def _neighbour_error(method: str, error: grpc.aio.AioRpcError) -> SaldoError:
         },
     )
     refused.violations = _violations(error)
+    refused.is_lasting = error.code() in _LASTING
     return refused
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from google.protobuf.descriptor_pool import Default
+
 from common.bus import Bus
 from common.service import Service
 from common.service import main as run
+from invoicing import store
 from invoicing.api import InvoicingApi
+from invoicing.bill_runs_api import BillRunsApi
 from invoicing.consolidation_api import ConsolidationApi
 from invoicing.consumers import HANDLERS
 from invoicing.credit_api import CreditApi
@@ -24,18 +28,7 @@ from invoicing.tax_api import TaxApi
 from invoicing.usecases.taxing import RatesByHand, TaxProvider
 from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from saldo.catalog.v1.coupon_service_pb2_grpc import CouponServiceStub
-from saldo.invoicing.v1 import (
-    consolidation_service_pb2,
-    credit_notes_service_pb2,
-    credit_service_pb2,
-    events_pb2,
-    invoicing_service_pb2,
-    ledger_service_pb2,
-    manual_invoices_service_pb2,
-    proof_service_pb2,
-    rating_service_pb2,
-    tax_service_pb2,
-)
+from saldo.invoicing.v1 import events_pb2
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
 from saldo.subscriptions.v1.customers_service_pb2_grpc import CustomersServiceStub
 from saldo.subscriptions.v1.subscriptions_service_pb2_grpc import SubscriptionsServiceStub
@@ -60,19 +53,22 @@ def build(settings: Settings, *, bus: Bus | None = None, taxes: TaxProvider | No
     service.on_close(printer.close)
     service.publish(events_pb2)
     database, desk = service.database, service.desk
-    for contract, name, api in (
-        (invoicing_service_pb2, "InvoicingService", InvoicingApi(database, desk, printer, taxes=taxes)),
-        (credit_notes_service_pb2, "CreditNotesService", CreditNotesApi(database, desk, printer)),
-        (manual_invoices_service_pb2, "ManualInvoicesService", ManualInvoicesApi(database, desk, taxes=taxes)),
-        (consolidation_service_pb2, "ConsolidationService", ConsolidationApi(database, desk, taxes=taxes)),
-        (ledger_service_pb2, "LedgerService", LedgerApi(database)),
-        (rating_service_pb2, "RatingService", RatingApi(desk)),
-        (rating_service_pb2, "MoneyService", MoneyApi()),
-        (proof_service_pb2, "ProofService", ProofApi(desk)),
-        (tax_service_pb2, "TaxService", TaxApi(database, desk, taxes)),
-        (credit_service_pb2, "CreditService", CreditApi(database, desk)),
+    contracts = Default()
+    for name, api in (
+        ("InvoicingService", InvoicingApi(database, desk, printer, taxes=taxes)),
+        ("BillRunsService", BillRunsApi(database, desk)),
+        ("CreditNotesService", CreditNotesApi(database, desk, printer)),
+        ("ManualInvoicesService", ManualInvoicesApi(database, desk, taxes=taxes)),
+        ("ConsolidationService", ConsolidationApi(database, desk, taxes=taxes)),
+        ("LedgerService", LedgerApi(database)),
+        ("RatingService", RatingApi(desk)),
+        ("MoneyService", MoneyApi()),
+        ("ProofService", ProofApi(desk)),
+        ("TaxService", TaxApi(database, desk, taxes)),
+        ("CreditService", CreditApi(database, desk)),
     ):
-        service.serve(contract.DESCRIPTOR.services_by_name[name], api)
+        service.serve(contracts.FindServiceByName(f"saldo.invoicing.v1.{name}"), api)
+    service.watch("customers_parked", store.CUSTOMERS_PARKED)
     service.consume(HANDLERS)
     service.schedule(jobs(grace=timedelta(seconds=settings.grace_seconds), taxes=taxes))
     return service

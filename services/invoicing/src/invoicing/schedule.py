@@ -18,7 +18,7 @@ EXPIRED_TOGETHER: Final = 200
 def jobs(*, grace: timedelta, taxes: TaxProvider) -> Sequence[Scheduled]:
     return [
         BatchErrand(
-            name="bill customers",
+            name=store.BILL_CUSTOMERS,
             due=store.CUSTOMERS_DUE,
             run=partial(bill_run.bill_customers, grace=grace, taxes=taxes),
         ),

@@ -17,8 +17,10 @@ from common.testing import SANDBOX_START, Suite
 from saldo.catalog.v1 import catalog_service_pb2 as catalog
 from saldo.catalog.v1 import plan_pb2, price_pb2, seller_pb2
 from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
+from saldo.invoicing.v1 import bill_runs_service_pb2 as bill_runs
 from saldo.invoicing.v1 import invoice_pb2
 from saldo.invoicing.v1 import invoicing_service_pb2 as pb
+from saldo.invoicing.v1.bill_runs_service_pb2_grpc import BillRunsServiceStub
 from saldo.invoicing.v1.credit_service_pb2_grpc import CreditServiceStub
 from saldo.invoicing.v1.invoicing_service_pb2_grpc import InvoicingServiceStub
 from saldo.invoicing.v1.ledger_service_pb2_grpc import LedgerServiceStub
@@ -224,6 +226,13 @@ class Business:
 async def dead_letters(suite: Suite) -> list[operations.DeadLetter]:
     platform: Any = suite.stub(OperationsServiceStub, "invoicing", role=Role.PLATFORM)  # Any: grpc stubs are generated
     return list((await platform.ListDeadLetters(operations.ListDeadLettersRequest())).dead_letters)
+
+
+async def parked_customers(suite: Suite) -> dict[str, tuple[str, str]]:
+    """Who cannot be billed, by id: the reason, for programs and for people."""
+    runs: Any = suite.stub(BillRunsServiceStub, "invoicing")  # Any: as above
+    found = await runs.ListParkedCustomers(bill_runs.ListParkedCustomersRequest(page_size=1_000))
+    return {each.customer_id: (each.reason, each.message) for each in found.parked_customers}
 
 
 def pence(invoice: invoice_pb2.Invoice) -> int:

@@ -25,7 +25,7 @@ from saldo.operations.v1.operations_service_pb2_grpc import OperationsServiceStu
 from saldo.subscriptions.v1 import customer_pb2
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as subscriptions
 
-from .conftest import Business, dead_letters, decimal, flat, pence, per_unit, told, utc
+from .conftest import Business, dead_letters, decimal, flat, parked_customers, pence, per_unit, told, utc
 
 FEBRUARY, MARCH = utc(2026, 2, 1), utc(2026, 3, 1)
 HOUR = timedelta(hours=1)
@@ -90,7 +90,6 @@ async def test_what_cannot_be_billed_keeps_nobody_waiting(
 ) -> None:
     """One has more usage than can be told: it is set aside with the reason, and all others have their invoice."""
     monkeypatch.setattr(import_module("metering.store.usages"), "VALUES_MAX", 2)
-    monkeypatch.setattr("common.jobs.TRIES_MAX", 1)
     await business.meter("sales")
     fee = price_pb2.PercentageModel(percent=decimal("2.9"), fixed_fee=decimal("0.30"))
     plan = await business.plan(await business.price("Payments", meter="sales", percentage=fee))
@@ -99,9 +98,12 @@ async def test_what_cannot_be_billed_keeps_nobody_waiting(
     for _ in range(3):
         await business.use(customers[7], "sales", "1", utc(2026, 1, 5))
     await suite.travel(FEBRUARY + HOUR)
-    [letter] = await dead_letters(suite)
-    assert letter.id == f"job:bill customers:{customers[7].id}"
-    assert "TOO_MANY_VALUES" in letter.error
+    assert not await dead_letters(suite)
+    parked = await parked_customers(suite)
+    assert parked.keys() == {customers[7].id}
+    reason, message = parked[customers[7].id]
+    assert reason == "USAGE_TOO_DETAILED"
+    assert "TOO_MANY_VALUES" in message
     assert {each.customer_id for each in await business.invoices()} == {
         each.id for each in customers if each is not customers[7]
     }

@@ -18,7 +18,7 @@ from saldo.invoicing.v1 import invoicing_service_pb2 as pb
 from saldo.metering.v1 import metering_service_pb2 as metering
 from saldo.metering.v1.meter_pb2 import Meter
 
-from .conftest import Business, dead_letters, decimal, per_unit, utc
+from .conftest import Business, dead_letters, decimal, parked_customers, per_unit, utc
 from .month import FEBRUARY, Month, used
 
 Fields = dict[str, Any]  # Any: fields of a message
@@ -373,7 +373,6 @@ async def test_more_groups_than_can_be_told_are_a_case_for_an_operator(
     """A region for every call is a mistake of the sender. Nobody is billed for what is not known; the customer waits,
     with the reason, until somebody decides."""
     monkeypatch.setattr(import_module("metering.store.usages"), "GROUPS_MAX", 2)
-    monkeypatch.setattr("common.jobs.TRIES_MAX", 1)
     await business.meter("calls")
     month = await Month.begin(business, await business.price("Calls", meter="calls", **matrix("region", eu=at("0.10"))))
     await month.use(*(used("calls", "1", 5, region=region) for region in ("eu", "us", "ap")))
@@ -382,6 +381,7 @@ async def test_more_groups_than_can_be_told_are_a_case_for_an_operator(
     assert refusal.metadata["neighbour_reason"] == "TOO_MANY_GROUPS"
     assert (refusal.metadata["customer"], refusal.metadata["meter"]) == (month.customer.id, "calls")
     await suite.travel(FEBRUARY)
-    [letter] = await dead_letters(suite)
-    assert letter.error.startswith("UsageTooDetailed('TOO_MANY_GROUPS: ")
+    reason, message = (await parked_customers(suite))[month.customer.id]
+    assert reason == "USAGE_TOO_DETAILED"
+    assert message.startswith("TOO_MANY_GROUPS: ")
     assert not await business.invoices()

@@ -177,6 +177,22 @@ class TooManyInvoices(FailedPrecondition):
     """More invoices of one customer for one bill time than can be told apart."""
 
 
+class InvoiceTooLong(FailedPrecondition):
+    """More lines would be on one invoice than an invoice may have: a consolidation policy puts them on several."""
+
+
+class BillRunNotFound(NotFound):
+    """There is no such bill run at this seller."""
+
+
+class BillRunTooLarge(FailedPrecondition):
+    """More customers than one bill run may have."""
+
+
+class BillRunEnded(FailedPrecondition):
+    """All customers of the bill run have been looked at, or it was cancelled: there is nothing to take back."""
+
+
 class PreviewTooLong(FailedPrecondition):
     """More bill times, lines or customers until then than can be looked ahead to at once."""
 

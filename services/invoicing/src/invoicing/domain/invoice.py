@@ -44,6 +44,7 @@ from invoicing.domain.errors import (
     InvoiceNotOpen,
     InvoiceNotOverdue,
     InvoiceNotOwed,
+    InvoiceTooLong,
     NegativeTotal,
     NoLines,
     PaymentExceedsRemaining,
@@ -60,6 +61,9 @@ InvoiceId = NewType("InvoiceId", str)
 OVERDUE_AFTER: Final = timedelta(days=1)
 """Money that is on its way on the last day is not late."""
 
+
+LINES_MAX: Final = 20_000
+"""On one invoice, whoever pays for however many: twice what one customer is billed for at once."""
 
 LINES_WRITTEN_MAX: Final = 1_000
 """On an invoice that somebody writes by hand."""
@@ -139,6 +143,7 @@ class Invoice:
     ) -> Invoice:
         """`names` are those of subscriptions, by id."""
         nothing = Money.zero(bill.currency)
+        _check_length(len(bill.lines), customer.party.id)
         return cls(
             id=id,
             number="",
@@ -246,6 +251,7 @@ class Invoice:
     ) -> Invoice:
         """Bill more things with it, which have the same keys."""
         self._must_be_draft()
+        _check_length(len(self.lines) + len(lines), self.customer_id)
         both = self.consolidation.beside(because) if self.consolidation and because else self.consolidation
         lines = (*self.lines, *lines)
         return replace(
@@ -425,3 +431,9 @@ class Invoice:
     def _must_be_draft(self) -> None:
         if self.state is not State.DRAFT:
             raise InvoiceNotDraft(f"invoice {self.id} is {self.state.name}", invoice=self.id, state=self.state)
+
+
+def _check_length(line_count: int, customer_id: str) -> None:
+    if line_count > LINES_MAX:
+        message = f"an invoice of customer {customer_id} would have {line_count} lines"
+        raise InvoiceTooLong(message, customer=customer_id, limit=LINES_MAX)

@@ -40,6 +40,10 @@ class Billing:
     """Counts how often the customer was marked: whether that happened while it was being billed."""
     traceparent: str
     """Of what made it due; empty when its time has come."""
+    in_bill_run: bool = False
+    """Whether somebody waits to hear what becomes of it."""
+    was_parked: bool = False
+    """Whether it could not be billed the last time."""
 
     def is_due(self, at: datetime) -> bool:
         return self.due_time is not None and self.due_time <= at
@@ -53,6 +57,8 @@ class Looked:
     next_time: datetime | None
     through_time: datetime
     credit_since: datetime | None
+    is_news: bool = False
+    """Whether it was parked, or a bill run waits for it: neither is so any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +141,8 @@ async def find_billings(tx: Tx, customer_ids: Collection[str], *, lock: bool = F
             credit_since=row.credit_since,
             revision=row.revision,
             traceparent=row.traceparent,
+            in_bill_run=row.in_bill_run,
+            was_parked=row.park_time is not None,
         )
         for row in await tx.execute(query)
     }
@@ -153,6 +161,8 @@ async def lock_payers(tx: Tx, payer_ids: Collection[str]) -> None:
 
 async def save_billings(tx: Tx, looked: Sequence[Looked]) -> None:
     """When to come again. That begins a trace of its own: a subscription is not one story that never ends."""
+    nothing = {"in_bill_run": False, "park_time": None, "park_reason": "", "park_message": ""}
+    news = nothing if any(each.is_news for each in looked) else {}
     rows = [
         {
             "seller_id": tx.seller_id,
@@ -161,6 +171,7 @@ async def save_billings(tx: Tx, looked: Sequence[Looked]) -> None:
             "billed_through_time": each.through_time,
             "credit_since": each.credit_since,
             "traceparent": "",
+            **news,
         }
         for each in looked
     ]

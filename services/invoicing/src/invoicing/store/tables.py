@@ -290,6 +290,17 @@ billing = Table(
     Column("credit_since", Instant, comment="the bill time of the oldest credit that no invoice had room for"),
     Column("revision", BigInteger, nullable=False),
     Column("traceparent", Text, nullable=False),
+    Column(
+        "in_bill_run",
+        Boolean,
+        nullable=False,
+        server_default="false",
+        comment="whether a bill run waits to hear what becomes of it",
+    ),
+    Column("park_time", Instant),
+    Column("park_reason", Text, nullable=False, server_default=""),
+    Column("park_message", Text, nullable=False, server_default=""),
+    Index("billing_parked", "seller_id", "customer_id", postgresql_where=text("park_time IS NOT NULL")),
     Index("billing_due", "due_time", postgresql_where=text("due_time IS NOT NULL")),
     Index("billing_due_of_seller", "seller_id", "due_time", postgresql_where=text("due_time IS NOT NULL")),
 )

@@ -5,28 +5,29 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from common.crash import crashpoint, register
 from common.db import Tx
-from common.errors import SaldoError, Unavailable
+from common.errors import SaldoError
 from common.rpc import Desk
 from invoicing import clients, store
-from invoicing.domain.completing import Terms, completed, fitted
+from invoicing.domain.bill_run import Looked
+from invoicing.domain.completing import Terms, fitted
 from invoicing.domain.consolidation import Bill, consolidate, credits_taken, left_waiting
 from invoicing.domain.consolidation_policy import Arrangement
 from invoicing.domain.errors import TooManyLines
-from invoicing.domain.invoice import Invoice
-from invoicing.domain.issuing_policy import IssuingPolicy
+from invoicing.domain.invoice import Invoice, InvoiceId
 from invoicing.domain.lines_due import Due, next_look
-from invoicing.domain.party import Customer, Seller
-from invoicing.store import Draft, DraftKey
-from invoicing.usecases import companions, facts, issuing, late_usage, naming, proposing
+from invoicing.domain.party import Seller
+from invoicing.usecases import companions, facts, late_usage, naming, parking, proposing
 from invoicing.usecases.companions import Company
 from invoicing.usecases.facts import Facts
 from invoicing.usecases.late_usage import Settled
 from invoicing.usecases.sweep import SWEEP_EVERY
 from invoicing.usecases.taxing import TaxProvider, tax_terms
+from invoicing.usecases.writing import Names, Owed, write
 
 SLICES_MAX: Final = 1_000
 """Of a bill run that finds more than can be looked at at once: ten years of every day, of several hundred items."""
@@ -57,40 +58,38 @@ class _Unbilled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Owed:
-    """The lines of an invoice to be, who owes them, and the trace that made them due."""
+class _Asked:
+    """What was asked for beside what is to be billed, before anything is locked."""
 
-    bill: Bill
-    terms: Terms
-    traceparent: str
-
-    @property
-    def customer(self) -> Customer:
-        return self.terms.customer
-
-    @property
-    def key(self) -> DraftKey:
-        key = self.bill.consolidation.fingerprint
-        return DraftKey(self.customer.party.id, self.bill.currency, self.bill.bill_time, key)
+    seller: Seller | None
+    """None where there is nothing that could be billed."""
+    terms: Mapping[str, Terms]
+    """By customer."""
+    names: Mapping[str, str]
+    """What subscriptions are called, of those that may be told apart on paper."""
 
 
 async def bill_customers(desk: Desk, customer_ids: Sequence[str], *, grace: timedelta, taxes: TaxProvider) -> None:
     """Bill everything that some customers owe as of now, once, and note when to come again; with them whoever is due
-    and has a payer in common with one of them.
+    and has a payer in common with one of them. One who cannot be billed is parked, with the reason.
 
     Whoever is being marked at this very moment is waited for when the others are billed.
     """
     company = await companions.of(desk, customer_ids)
+    bill = partial(_bill_all, desk, customer_ids, grace=grace, taxes=taxes)
     try:
-        await _bill_all(desk, customer_ids, company, grace=grace, taxes=taxes)
-    except Unavailable:
-        raise
-    except SaldoError:
-        # Of several, each half is tried by itself. One alone may have come with somebody who cannot be billed.
-        if len(customer_ids) > 1 or not company.companion_ids:
+        await bill(company)
+    except SaldoError as error:
+        # Of several, each half is tried by itself.
+        if len(customer_ids) > 1 or not parking.is_lasting(error):
             raise
-        company = await companions.sound(desk, company, beside=customer_ids)
-        await _bill_all(desk, customer_ids, company, grace=grace, taxes=taxes)
+        [customer_id] = customer_ids
+        with_others = None
+        if company.companion_ids:
+            # It may have come with somebody who cannot be billed.
+            with_others = partial(bill, await companions.sound(desk, company, beside=customer_ids))
+        alone = partial(bill, company.only((), beside=customer_ids))
+        await parking.bill_or_park(desk, customer_id, with_others=with_others, alone=alone)
 
 
 async def _bill_all(
@@ -113,9 +112,11 @@ async def _bill_all(
         found = await facts.gather(desk, since, through=now, as_of=now, proven=True)
         # Asked for even when no invoice may come of it: what comes of it is decided with the rows locked.
         worth = pending or any(each.periods or each.commitments for each in found.values())
-        seller = await clients.seller(desk) if worth else None
-        terms = await _terms(desk, taxes, found.values())
-        names = await naming.subscription_names(desk, found.values())
+        asked = _Asked(
+            seller=await clients.seller(desk) if worth else None,
+            terms=await _terms(desk, taxes, found.values()),
+            names=await naming.subscription_names(desk, found.values()),
+        )
         crashpoint(ASKED)
         async with desk.transaction() as tx:
             await store.lock_payers(tx, company.payer_ids)
@@ -123,7 +124,7 @@ async def _bill_all(
             # Who belongs together is billed together, or a moment later.
             held = company.broken_by(unbilled.keys() - locked.keys()) if turn < PATIENCE else frozenset()
             own = {each: its for each, its in found.items() if each in locked and each not in held}
-            late = await _bill(tx, unbilled, locked, own, terms, names, seller=seller, as_of=now, grace=grace)
+            late = await _bill(tx, unbilled, locked, own, asked, as_of=now, grace=grace)
             crashpoint(DRAFTED)
         await late_usage.reissue(desk, late.reissued)
         for customer_id in found.keys() - own.keys() - held:
@@ -148,16 +149,13 @@ async def _bill(
     unbilled: Mapping[str, _Unbilled],
     locked: Mapping[str, store.Billing],
     found: Mapping[str, Facts],
-    terms: Mapping[str, Terms],
-    names: Mapping[str, str],
+    asked: _Asked,
     *,
-    seller: Seller | None,
     as_of: datetime,
     grace: timedelta,
 ) -> Settled:
-    """Write what is owed, and how far they are billed, as they are `locked`. `names` are those of subscriptions. Answers
-    what is to be billed otherwise.
-    """
+    """Write what is owed, and how far they are billed, as they are `locked`. Answers what is to be billed otherwise."""
+    terms, seller = asked.terms, asked.seller
     # The next bill time after a slice lies in the next slice, and what waits for it would not be looked at there.
     next_bill_times = [each.next_bill_time if each.through == as_of else None for each in found.values()]
     policy = await store.issuing_policy(tx)
@@ -182,28 +180,48 @@ async def _bill(
         mine.looks += [] if look is None else [look]
         mine.looks += proposing.alone_times(due[customer_id], billed)
         mine.waiting += left_waiting(due[customer_id], taken)
+        now = locked[customer_id]
         # What was marked while the neighbours were asked may not have been in their answers: it stays due.
         is_seen = each.through == as_of and not is_waiting
-        if is_seen and locked[customer_id].revision == mine.billing.revision:
+        if is_seen and now.revision == mine.billing.revision:
             looked.append(
                 store.Looked(
                     customer_id=customer_id,
                     next_time=min(mine.looks, default=None),
                     through_time=as_of,
                     credit_since=min(mine.waiting, default=None),
+                    is_news=now.in_bill_run or now.was_parked,
                 )
             )
     owed = [
-        _Owed(bill=bill, terms=terms[bill.consolidation.payer_id], traceparent=_trace(bill, unbilled)) for bill in bills
+        Owed(bill=bill, terms=terms[bill.consolidation.payer_id], traceparent=_trace(bill, unbilled)) for bill in bills
     ]
     await store.take_pending_lines(tx, written)
+    invoices: list[Invoice] = []
     if owed:
         assert seller is not None, "as above"
         called = {customer_id: its.customer.called for customer_id, its in found.items()}
-        invoices = await _write(tx, owed, names, called, seller=seller, grace=grace, policy=policy)
+        names = Names(subscriptions=asked.names, customers=called)
+        invoices = await write(tx, owed, seller=seller, names=names, policy=policy, grace=grace)
         await late_usage.record_billed(tx, due.values(), invoices)
     await store.save_billings(tx, looked)
+    ended = {each.customer_id for each in looked}
+    told = {each for each in found if locked[each].in_bill_run}
+    await store.tell_bill_runs(tx, _results(told, ended, bills, invoices))
     return proposed.late
+
+
+def _results(
+    told: Collection[str], ended: Collection[str], bills: Sequence[Bill], invoices: Sequence[Invoice]
+) -> list[Looked]:
+    """Of those whom a bill run waits for: which invoices have lines of theirs."""
+    mine: dict[str, dict[InvoiceId, None]] = {each: {} for each in sorted(told)}
+    for bill, invoice in zip(bills, invoices, strict=True) if told else ():
+        for line in bill.lines:
+            user = line.customer_id or bill.consolidation.payer_id
+            if user in mine:
+                mine[user][invoice.id] = None
+    return [Looked(customer_id=each, invoice_ids=tuple(its), is_end=each in ended) for each, its in mine.items()]
 
 
 async def _arrangement(tx: Tx, due: Iterable[Sequence[Due]], terms: Mapping[str, Terms]) -> Arrangement:
@@ -221,55 +239,3 @@ def _trace(bill: Bill, unbilled: Mapping[str, _Unbilled]) -> str:
     customer_ids = dict.fromkeys(line.customer_id or bill.consolidation.payer_id for line in bill.lines)
     traces = (unbilled[each].billing.traceparent for each in customer_ids if each in unbilled)
     return next((each for each in traces if each), "")
-
-
-async def _write(
-    tx: Tx,
-    owed: Sequence[_Owed],
-    names: Mapping[str, str],
-    called: Mapping[str, str],
-    *,
-    seller: Seller,
-    grace: timedelta,
-    policy: IssuingPolicy,
-) -> list[Invoice]:
-    """Into the drafts for the same moments, where there are any, or as invoices of their own. `names` are those of
-    subscriptions, and `called` is what the customers are.
-    """
-    drafts = await store.lock_drafts_for(tx, [each.key for each in owed])
-    new_ids = await store.new_invoice_ids(tx, [each.key for each in owed if each.key not in drafts])
-    grown: list[tuple[Invoice, Invoice]] = []
-    waiting: list[Draft] = []
-    ready: list[issuing.Ready] = []
-    for each in owed:
-        lines = (replace(line, id=line.id or tx.new_id("line")) for line in each.bill.lines)
-        bill = replace(each.bill, lines=tuple(lines))
-        draft = drafts.get(each.key)
-        if draft is not None:
-            more = draft.invoice.add(bill.lines, because=bill.consolidation, names=names)
-            grown.append((completed(more, each.terms), draft.invoice))
-            continue
-        invoice = Invoice.draft(
-            id=new_ids[each.key],
-            customer=each.customer,
-            bill=bill,
-            at=tx.now,
-            grace=policy.grace_of(bill.lines, otherwise=grace),
-            hold_reason=policy.hold_reason,
-            names=names,
-        )
-        invoice = completed(invoice, each.terms)
-        if invoice.is_waiting:
-            waiting.append(Draft(invoice, each.traceparent))
-        else:
-            ready.append(
-                issuing.Ready(draft=invoice, customer=each.customer, users=called, traceparent=each.traceparent)
-            )
-    await store.save_drafts(tx, grown)
-    await store.add_invoices(tx, waiting)
-    # The numbers last: everyone else who finalizes waits for them.
-    issued = await issuing.issue(tx, ready, seller=seller)
-    await store.add_invoices(
-        tx, [Draft(invoice, each.traceparent) for invoice, each in zip(issued, ready, strict=True)]
-    )
-    return [*(invoice for invoice, _ in grown), *(invoice for invoice, _ in waiting), *issued]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from common.migrate import run_script
 
-revision = "0016"
-down_revision = "0013"
+revision = "0015"
+down_revision = "0014"
 
 
 def upgrade() -> None:

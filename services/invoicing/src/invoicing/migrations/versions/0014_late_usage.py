@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from common.migrate import protect, run_script
 
-revision = "0015"
+revision = "0014"
 down_revision = "0013"
 
 
