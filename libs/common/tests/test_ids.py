@@ -237,6 +237,7 @@ def test_further_ones_of_one_instant_sort_later(nth: int, one: list[str], other:
 
 @pytest.mark.parametrize("nth", [-1, ids.NTH_MAX + 1])
 def test_there_are_only_so_many_further_ones(nth: int) -> None:
+    """They have sixteen bits of the id."""
     with pytest.raises(ValueError, match="65535"):
         ids.derived("inv", NOON, (), nth=nth)
 
