@@ -400,7 +400,13 @@ BILLING_CORRUPTIONS = {
     ),
     "a payment was forgotten": Corruption(
         "invoicing",
-        (one("invoices", "amount_paid_minor = amount_paid_minor - 1", "state = 'PAID' AND amount_paid_minor > 0"),),
+        (
+            one(
+                "invoices",
+                "amount_paid_minor = amount_paid_minor - 1",
+                "state = 'PAID' AND amount_paid_minor > 0 AND top_up_rule_id = ''",
+            ),
+        ),
         (OWED, PAID),
     ),
     "a payment is of another customer": Corruption(

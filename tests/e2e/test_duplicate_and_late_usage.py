@@ -117,6 +117,7 @@ async def test_what_becomes_of_a_late_reading_is_as_the_seller_wants_it(sandbox:
         "water": IssuingPolicy.NEXT_INVOICE,
         "gas": IssuingPolicy.CORRECT,
         "heat": IssuingPolicy.REISSUE,
+        "cold": IssuingPolicy.REISSUE,
         "steam": IssuingPolicy.REFUSE,
     }
     client = sandbox.client
@@ -126,7 +127,8 @@ async def test_what_becomes_of_a_late_reading_is_as_the_seller_wants_it(sandbox:
     for meter in policies:
         await sandbox.meter(meter)
         plan = await sandbox.plan(meter, per_unit("m3", "2.00", meter=meter))
-        customers[meter] = await sandbox.customer(meter, by_hand=True, net_terms_days=60)
+        token = "sim:ok" if meter == "cold" else ""
+        customers[meter] = await sandbox.customer(meter, token=token, by_hand=not token, net_terms_days=60)
         await sandbox.subscribe(customers[meter], plan)
     await sandbox.travel(JANUARY_20)
     await sandbox.use(*(usage(each, meter, JANUARY_20, "3", event_id=meter) for meter, each in customers.items()))
@@ -143,20 +145,25 @@ async def test_what_becomes_of_a_late_reading_is_as_the_seller_wants_it(sandbox:
         "water": ["6.00 EUR"],
         "gas": ["6.00 EUR", "8.00 EUR"],
         "heat": ["6.00 EUR", "14.00 EUR"],
+        "cold": ["6.00 EUR", "14.00 EUR"],
         "steam": ["6.00 EUR"],
     }
     assert [invoice.state for invoice in await sandbox.invoices(customers["heat"])] == [Invoice.VOID, Invoice.OPEN]
+    was_paid, anew = await sandbox.invoices(customers["cold"])
+    assert (was_paid.state, anew.state, text(anew.credit_applied)) == (Invoice.PAID, Invoice.PAID, "6.00 EUR")
     await sandbox.travel(datetime(2026, 3, 2, tzinfo=UTC))
     assert await billed() == {
         "water": ["6.00 EUR", "8.00 EUR"],
         "gas": ["6.00 EUR", "8.00 EUR", "0.00 EUR"],
         "heat": ["6.00 EUR", "14.00 EUR", "0.00 EUR"],
+        "cold": ["6.00 EUR", "14.00 EUR", "0.00 EUR"],
         "steam": ["6.00 EUR", "0.00 EUR"],
     }
 
     told = (await client.proof.ListLateUsage(ListLateUsageRequest())).late_usages
     outcomes = {each.usage.meter: LateUsageRecord.Outcome.Name(each.outcome) for each in told}
-    assert outcomes == {"water": "BILLED", "gas": "BILLED", "heat": "REISSUED", "steam": "REFUSED"}
+    made_anew = {"heat": "REISSUED", "cold": "REISSUED"}
+    assert outcomes == {"water": "BILLED", "gas": "BILLED", "steam": "REFUSED", **made_anew}
     for each in told:
         assert (text(each.amount), each.quantity.value, each.event_count) == ("8.00 EUR", "4", 1)
         query = UsageQuery(

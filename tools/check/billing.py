@@ -103,7 +103,7 @@ def credits_taken_off(records: Records, tally: Tally) -> None:
     invoices: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
     for row in records.rows("invoicing", "invoices"):
         # What buys credit has no room for what is taken off what was bought.
-        if row["state"] not in ("DRAFT", "VOID") and not row["top_up_rule_id"]:
+        if row["state"] not in ("DRAFT", "VOID") and not row["top_up_rule_id"] and not _is_replaced(row, records):
             for customer_id in beneficiaries(records, row):
                 invoices[customer_id, row["customer_id"], row["currency"]].append(row)
     payers = Payers(records)
@@ -127,6 +127,12 @@ def credits_taken_off(records: Records, tally: Tally) -> None:
                 free = _has_room(row, records) and _knew_of(row, billable, records) and not is_apart
                 free = free and not _is_held(row, billable, records)
                 tally.check(not free, f"{where}: {due - taken} {currency} could be taken off {row['id']}")
+
+
+def _is_replaced(invoice: Row, records: Records) -> bool:
+    """Whether what it billed was taken back, and is billed by another."""
+    own = records.by("invoicing", "invoice_lines", "invoice_id").get(invoice["id"], ())
+    return any(line.get("voided") for line in own)
 
 
 def _has_room(invoice: Row, records: Records) -> bool:
@@ -322,8 +328,8 @@ def beneficiaries(records: Records, invoice: Row) -> set[str]:
 
 def standing_lines(records: Records) -> Iterator[Row]:
     """All of them, whoever wrote them and for whatever."""
-    void = {row["id"] for row in records.rows("invoicing", "invoices") if row["state"] == "VOID"}
-    return (line for line in records.rows("invoicing", "invoice_lines") if line["invoice_id"] not in void)
+    # Databases that are older than void invoices have no such column.
+    return (line for line in records.rows("invoicing", "invoice_lines") if not line.get("voided"))
 
 
 def key_of(line: Row) -> BilledKey:
@@ -340,10 +346,9 @@ def _standing_lines(records: Records) -> Iterator[Row]:
 
 
 def _void_lines(records: Records) -> Mapping[BilledKey, Sequence[Row]]:
-    void = {row["id"] for row in records.rows("invoicing", "invoices") if row["state"] == "VOID"}
     found: dict[BilledKey, list[Row]] = defaultdict(list)
     for line in records.rows("invoicing", "invoice_lines"):
-        if line["invoice_id"] in void and line["kind"] not in OF_NO_ITEM:
+        if line.get("voided") and line["kind"] not in OF_NO_ITEM:
             found[key_of(line)].append(line)
     return found
 

@@ -118,7 +118,7 @@ def settled_as_noted(records: Records, tally: Tally) -> None:
 
 def void_in_full(records: Records, tally: Tally) -> None:
     """A void invoice has one credit note that says so, and all of it is taken back; its lines count no more. No other
-    invoice has such a note, or such lines.
+    invoice has such a note, or such lines, but one that was paid, and taken back in full because usage came late.
     """
     notes = records.by("invoicing", "credit_notes", "invoice_id")
     lines = records.by("invoicing", "invoice_lines", "invoice_id")
@@ -127,10 +127,11 @@ def void_in_full(records: Records, tally: Tally) -> None:
         is_void = invoice["state"] == "VOID"
         voiding = sum(note["kind"] == "VOID" for note in own)
         voided = {line["voided"] for line in lines.get(invoice["id"], ())}
-        holds = voiding == int(is_void) and voided <= {is_void}
+        in_full = sum(note["total_minor"] for note in own) == invoice["total_minor"]
+        is_replaced = voided == {True} and any(note["reason"] == "LATE_USAGE" for note in own) and in_full
+        holds = voiding == int(is_void) and voided <= {is_void or is_replaced}
         if is_void:
-            holds = holds and sum(note["total_minor"] for note in own) == invoice["total_minor"]
-            holds = holds and invoice["amount_paid_minor"] == 0
+            holds = holds and in_full and invoice["amount_paid_minor"] == 0
         tally.check(holds, f"{invoice['id']} is {invoice['state']} with {voiding} notes that void it")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 from fractions import Fraction
 from typing import Final
@@ -21,6 +22,12 @@ def refused_once(records: Records, tally: Tally) -> None:
     nothing, once.
     """
     counting, prices = Counting(records), tariffs(records)
+    notes = records.by("invoicing", "credit_notes", "invoice_id")
+
+    def stood(line: Row, refusal: Row) -> bool:
+        invoice_id = line["invoice_id"]
+        return _stood(line, invoices[invoice_id], notes.get(invoice_id, ()), refusal)
+
     lines = records.by("invoicing", "invoice_lines", "item_id")
     invoices = {row["id"]: row for row in records.rows("invoicing", "invoices")}
     for key, rows in Refusals(records).by_key.items():
@@ -30,7 +37,7 @@ def refused_once(records: Records, tally: Tally) -> None:
         for number, row in enumerate(rows, start=1):
             with tally.checking(row["id"]):
                 tally.check(row["number"] == number, f"{row['id']} is refusal {row['number']}, not {number}")
-                billed = sum(line["amount_minor"] for line in own if _stood(invoices[line["invoice_id"]], row))
+                billed = sum(line["amount_minor"] for line in own if stood(line, row))
                 tally.check(row["billed_minor"] == billed, f"{row['id']}: {row['billed_minor']} billed, not {billed}")
                 since = (row["before_quantity"], row["before_event_count"], row["before_through_position"])
                 tally.check(since in counted, f"{row['id']} is the difference to what nobody counted")
@@ -57,15 +64,16 @@ def became_what_is_said(records: Records, tally: Tally) -> None:
     lines = {line["id"]: line for line in records.rows("invoicing", "invoice_lines")}
     invoices = {row["id"]: row for row in records.rows("invoicing", "invoices")}
     notes = records.by("invoicing", "credit_notes", "invoice_id")
+    of_invoice = records.by("invoicing", "invoice_lines", "invoice_id")
     first: dict[str, datetime] = {}
     named: Counter[str] = Counter()
     for row in records.rows("invoicing", "late_usages"):
         seller_id = row["seller_id"]
         first[seller_id] = min(first.get(seller_id, row["create_time"]), row["create_time"])
         if row["outcome"] == "REISSUED":
-            because = [note["reason"] for note in notes.get(row["invoice_id"], ()) if note["kind"] == "VOID"]
-            is_void = invoices[row["invoice_id"]]["state"] == "VOID"
-            tally.check(is_void and because == ["LATE_USAGE"], f"{row['invoice_id']} was not annulled for {row['id']}")
+            because = any(note["reason"] == "LATE_USAGE" for note in notes.get(row["invoice_id"], ()))
+            gone = because and all(line["voided"] for line in of_invoice.get(row["invoice_id"], ()))
+            tally.check(gone, f"{row['invoice_id']} was not taken back for {row['id']}")
         # What a draft has dropped since waits, and has a record of its own when it is billed.
         elif row["outcome"] == "BILLED" and row["line_id"] in lines:
             line = lines[row["line_id"]]
@@ -81,12 +89,13 @@ def became_what_is_said(records: Records, tally: Tally) -> None:
             tally.check(times == 1, f"{times} records say that {line['id']} is for late usage")
 
 
-def _stood(invoice: Row, refusal: Row) -> bool:
-    """Whether it was final, and not annulled, when something was refused."""
+def _stood(line: Row, invoice: Row, notes: Sequence[Row], refusal: Row) -> bool:
+    """Whether a line was final, and counted, when something was refused."""
     at = refusal["create_time"]
     if invoice["state"] == "DRAFT" or invoice["finalize_time"] > at:
         return False
-    return invoice["void_time"] is None or bool(invoice["void_time"] > at)
+    # What is void was so from the last of its credit notes on.
+    return not line["voided"] or any(note["issue_time"] > at for note in notes)
 
 
 def _counted(row: Row) -> tuple[object, ...]:

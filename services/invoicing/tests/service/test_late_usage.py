@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import asyncpg
 import pytest
 
 from common import ids, wire
+from common.caller import current_caller, service_caller
 from common.testing import Suite, refused
+from invoicing.usecases import bill_run
+from invoicing.usecases.taxing import RatesByHand
 from saldo.invoicing.v1 import credit_note_pb2 as notes
 from saldo.invoicing.v1 import invoice_pb2
 from saldo.invoicing.v1 import invoicing_service_pb2 as pb
@@ -16,11 +20,14 @@ from saldo.invoicing.v1 import proof_service_pb2 as proof
 from saldo.invoicing.v1.proof_service_pb2_grpc import ProofServiceStub
 from saldo.metering.v1 import corrections_service_pb2 as corrections
 from saldo.metering.v1.corrections_service_pb2_grpc import CorrectionServiceStub
+from saldo.operations.v1 import operations_service_pb2 as operations
+from saldo.operations.v1.operations_service_pb2_grpc import OperationsServiceStub
 from saldo.subscriptions.v1 import customer_pb2
 from saldo.subscriptions.v1 import customers_service_pb2 as customers
 from saldo.subscriptions.v1.customers_service_pb2_grpc import CustomersServiceStub
 
-from .conftest import Business, civil, decimal, per_unit, replayed, told, utc
+from .conftest import Business, civil, dead_letters, decimal, per_unit, replayed, told, utc
+from .test_credit_notes import credit, part
 from .test_holding import declare
 from .test_invoices import DAY, FEBRUARY, HOUR, connected
 from .test_voiding import notes_of, void
@@ -138,15 +145,36 @@ async def test_the_invoice_is_made_anew(suite: Suite, business: Business) -> Non
     await replayed(business)
 
 
-async def test_what_was_paid_is_not_made_anew_but_corrected(suite: Suite, business: Business) -> None:
-    """Money came in for it: it cannot be annulled any more, and the difference has an invoice of its own."""
+@pytest.mark.parametrize(("paid", "due"), [(10_00, 3_00), (4_00, 9_00)], ids=["in full", "in part"])
+async def test_what_was_paid_is_credited_and_made_anew(suite: Suite, business: Business, paid: int, due: int) -> None:
+    """Money came in for it, so it is not void: what was paid is the customer's credit, and the new one takes it up."""
     ada = await powered(business, policy=REISSUE)
     [january] = await business.invoices()
-    await business.pay(january, payment_id="pay_1")
+    await business.pay(january, payment_id="pay_1", pence=paid)
     await business.use(ada, "kwh", "30", utc(2026, 1, 20))
     await suite.travel(FEBRUARY + 2 * DAY)
-    paid, late = await business.invoices()
-    assert (paid.state, told(late)) == (PAID, [("Electricity – late usage", 3_00)])
+    settled, anew = await business.invoices()
+    assert (settled.state, told(anew), civil(anew)) == (PAID, [("Electricity", 13_00)], "2026-02-01")
+    assert wire.parse_money(anew.amount_due, field="amount_due").minor == due
+    [note] = await notes_of(business, settled)
+    assert (note.kind, note.reason) == (notes.CreditNote.CREDIT, notes.CreditNote.LATE_USAGE)
+    [record] = await statement(business)
+    assert (record.outcome, record.invoice_id, record.credit_note_id) == (REISSUED, settled.id, note.id)
+    assert record.new_invoice_id == anew.id
+    await suite.travel(APRIL + HOUR)
+    assert [told(each) for each in (await business.invoices())[2:]] == [[("Electricity", 0)]] * 2
+    await replayed(business)
+
+
+async def test_what_was_credited_is_not_made_anew_but_corrected(suite: Suite, business: Business) -> None:
+    """Somebody decided about a part of it already: that stays, and the difference has an invoice of its own."""
+    ada = await powered(business, policy=REISSUE)
+    [january] = await business.invoices()
+    await credit(business, january, part(january, 1_00))
+    await business.use(ada, "kwh", "30", utc(2026, 1, 20))
+    await suite.travel(FEBRUARY + 2 * DAY)
+    credited, late = await business.invoices()
+    assert (credited.state, told(late)) == (OPEN, [("Electricity – late usage", 3_00)])
     assert [each.outcome for each in await statement(business)] == [BILLED]
     await replayed(business)
 
@@ -189,7 +217,12 @@ async def test_what_is_refused_is_never_billed(suite: Suite, business: Business)
     await suite.travel(APRIL + HOUR)
     *_, march = await business.invoices()
     assert told(march) == [("Electricity – late usage", 70), ("Electricity", 0)]
-    assert march.line_items[0].rating_steps[-1].description == "Less late usage that was refused"
+    api: Any = suite.stub(ProofServiceStub, "invoicing")  # Any: grpc stubs are generated
+    trace = await api.TraceLine(proof.TraceLineRequest(invoice_id=march.id, line_id=march.line_items[0].id))
+    assert list(trace.sentences[-2:]) == [
+        "Less what was billed before: 13.70 GBP − 10.00 GBP = 3.70 GBP.",
+        "Less late usage that was refused: 3.70 GBP − 3.00 GBP = 0.70 GBP.",
+    ]
     assert [minor(each) for each in await statement(business)] == [3_00, 70]
     await replayed(business)
 
@@ -311,3 +344,30 @@ async def test_a_record_stays_what_it_is(suite: Suite, business: Business) -> No
         for statement_of in ("UPDATE late_usages SET amount_minor = 1", "DELETE FROM late_usages"):
             with pytest.raises(asyncpg.RaiseError, match="stays what it is"):
                 await connection.execute(statement_of)
+
+
+@pytest.mark.own_services
+@pytest.mark.parametrize(("policy", "outcome"), [(CORRECT, BILLED), (REISSUE, REISSUED), (REFUSE, REFUSED)])
+async def test_two_bill_runs_at_once_settle_it_once(
+    suite: Suite,
+    business: Business,
+    policy: pb.IssuingPolicy.LateUsage.ValueType,
+    outcome: proof.LateUsageRecord.Outcome.ValueType,
+) -> None:
+    """Whoever comes second finds it done: nothing is billed, taken back or refused twice."""
+    ada = await powered(business, policy=policy)
+    await business.use(ada, "kwh", "30", utc(2026, 1, 20))
+    clock = suite.stub(OperationsServiceStub, "invoicing")
+    await clock.AdvanceClock(operations.AdvanceClockRequest(time=wire.timestamp(MARCH), hold=True))
+    current_caller.set(service_caller("invoicing", suite.seller))
+    desk = suite.running["invoicing"].desk()
+    runs = (bill_run.bill_customers(desk, [ada.id], grace=HOUR, taxes=RatesByHand()) for _ in range(3))
+    await asyncio.gather(*runs)
+    await clock.AdvanceClock(operations.AdvanceClockRequest(time=wire.timestamp(MARCH)))
+    await suite.travel(MARCH + HOUR)
+    assert [(each.outcome, minor(each)) for each in await statement(business)] == [(outcome, 3_00)]
+    standing = [each for each in await business.invoices() if each.state != VOID]
+    billed = sum(amount for invoice in standing for _, amount in told(invoice))
+    assert billed == (10_00 if policy == REFUSE else 13_00)
+    assert not await dead_letters(suite)
+    await replayed(business)

@@ -30,7 +30,7 @@ _SHARES: Final = """
     FROM invoices i
     JOIN invoice_lines l ON l.seller_id = i.seller_id AND l.invoice_id = i.id
     CROSS JOIN unnest($3::text[]) AS c (coupon_id)
-    WHERE i.seller_id = $1 AND i.customer_id = ANY ($2::text[]) AND i.state <> 'VOID' AND i.id <> ALL ($4::text[])
+    WHERE i.seller_id = $1 AND i.customer_id = ANY ($2::text[]) AND NOT l.voided AND i.id <> ALL ($4::text[])
         AND (l.discount_minor <> 0 OR l.coupon_ids <> '{}')
         AND (
             c.coupon_id = ANY (l.coupon_ids)
@@ -75,7 +75,7 @@ async def sources_of(tx: Tx, periods: Sequence[BillablePeriod]) -> dict[LineKey,
             invoice_lines.c.period_start >= min(each.full_period.start for each in taken_off),
             invoice_lines.c.period_start <= max(each.period.start for each in taken_off),
             invoice_lines.c.kind == LineKind.OWED.name,
-            invoices.c.state != State.VOID.name,
+            ~invoice_lines.c.voided,
         )
     )
     finals: dict[str, bool] = {}
@@ -100,7 +100,7 @@ async def lines_spent(
         .where(
             invoice_lines.c.seller_id == tx.seller_id,
             invoices.c.customer_id == any_(literal(sorted(customer_ids), ARRAY(Text))),
-            invoices.c.state != State.VOID.name,
+            ~invoice_lines.c.voided,
             invoices.c.id.not_in(sorted(but_on)),
             invoice_lines.c.subscription_id == any_(literal(subscription_ids, ARRAY(Text))),
             invoice_lines.c.kind != LineKind.TRUE_UP.name,

@@ -97,6 +97,7 @@ async def count_lines_billed_by(
             invoice_lines.c.period_end > after,
             invoice_lines.c.period_end <= through,
             invoice_lines.c.item_id != "",
+            ~invoice_lines.c.voided,
             invoices.c.state.in_(OWED),
         )
         .limit(limit)
@@ -125,7 +126,7 @@ _PERIODS: Final = """
         (array_agg(l.proration_denominator ORDER BY l.correction))[1] AS proration_denominator
     FROM invoice_lines l JOIN invoices i ON i.seller_id = l.seller_id AND i.id = l.invoice_id
     WHERE l.seller_id = $1 AND l.price_id = ANY ($2::text[]) AND l.period_end > $3 AND l.period_end <= $4
-        AND l.item_id <> ''
+        AND l.item_id <> '' AND NOT l.voided
         AND i.state = ANY ($5::text[])
     GROUP BY 1, l.item_id, l.price_id, l.period_start, l.currency
 """

@@ -7,13 +7,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import Exists, Row, Text, and_, any_, exists, literal, select
+from sqlalchemy import Exists, Row, Text, and_, any_, exists, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from common.db import Tx
 from common.money import Money, exact_sum
 from common.period import Period
-from invoicing.domain.credit_note import NoteKind
 from invoicing.domain.invoice import InvoiceId, State
 from invoicing.domain.late_usage import LateRecord, Outcome, Refused, Statement
 from invoicing.domain.line import LineKey, LineKind, Usage
@@ -61,8 +60,8 @@ async def refused_so_far(tx: Tx, keys: Collection[LineKey]) -> dict[LineKey, Ref
 
 
 async def can_be_reissued(tx: Tx, keys: Collection[LineKey]) -> dict[LineKey, InvoiceId]:
-    """Of those keys of which all that was billed is on one invoice that can be annulled: no money came in, nothing was
-    credited, corrected or written by hand.
+    """Of those keys of which all that was billed is on one invoice, and nothing of that credited, corrected or written
+    by hand.
     """
     if not keys:
         return {}
@@ -72,8 +71,7 @@ async def can_be_reissued(tx: Tx, keys: Collection[LineKey]) -> dict[LineKey, In
             invoices.c.id,
             (
                 invoices.c.state.in_((State.OPEN.name, State.PAID.name))
-                & (invoices.c.amount_paid_minor == 0)
-                & (invoices.c.amount_credited_minor == 0)
+                & ~_is_credited()
                 & ~_has_manual_line()
                 & ~_is_corrected()
             ).label("can_go"),
@@ -99,14 +97,17 @@ async def can_be_reissued(tx: Tx, keys: Collection[LineKey]) -> dict[LineKey, In
 async def list_late_usages(tx: Tx, *, customer_id: str, meter: str, after: str, limit: int) -> list[Statement]:
     """What a draft has dropped since is found again by a bill run, and has a record of its own then."""
     line, anew = invoice_lines.alias("line"), invoice_lines.alias("anew")
-    note = credit_notes.alias("note")
     is_void = (late_usages.c.outcome == Outcome.REISSUED.name) | line.c.voided
     of_line = and_(line.c.seller_id == late_usages.c.seller_id, line.c.id == late_usages.c.line_id)
-    of_note = and_(
-        note.c.seller_id == late_usages.c.seller_id,
-        note.c.invoice_id == late_usages.c.invoice_id,
-        note.c.kind == NoteKind.VOID.name,
-        is_void,
+    # The one that took back the last of it.
+    last_note = (
+        select(func.max(credit_notes.c.id))
+        .where(
+            credit_notes.c.seller_id == late_usages.c.seller_id,
+            credit_notes.c.invoice_id == late_usages.c.invoice_id,
+            is_void,
+        )
+        .scalar_subquery()
     )
     billed_anew = and_(
         *(anew.c[name] == late_usages.c[name] for name in ("seller_id", "item_id", "price_id", "period_start")),
@@ -125,10 +126,10 @@ async def list_late_usages(tx: Tx, *, customer_id: str, meter: str, after: str, 
             line.c.voided,
             line.c.amount_minor.label("line_amount_minor"),
             *(line.c[f"usage_{name}"].label(f"line_{name}") for name in _COUNTED),
-            note.c.id.label("credit_note_id"),
+            last_note.label("credit_note_id"),
             anew.c.invoice_id.label("new_invoice_id"),
         )
-        .select_from(late_usages.outerjoin(line, of_line).outerjoin(note, of_note).outerjoin(anew, billed_anew))
+        .select_from(late_usages.outerjoin(line, of_line).outerjoin(anew, billed_anew))
         .where(
             late_usages.c.seller_id == tx.seller_id,
             late_usages.c.id > after,
@@ -180,6 +181,10 @@ def _statement_of(row: Row[Any]) -> Statement:  # Any: a row of the query above
 
 
 _COUNTED: Final = ("quantity", "event_count", "digest", "through_position", "meter_versions")
+
+
+def _is_credited() -> Exists:
+    return exists().where(credit_notes.c.seller_id == invoices.c.seller_id, credit_notes.c.invoice_id == invoices.c.id)
 
 
 def _has_manual_line() -> Exists:

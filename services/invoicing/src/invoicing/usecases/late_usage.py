@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 from common.db import Tx
 from common.rpc import Desk
 from invoicing import store
-from invoicing.domain.credit_note import Reason
-from invoicing.domain.errors import InvoiceCorrectedSince, InvoiceHasPayments, InvoiceIsVoid, NothingLeftToCredit
+from invoicing.domain.errors import InvoiceCorrectedSince, InvoiceIsVoid, NothingLeftToCredit
 from invoicing.domain.invoice import Invoice, InvoiceId
 from invoicing.domain.late_usage import LateRecord, LateUsage, Outcome, Refused
 from invoicing.domain.line import LineKey
 from invoicing.domain.lines_due import Due
 from invoicing.usecases import voiding
-from invoicing.usecases.voiding import Why
-
-WHY: Final = Why(reason=Reason.LATE_USAGE, memo="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,16 +67,16 @@ async def record_billed(tx: Tx, proposed: Iterable[Sequence[Due]], invoices: Ite
 
 
 async def reissue(desk: Desk, reissued: Mapping[InvoiceId, Sequence[Due]]) -> None:
-    """Annul invoices one by one, and have what they billed billed anew. Whoever pays or annuls one meanwhile is first:
-    the customer is still due, and it is decided anew.
+    """Take invoices back one by one, and have what they billed billed anew. Whoever annuls, credits or corrects one
+    meanwhile is first: the customer is still due, and it is decided anew.
     """
     for invoice_id, because in reissued.items():
         try:
             async with desk.transaction() as tx:
-                await voiding.reissue_invoice(tx, invoice_id, WHY, customer=None)
+                await voiding.replace_invoice(tx, invoice_id)
                 records = [_record(tx, each, Outcome.REISSUED, invoice_id=invoice_id) for each in because]
                 await store.add_late_usages(tx, records)
-        except (InvoiceHasPayments, InvoiceIsVoid, InvoiceCorrectedSince, NothingLeftToCredit):
+        except (InvoiceIsVoid, InvoiceCorrectedSince, NothingLeftToCredit):
             continue
 
 

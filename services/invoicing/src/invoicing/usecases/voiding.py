@@ -20,7 +20,8 @@ from invoicing.domain.ledger import entries_of_credit_note, entries_of_write_off
 from invoicing.domain.line import LineKind
 from invoicing.domain.party import Customer
 from invoicing.store import Draft, DraftKey
-from invoicing.usecases import credit, issuing
+from invoicing.usecases import credit, credit_notes, issuing
+from invoicing.usecases.credit_notes import Order
 from saldo.invoicing.v1 import events_pb2 as events
 
 TO_BE_LOOKED_AT: Final = "reissued: look at its manual lines, and release it"
@@ -66,6 +67,32 @@ async def reissue_invoice(tx: Tx, invoice_id: InvoiceId, why: Why, *, customer: 
     return invoice
 
 
+async def replace_invoice(tx: Tx, invoice_id: InvoiceId) -> Invoice:
+    """Because usage came late: annul it and have it billed anew at once. What was paid is credited in full instead, and
+    the new invoice takes that up.
+    """
+    found = await _issued(tx, invoice_id)
+    since = _since(found)
+    assert since is not None, "usage was billed"
+    for customer_id in _users(found):
+        await store.mark_due(tx, customer_id, look_back_to=since)
+    owed = await store.invoice(tx, invoice_id, lock=True)
+    if not owed.amount_paid.minor:
+        return await _void(tx, invoice_id, Why(reason=Reason.LATE_USAGE, memo=""))
+    await _check_corrected(tx, invoice_id)
+    order = Order(
+        invoice_id=invoice_id,
+        parts=(),
+        reason=Reason.LATE_USAGE,
+        memo="",
+        settlement=None,
+        preference=Preference.DEBT_FIRST,
+    )
+    await credit_notes.create_credit_note(tx, order)
+    await store.void_lines(tx, invoice_id)
+    return await store.invoice(tx, invoice_id)
+
+
 async def mark_uncollectible(tx: Tx, invoice_id: InvoiceId) -> Invoice:
     owed = await store.invoice(tx, invoice_id, lock=True)
     invoice = owed.write_off(at=tx.now)
@@ -95,11 +122,7 @@ def _since(invoice: Invoice) -> datetime | None:
 async def _void(tx: Tx, invoice_id: InvoiceId, why: Why) -> Invoice:
     owed = await store.invoice(tx, invoice_id, lock=True)
     invoice = owed.void(at=tx.now)
-    corrected = await store.corrected_since(tx, invoice_id)
-    if corrected is not None:
-        raise InvoiceCorrectedSince(
-            f"invoice {corrected} corrects lines of {invoice_id}", invoice=invoice_id, corrected_by=corrected
-        )
+    await _check_corrected(tx, invoice_id)
     earlier = await store.credit_notes_of(tx, invoice_id)
     taken = taken_back(owed, earlier, ())
     if owed.total.minor:
@@ -119,6 +142,14 @@ async def _void(tx: Tx, invoice_id: InvoiceId, why: Why) -> Invoice:
     await tx.emit(events.CreditNoteIssued(credit_note=credit_note_for_event(note)))
     await tx.emit(events.InvoiceVoided(invoice=invoice_for_event(invoice)))
     return invoice
+
+
+async def _check_corrected(tx: Tx, invoice_id: InvoiceId) -> None:
+    corrected = await store.corrected_since(tx, invoice_id)
+    if corrected is not None:
+        raise InvoiceCorrectedSince(
+            f"invoice {corrected} corrects lines of {invoice_id}", invoice=invoice_id, corrected_by=corrected
+        )
 
 
 async def _draft_manual_lines(tx: Tx, void: Invoice, *, customer: Customer) -> None:
