@@ -13,7 +13,7 @@ CALLS: dict[str, set[str]] = {
     "subscriptions": {"catalog"},
     "metering": set(),
     "invoicing": {"catalog", "subscriptions", "metering"},
-    "payments": set(),
+    "payments": {"invoicing"},
     "dunning": {"subscriptions", "payments"},
 }
 

@@ -412,6 +412,15 @@ BILLING_CORRUPTIONS = {
     "a payment is of another customer": Corruption(
         "payments", (one("payments", "customer_id = 'cus_x'"),), (PAYMENTS,)
     ),
+    "money was recorded that never came": Corruption(
+        "payments",
+        (
+            "INSERT INTO recorded_payments (seller_id, id, invoice_id, customer_id, amount_minor, currency, means,"
+            " reference, paid_time, create_time) SELECT seller_id, 'pay_x', invoice_id, customer_id, 1, currency,"
+            " 'CASH', 'x', create_time, create_time FROM payments ORDER BY id LIMIT 1",
+        ),
+        (PAYMENTS, ANNOUNCED),
+    ),
     "an attempt is numbered wrongly": Corruption(
         "payments", (one("payment_attempts", "number = number + 5"),), (ATTEMPTS,)
     ),

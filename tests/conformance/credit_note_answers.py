@@ -13,10 +13,12 @@ from saldo.invoicing.v1 import credit_notes_service_pb2 as pb
 from saldo.invoicing.v1 import invoicing_service_pb2 as invoicing
 from saldo.invoicing.v1 import manual_invoices_service_pb2 as manual
 from saldo.invoicing.v1 import tax_service_pb2 as taxes
-from saldo.invoicing.v1.credit_note_pb2 import CreditNote
+from saldo.invoicing.v1.credit_note_pb2 import CreditNote, CreditNoteSettlement
 from saldo.invoicing.v1.invoice_pb2 import Fraction, GivenDiscount, Invoice
 from saldo.invoicing.v1.manual_invoice_pb2 import ManualLine
 from saldo.invoicing.v1.tax_pb2 import TaxRate, TaxScope
+from saldo.payments.v1 import payments_service_pb2 as payments
+from saldo.payments.v1.payment_pb2 import OutsidePayment
 from tests.conformance.agreements import customer_in
 from tests.conformance.case import Answer, Case, Json, Unsupported, check_fields
 from tests.conformance.credit_answers import NOW
@@ -29,7 +31,14 @@ SEQUENCE_FIELDS: Final = frozenset(["kind", "currency", "invoice_lines", "coupon
 SPLIT_FIELDS: Final = frozenset(["kind", "currency", "subtotal", "tax", "tax_inclusive", "refund_total"])
 TAX_FIELDS: Final = frozenset(["kind", "currency", "subtotal", "tax", "refund_net"])
 
-KINDS: Final = {"credit_note_unused", "credit_notes_sequence", "refund_split", "refund_tax"}
+ENDED_FIELDS: Final = frozenset(
+    [
+        *("kind", "currency", "fee", "fee_coupon", "rate", "used_days", "unused_days", "of_days"),
+        *("invoice_total", "paid", "previous_credit_net"),
+    ]
+)
+
+KINDS: Final = {"credit_note_unused", "credit_notes_sequence", "refund_split", "refund_tax", "termination_credit"}
 
 _number = itertools.count(1)
 
@@ -46,6 +55,8 @@ async def answer(case: Case, rooms: Rooms) -> Answer:
                 return await _split(given, sandbox)
             case "refund_tax":
                 return await _taxed(given, sandbox)
+            case "termination_credit":
+                return await _ended(given, sandbox)
     raise Unsupported(given["kind"])
 
 
@@ -107,6 +118,60 @@ async def _taxed(given: Json, sandbox: Sandbox) -> Answer:
     return {"tax": _told(await _credited(sandbox, invoice, 0, part))["tax"]}
 
 
+async def _ended(given: Json, sandbox: Sandbox) -> Answer:
+    """Of two fees on an invoice that was paid so far, the days that are left of one, less what was credited before. How
+    much of it is paid back Saldo says; the rest is credit because the case wants that, and not a debt that ends.
+    """
+    check_fields(given, ENDED_FIELDS)
+    currency = given["currency"]
+    invoice = await _issued(
+        sandbox,
+        currency,
+        [given["fee"], given["fee"]],
+        rate=given["rate"],
+        line_discount=given.get("fee_coupon", "0"),
+    )
+    if decimal_of(invoice.total) != Decimal(given["invoice_total"]):
+        raise Unsupported(f"another invoice than one of two fees, which comes to {decimal_of(invoice.total)}")
+    await sandbox.client.payments.RecordPayment(
+        payments.RecordPaymentRequest(
+            invoice_id=invoice.id,
+            amount=money(given["paid"], currency),
+            means=OutsidePayment.BANK_TRANSFER,
+            reference="case",
+        )
+    )
+    await sandbox.quiet()
+    part = pb.LineItemToCredit(share=Fraction(numerator=int(given["unused_days"]), denominator=int(given["of_days"])))
+    before = Decimal(given.get("previous_credit_net", "0"))
+    if before:
+        await _credited(sandbox, invoice, 0, pb.LineItemToCredit(amount=money(str(before), currency)))
+        unused = Decimal(given["fee"]) * int(given["unused_days"]) / int(given["of_days"])
+        part = pb.LineItemToCredit(amount=money(str(unused - before), currency))
+    part.line_item_id = invoice.line_items[0].id
+    foreseen = await sandbox.client.credit_notes.PreviewCreditNote(
+        pb.PreviewCreditNoteRequest(
+            invoice_id=invoice.id, line_items=[part], preference=pb.CreateCreditNoteRequest.REFUND_FIRST
+        )
+    )
+    refund = foreseen.settlement.refund_amount
+    rest = money(str(decimal_of(foreseen.total) - decimal_of(refund)), currency)
+    note = await sandbox.client.credit_notes.CreateCreditNote(
+        pb.CreateCreditNoteRequest(
+            invoice_id=invoice.id,
+            line_items=[part],
+            reason=CreditNote.ORDER_CHANGE,
+            settlement=CreditNoteSettlement(refund_amount=refund, customer_credit_amount=rest),
+        )
+    )
+    told = {
+        **_told(note),
+        "refund": decimal_of(note.settlement.refund_amount),
+        "credit": decimal_of(note.settlement.customer_credit_amount),
+    }
+    return {**told, "coupon_adjustment": decimal_of(note.discount_total)} if "fee_coupon" in given else told
+
+
 async def _issued(
     sandbox: Sandbox,
     currency: str,
@@ -115,8 +180,9 @@ async def _issued(
     rate: str,
     is_inclusive: bool = False,
     discount: str = "0",
+    line_discount: str = "0",
 ) -> Invoice:
-    """With a line of each amount, all taxed at one rate."""
+    """With a line of each amount, all taxed at one rate; the discount of a line is that of the first."""
     number = next(_number)
     customer = await customer_in(sandbox, zone="UTC", currency=currency)
     made = await sandbox.client.tax.CreateTaxRate(
@@ -129,16 +195,19 @@ async def _issued(
     await sandbox.client.tax.SetTaxRule(
         taxes.SetTaxRuleRequest(scope=TaxScope(customer_id=customer.id), tax_rate_ids=[made.id])
     )
-    taken_off = [GivenDiscount(description="Coupon", amount=money(discount, currency))] if Decimal(discount) else []
     draft = await sandbox.client.manual_invoices.CreateInvoice(
         manual.CreateInvoiceRequest(
             customer_id=customer.id,
             currency=currency,
             lines=[
-                ManualLine(description=f"Line {n}", amount=money(amount, currency))
+                ManualLine(
+                    description=f"Line {n}",
+                    amount=money(amount, currency),
+                    discounts=_coupon(line_discount if n == 1 else "0", currency),
+                )
                 for n, amount in enumerate(amounts, start=1)
             ],
-            discounts=taken_off,
+            discounts=_coupon(discount, currency),
         )
     )
     invoice = await sandbox.client.invoicing.FinalizeInvoice(invoicing.FinalizeInvoiceRequest(id=draft.id))
@@ -153,6 +222,10 @@ async def _credited(sandbox: Sandbox, invoice: Invoice, line: int, part: pb.Line
     )
     assert isinstance(note, CreditNote)
     return note
+
+
+def _coupon(amount: str, currency: str) -> list[GivenDiscount]:
+    return [GivenDiscount(description="Coupon", amount=money(amount, currency))] if Decimal(amount) else []
 
 
 def _told(note: CreditNote) -> dict[str, Decimal]:

@@ -48,6 +48,7 @@ def test_a_rule_of_a_service_has_a_reason_of_its_own(service: str) -> None:
     known = pinned()
     others = {reason for package, each in known.items() if package != service for reason in each}
     shared = {
+        "INVOICE_NOT_FOUND",
         "CUSTOMER_NOT_FOUND",
         "SUBSCRIPTION_NOT_FOUND",
         "PLAN_NOT_FOUND",

@@ -44,6 +44,7 @@ from saldo.metering.v1.meter_pb2 import Meter
 from saldo.metering.v1.usage_threshold_pb2 import CalendarPeriod
 from saldo.operations.v1 import operations_service_pb2 as operations
 from saldo.payments.v1 import payments_service_pb2 as payments
+from saldo.payments.v1.payment_pb2 import OutsidePayment
 from tests.contracts.descriptors import files, package_of
 from tests.support.credit_note_requests import credit_note_requests
 from tests.support.credit_requests import credit_requests
@@ -368,6 +369,13 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
         payments.GetPaymentRequest(id=payment.id),
         payments.ListPaymentsRequest(customer_id=payer.id, page_size=10),
         payments.RetryPaymentRequest(invoice_id=invoice.id),
+        payments.RecordPaymentRequest(
+            invoice_id=invoice.id,
+            amount=invoice.total,
+            means=OutsidePayment.CASH,
+            reference="till-1",
+            paid_time=invoice.create_time,
+        ),
         dunning.CreateDunningPolicyRequest(
             display_name="Fuzzed", retry_wait_days=[1, 2], final_wait_days=3, final_action=DunningPolicy.NONE
         ),

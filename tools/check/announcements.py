@@ -104,6 +104,11 @@ EXPECTED: Final[Mapping[str, tuple[Announced, ...]]] = {
             events=("PaymentSucceeded",),
             times=lambda row: int(row["state"] == "SUCCEEDED") + int(row["told_again_count"]),
         ),
+        Announced(
+            table="recorded_payments",
+            events=("PaymentSucceeded",),
+            times=lambda row: 1 + int(row["told_again_count"]),
+        ),
         Announced(table="payments", events=("PaymentCancelled",), times=lambda row: int(row["state"] == "CANCELLED")),
     ),
     "dunning": (

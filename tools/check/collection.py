@@ -53,10 +53,13 @@ def _to_collect(invoice: Row) -> int:
 
 
 def payments_agree_with_invoices(records: Records, tally: Tally) -> None:
-    """One payment per invoice that is collected, of what is due and was not credited; the money that is in is on the
-    invoice.
+    """One payment per invoice that is collected, of what is due and was neither credited nor came in otherwise; the
+    money that is in is on the invoice.
     """
     payments = records.by("payments", "payments", "invoice_id")
+    outside: dict[str, int] = defaultdict(int)
+    for row in records.rows("payments", "recorded_payments"):
+        outside[row["invoice_id"]] += row["amount_minor"]
     taken = {row["payment_id"]: row for row in records.rows("invoicing", "invoice_payments")}
     for invoice in records.rows("invoicing", "invoices"):
         own = payments.get(invoice["id"], ())
@@ -70,12 +73,16 @@ def payments_agree_with_invoices(records: Records, tally: Tally) -> None:
             same = (payment["currency"], payment["customer_id"])
             due = (invoice["currency"], invoice["customer_id"])
             amount = payment["amount_minor"]
-            holds = amount == _to_collect(invoice) if invoice["state"] == "OPEN" else amount <= _due(invoice)
+            left = _to_collect(invoice) - outside[invoice["id"]]
+            # Of what was collected before anything came in otherwise, all stays collected.
+            is_left = invoice["state"] == "OPEN" and payment["state"] != "SUCCEEDED"
+            holds = amount == left if is_left else amount <= _due(invoice)
             told = f"{payment['id']} is of {amount} {same[0]}, {invoice['id']} of {_due(invoice)} {due[0]}"
             tally.check(holds and same == due, told)
             holds = payment["state"] != "CANCELLED" or invoice["state"] in ENDED
             tally.check(holds, f"{payment['id']} is CANCELLED, {invoice['id']} is {invoice['state']}")
-    for payment in records.rows("payments", "payments"):
+    recorded = [{**row, "state": "SUCCEEDED"} for row in records.rows("payments", "recorded_payments")]
+    for payment in (*records.rows("payments", "payments"), *recorded):
         settled = taken.pop(payment["id"], None)
         holds = (payment["state"] == "SUCCEEDED") == (settled is not None) and (
             settled is None

@@ -58,9 +58,9 @@ EXCEPTIONS = {
 CALLERS = {
     "catalog": {"subscriptions", "invoicing"},
     "subscriptions": {"invoicing", "dunning"},
+    "invoicing": {"payments"},
     "metering": {"invoicing"},
     "payments": {"dunning"},
-    "invoicing": set(),
     "dunning": set(),
 }
 

@@ -39,11 +39,15 @@ async def on_subscription_transferred(tx: Tx, event: subscriptions.SubscriptionT
 
 async def on_payment_succeeded(tx: Tx, event: payments.PaymentSucceeded) -> None:
     payment = event.payment
+    paid_time = None
+    if payment.HasField("outside"):
+        paid_time = wire.parse_timestamp(payment.outside.paid_time, field="outside.paid_time")
     await paying.take_payment(
         tx,
         payment_id=payment.id,
         invoice_id=InvoiceId(payment.invoice_id),
         amount=wire.parse_money(payment.amount, field="amount"),
+        paid_time=paid_time,
     )
 
 

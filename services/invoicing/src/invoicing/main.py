@@ -48,7 +48,7 @@ def build(settings: Settings, *, bus: Bus | None = None, taxes: TaxProvider | No
         CustomersServiceStub: settings.subscriptions_address,
         MeteringServiceStub: settings.metering_address,
     }
-    service = Service("invoicing", settings, neighbours=neighbours, bus=bus)
+    service = Service("invoicing", settings, callers=("payments",), neighbours=neighbours, bus=bus)
     printer = Printer(font_folder=settings.font_folder)
     service.on_close(printer.close)
     service.publish(events_pb2)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from common import ids, wire
 from common.db import Database, Tx
 from common.errors import InvalidArgument
-from common.rpc import transactional
-from payments import store, usecases
-from payments.convert import payment_method_to_proto, payment_to_proto
+from common.rpc import Desk, transactional
+from payments import clients, store, usecases
+from payments.convert import payment_method_to_proto, payment_to_proto, recorded_payment_to_proto
+from payments.domain.outside import Means, Owed, Receipt
 from payments.domain.payment import PaymentId
 from payments.domain.payment_method import check_no_card_number
 from payments.gateways import Gateways
@@ -20,11 +21,13 @@ from saldo.payments.v1.payments_service_pb2_grpc import PaymentsServiceServicer
 
 TOKEN_LENGTH_MAX: Final = 255
 NAME_LENGTH_MAX: Final = 200
+REFERENCE_LENGTH_MAX: Final = 100
 
 
 class PaymentsApi(PaymentsServiceServicer):
-    def __init__(self, database: Database, gateways: Gateways) -> None:
+    def __init__(self, database: Database, desk: Callable[[], Desk], gateways: Gateways) -> None:
         self.database = database
+        self._desk = desk
         self._gateways = gateways
 
     @transactional
@@ -65,25 +68,64 @@ class PaymentsApi(PaymentsServiceServicer):
         if bool(request.id) == bool(request.invoice_id):
             raise InvalidArgument("must be given, or an invoice_id instead", field="id")
         if request.id:
-            return payment_to_proto(await store.payment(tx, PaymentId(ids.check(request.id, "pay"))))
+            payment_id = PaymentId(ids.check(request.id, "pay"))
+            recorded = await store.recorded_payment(tx, payment_id)
+            if recorded is not None:
+                return recorded_payment_to_proto(recorded)
+            return payment_to_proto(await store.payment(tx, payment_id))
         return payment_to_proto(await store.payment_for(tx, ids.check(request.invoice_id, "inv", field="invoice_id")))
 
     @transactional
     async def ListPayments(self, request: pb.ListPaymentsRequest, tx: Tx) -> pb.ListPaymentsResponse:
         page = wire.page(request)
         customer_id = request.customer_id and ids.check(request.customer_id, "cus", field="customer_id")
-        found = await store.list_payments(
-            tx, customer_id=customer_id, after=page.after[0] if page.after else "", limit=page.size + 1
-        )
+        after = page.after[0] if page.after else ""
+        collected = await store.list_payments(tx, customer_id=customer_id, after=after, limit=page.size + 1)
+        recorded = await store.list_recorded_payments(tx, customer_id=customer_id, after=after, limit=page.size + 1)
+        found = [*map(payment_to_proto, collected), *map(recorded_payment_to_proto, recorded)]
+        found.sort(key=lambda payment: payment.id)
         return pb.ListPaymentsResponse(
-            payments=[payment_to_proto(payment) for payment in found[: page.size]],
-            next_page_token=_next([payment.id for payment in found], page.size),
+            payments=found[: page.size], next_page_token=_next([payment.id for payment in found], page.size)
         )
 
     @transactional
     async def RetryPayment(self, request: pb.RetryPaymentRequest, tx: Tx) -> payment_pb2.Payment:
         invoice_id = ids.check(request.invoice_id, "inv", field="invoice_id")
         return payment_to_proto(await usecases.retry_payment(tx, invoice_id))
+
+    async def RecordPayment(self, request: pb.RecordPaymentRequest, context: object) -> payment_pb2.Payment:
+        invoice_id = ids.check(request.invoice_id, "inv", field="invoice_id")
+        receipt = _receipt(request)
+        owed = await clients.owed(self._desk(), invoice_id)
+        return await _Recording(self.database, owed, receipt).RecordPayment(request, context)
+
+
+class _Recording:
+    """The half of RecordPayment that is a transaction, once invoicing has been asked."""
+
+    def __init__(self, database: Database, owed: Owed, receipt: Receipt) -> None:
+        self.database = database
+        self._owed = owed
+        self._receipt = receipt
+
+    @transactional
+    async def RecordPayment(self, request: pb.RecordPaymentRequest, tx: Tx) -> payment_pb2.Payment:
+        if self._receipt.paid_time is not None and self._receipt.paid_time > tx.now:
+            raise InvalidArgument("must not be later than now", field="paid_time")
+        return recorded_payment_to_proto(await usecases.record_payment(tx, self._owed, self._receipt))
+
+
+def _receipt(request: pb.RecordPaymentRequest) -> Receipt:
+    amount = wire.parse_money(request.amount, field="amount")
+    if amount.minor <= 0:
+        raise InvalidArgument("must be more than zero", field="amount")
+    means = wire.enum_name(payment_pb2.OutsidePayment.Means, request.means, field="means")
+    reference = wire.text(request.reference, field="reference", max_length=REFERENCE_LENGTH_MAX)
+    check_no_card_number(reference, field="reference")
+    paid_time = None
+    if request.HasField("paid_time"):
+        paid_time = wire.parse_timestamp(request.paid_time, field="paid_time")
+    return Receipt(amount=amount, means=Means[means], reference=reference, paid_time=paid_time)
 
 
 def _next(found: Sequence[str], size: int) -> str:

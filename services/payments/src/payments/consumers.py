@@ -30,12 +30,15 @@ async def on_invoice_finalized(tx: Tx, event: invoicing.InvoiceFinalized) -> Non
             customer_id=invoice.customer_id,
             amount=amount,
         )
+    await usecases.tell_recorded(tx, invoice.id)
 
 
 async def on_invoice_credited(tx: Tx, event: invoicing.InvoiceCredited) -> None:
     """If nothing remains, or nobody hopes for it any more, another event says so."""
     invoice = event.invoice
     amount = wire.parse_money(invoice.amount_remaining, field="invoice.amount_remaining")
+    if invoice.HasField("amount_paid"):
+        amount += wire.parse_money(invoice.amount_paid, field="invoice.amount_paid")
     if invoice.state == Invoice.OPEN and _collected_here(invoice) and amount.minor > 0:
         await usecases.want_less(tx, invoice_id=invoice.id, customer_id=invoice.customer_id, amount=amount)
 

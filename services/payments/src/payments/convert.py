@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from common import wire
+from payments.domain.outside import RecordedPayment
 from payments.domain.payment import Payment, PaymentAttempt
 from payments.domain.payment_method import PaymentMethod
 from saldo.payments.v1 import payment_method_pb2, payment_pb2
@@ -21,6 +22,24 @@ def payment_to_proto(payment: Payment) -> payment_pb2.Payment:
         revision=payment.revision,
         create_time=wire.timestamp(payment.create_time),
         update_time=wire.timestamp(payment.update_time),
+    )
+
+
+def recorded_payment_to_proto(recorded: RecordedPayment) -> payment_pb2.Payment:
+    return payment_pb2.Payment(
+        id=recorded.id,
+        invoice_id=recorded.invoice_id,
+        customer_id=recorded.customer_id,
+        amount=wire.money(recorded.amount),
+        state=payment_pb2.Payment.SUCCEEDED,
+        revision=1,
+        create_time=wire.timestamp(recorded.create_time),
+        update_time=wire.timestamp(recorded.create_time),
+        outside=payment_pb2.OutsidePayment(
+            means=payment_pb2.OutsidePayment.Means.Value(recorded.means.name),
+            reference=recorded.reference,
+            paid_time=wire.timestamp(recorded.paid_time),
+        ),
     )
 
 

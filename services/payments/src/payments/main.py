@@ -14,6 +14,7 @@ from payments.gateways.stripe import StripeGateway
 from payments.gateways.watched import WatchedGateway
 from payments.schedule import jobs
 from payments.settings import Settings
+from saldo.invoicing.v1.invoicing_service_pb2_grpc import InvoicingServiceStub
 from saldo.payments.v1 import events_pb2, payments_service_pb2
 
 
@@ -22,11 +23,13 @@ def main() -> None:
 
 
 def build(settings: Settings, *, bus: Bus | None = None) -> Service:
-    service = Service("payments", settings, callers=("dunning",), bus=bus)
+    neighbours: dict[type, str] = {InvoicingServiceStub: settings.invoicing_address}
+    service = Service("payments", settings, callers=("dunning",), neighbours=neighbours, bus=bus)
     gateways = _gateways(service, settings)
     service.publish(events_pb2)
     service.serve(
-        payments_service_pb2.DESCRIPTOR.services_by_name["PaymentsService"], PaymentsApi(service.database, gateways)
+        payments_service_pb2.DESCRIPTOR.services_by_name["PaymentsService"],
+        PaymentsApi(service.database, service.desk, gateways),
     )
     service.consume(HANDLERS)
     service.schedule(jobs(gateways, asks_first=settings.ask_gateway_first))

@@ -8,6 +8,7 @@ from common.settings import ServiceSettings
 
 
 class Settings(ServiceSettings):
+    invoicing_address: str = Field(default="invoicing:50051", description="where invoicing answers")
     gateway_timeout_seconds: float = Field(
         default=10, gt=0, le=60, description="how long to wait for a gateway's answer before it counts as lost"
     )

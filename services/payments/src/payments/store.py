@@ -30,6 +30,7 @@ from common import telemetry
 from common.db import Tx
 from common.money import Money
 from payments.domain.errors import PaymentNotFound
+from payments.domain.outside import Means, RecordedPayment
 from payments.domain.payment import AttemptId, AttemptState, Payment, PaymentAttempt, PaymentId, State
 from payments.domain.payment_method import PaymentMethod, PaymentMethodId
 
@@ -128,6 +129,26 @@ payment_attempts = Table(
     ),
     Index("payment_attempts_ask_time", "ask_time", postgresql_where=text("ask_time IS NOT NULL")),
     Index("payment_attempts_seller_ask_time", "seller_id", "ask_time", postgresql_where=text("ask_time IS NOT NULL")),
+)
+
+recorded_payments = Table(
+    "recorded_payments",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("invoice_id", Text, nullable=False),
+    Column("customer_id", Text, nullable=False),
+    Column("amount_minor", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("means", Text, nullable=False),
+    Column("reference", Text, nullable=False),
+    Column("paid_time", Instant, nullable=False),
+    Column("create_time", Instant, nullable=False),
+    Column("told_again_count", Integer, nullable=False, server_default="0"),
+    # What makes it impossible to record the same money twice.
+    UniqueConstraint("seller_id", "invoice_id", "reference", name="recorded_payments_reference"),
+    Index("recorded_payments_customer", "seller_id", "customer_id", "id"),
+    comment="money that came in by another way than through a gateway",
 )
 
 PAYMENTS_DUE: Final[Select[Any]] = select(  # Any: columns by convention, see common.jobs
@@ -229,8 +250,13 @@ async def payment(tx: Tx, payment_id: PaymentId, *, lock: bool = False) -> Payme
     return found
 
 
+async def find_payment_for(tx: Tx, invoice_id: str, *, lock: bool = False) -> Payment | None:
+    """The one that collects an invoice, if there is one."""
+    return await _one(tx, select(payments).where(payments.c.invoice_id == invoice_id), lock=lock)
+
+
 async def payment_for(tx: Tx, invoice_id: str, *, lock: bool = False) -> Payment:
-    found = await _one(tx, select(payments).where(payments.c.invoice_id == invoice_id), lock=lock)
+    found = await find_payment_for(tx, invoice_id, lock=lock)
     if found is None:
         raise PaymentNotFound(f"there is no payment for {invoice_id}", invoice=invoice_id)
     return found
@@ -253,6 +279,83 @@ async def list_payments(tx: Tx, *, customer_id: str, after: str, limit: int) -> 
     if customer_id:
         query = query.where(payments.c.customer_id == customer_id)
     return await _payments(tx, (await tx.execute(query.order_by(payments.c.id).limit(limit))).all())
+
+
+async def add_recorded_payment(tx: Tx, recorded: RecordedPayment) -> bool:
+    """Whether it went in; False when something for the invoice is on record under its reference."""
+    values = {
+        "seller_id": tx.seller_id,
+        "id": recorded.id,
+        "invoice_id": recorded.invoice_id,
+        "customer_id": recorded.customer_id,
+        "amount_minor": recorded.amount.minor,
+        "currency": recorded.amount.currency,
+        "means": recorded.means.name,
+        "reference": recorded.reference,
+        "paid_time": recorded.paid_time,
+        "create_time": recorded.create_time,
+    }
+    result = await tx.execute(insert(recorded_payments).values(values).on_conflict_do_nothing())
+    return bool(result.rowcount)
+
+
+async def recorded_payment(tx: Tx, payment_id: PaymentId) -> RecordedPayment | None:
+    query = select(recorded_payments).where(
+        recorded_payments.c.seller_id == tx.seller_id, recorded_payments.c.id == payment_id
+    )
+    row = (await tx.execute(query)).one_or_none()
+    return None if row is None else _recorded(row)
+
+
+async def recorded_under(tx: Tx, invoice_id: str, reference: str) -> RecordedPayment:
+    """What is known to be on record for an invoice under a reference."""
+    query = select(recorded_payments).where(
+        recorded_payments.c.seller_id == tx.seller_id,
+        recorded_payments.c.invoice_id == invoice_id,
+        recorded_payments.c.reference == reference,
+    )
+    return _recorded((await tx.execute(query)).one())
+
+
+async def recorded_again(tx: Tx, invoice_id: str) -> list[RecordedPayment]:
+    """All that is on record for an invoice; that it is told again is counted."""
+    told = (
+        update(recorded_payments)
+        .where(recorded_payments.c.seller_id == tx.seller_id, recorded_payments.c.invoice_id == invoice_id)
+        .values(told_again_count=recorded_payments.c.told_again_count + 1)
+        .returning(recorded_payments)
+    )
+    return sorted((_recorded(row) for row in await tx.execute(told)), key=lambda each: each.id)
+
+
+async def recorded_for(tx: Tx, invoice_id: str, currency: str) -> Money:
+    """What came in otherwise for an invoice."""
+    query = select(func.coalesce(func.sum(recorded_payments.c.amount_minor), 0)).where(
+        recorded_payments.c.seller_id == tx.seller_id, recorded_payments.c.invoice_id == invoice_id
+    )
+    return Money(int((await tx.execute(query)).scalar_one()), currency)
+
+
+async def list_recorded_payments(tx: Tx, *, customer_id: str, after: str, limit: int) -> list[RecordedPayment]:
+    query = select(recorded_payments).where(
+        recorded_payments.c.seller_id == tx.seller_id, recorded_payments.c.id > after
+    )
+    if customer_id:
+        query = query.where(recorded_payments.c.customer_id == customer_id)
+    return [_recorded(row) for row in await tx.execute(query.order_by(recorded_payments.c.id).limit(limit))]
+
+
+def _recorded(row: Row[Any]) -> RecordedPayment:  # Any: a row of `recorded_payments`
+    return RecordedPayment(
+        id=PaymentId(row.id),
+        invoice_id=row.invoice_id,
+        customer_id=row.customer_id,
+        amount=Money(row.amount_minor, row.currency),
+        means=Means[row.means],
+        reference=row.reference,
+        paid_time=row.paid_time,
+        create_time=row.create_time,
+    )
 
 
 async def _one(tx: Tx, query: Select[Any], *, lock: bool) -> Payment | None:  # Any: a query of `payments`

@@ -18,7 +18,7 @@ from common.ids import is_sandbox
 from common.money import Money
 from common.rpc import Desk
 from payments import store
-from payments.convert import announced_payment_method, payment_to_proto
+from payments.convert import announced_payment_method, payment_to_proto, recorded_payment_to_proto
 from payments.domain.errors import (
     CapturedAfterFailure,
     GatewayNotConfigured,
@@ -26,6 +26,7 @@ from payments.domain.errors import (
     SimulatedGatewayInLive,
     UnknownGateway,
 )
+from payments.domain.outside import Owed, Receipt, RecordedPayment
 from payments.domain.payment import LOST, AttemptId, AttemptState, Missing, Payment, PaymentAttempt, PaymentId, State
 from payments.domain.payment_method import PaymentMethod, PaymentMethodId
 from payments.gateways import (
@@ -91,14 +92,23 @@ async def want_payment(tx: Tx, *, invoice_id: str, invoice_number: str, customer
         await store.save_payment(tx, wanted)
 
 
+async def tell_recorded(tx: Tx, invoice_id: str) -> None:
+    """An invoice is announced of which money is on record already: whoever restored a backup has forgotten of it."""
+    for recorded in await store.recorded_again(tx, invoice_id):
+        await tx.emit(events.PaymentSucceeded(payment=recorded_payment_to_proto(recorded)))
+
+
 async def want_less(tx: Tx, *, invoice_id: str, customer_id: str, amount: Money) -> None:
-    """Some of what an invoice was for has been credited: from now on collect what remains."""
+    """Some of what an invoice was for has been credited, which leaves so much to be paid in all: from now on collect
+    what remains of it.
+    """
     # Whoever hears this before that the invoice is owed collects what remains from the first.
     await store.add_payment(tx, _new_payment(tx, invoice_id=invoice_id, customer_id=customer_id, amount=amount))
     payment = await store.payment_for(tx, invoice_id, lock=True)
-    less = payment.want_less(amount, at=tx.now)
-    if less is not payment:
-        await store.save_payment(tx, less)
+    # What came in otherwise may not be known to invoicing yet.
+    left = amount - await store.recorded_for(tx, invoice_id, amount.currency)
+    less = payment.want_less(left, at=tx.now) if left.minor > 0 else payment.settle_invoice(at=tx.now)
+    await _save_less(tx, less, than=payment)
 
 
 async def settle_invoice(tx: Tx, *, invoice_id: str, customer_id: str, amount: Money) -> None:
@@ -118,6 +128,35 @@ async def retry_payment(tx: Tx, invoice_id: str) -> Payment:
     payment = failed.retry(default_method_id=default.id if default else None, at=tx.now)
     await store.save_payment(tx, payment)
     return payment
+
+
+async def record_payment(tx: Tx, owed: Owed, receipt: Receipt) -> RecordedPayment:
+    """Money for an invoice came in by another way: so much less is to be collected. What is on record already under its
+    reference is answered as it is.
+    """
+    if owed.is_to_be_collected:
+        # Whoever hears later that the invoice is owed finds on file what is left to be collected.
+        own = _new_payment(
+            tx,
+            invoice_id=owed.invoice_id,
+            invoice_number=owed.invoice_number,
+            customer_id=owed.customer_id,
+            amount=owed.remaining,
+        )
+        await store.add_payment(tx, own)
+    collecting = await store.find_payment_for(tx, owed.invoice_id, lock=True)
+    # Of the invoice and its reference: whoever has heard of it knows it again if it has to be recorded again.
+    parts = (tx.seller_id, owed.invoice_id, receipt.reference)
+    payment_id = PaymentId(ids.derived("pay", ids.instant_of(owed.invoice_id), parts))
+    recorded = RecordedPayment.of(receipt, owed, id=payment_id, at=tx.now)
+    if not await store.add_recorded_payment(tx, recorded):
+        known = await store.recorded_under(tx, owed.invoice_id, receipt.reference)
+        known.check_told_again(receipt)
+        return known
+    if collecting is not None:
+        await _save_less(tx, collecting.came_in_otherwise(recorded.amount, at=tx.now), than=collecting)
+    await tx.emit(events.PaymentSucceeded(payment=recorded_payment_to_proto(recorded)))
+    return recorded
 
 
 async def collect_payment(gateways: Gateways, desk: Desk, payment_id: str, *, asks_first: bool = False) -> None:
@@ -241,6 +280,14 @@ async def _save_and_announce(tx: Tx, payment: Payment) -> None:
         await tx.emit(events.PaymentFailed(payment=payment_to_proto(payment)))
     elif payment.state is State.CANCELLED:
         await tx.emit(events.PaymentCancelled(payment=payment_to_proto(payment)))
+
+
+async def _save_less(tx: Tx, payment: Payment, *, than: Payment) -> None:
+    """That less is to be collected is not announced, only that nothing is."""
+    if payment.state is State.CANCELLED and than.state is not State.CANCELLED:
+        await _save_and_announce(tx, payment)
+    elif payment is not than:
+        await store.save_payment(tx, payment)
 
 
 def _new_payment(tx: Tx, *, invoice_id: str, customer_id: str, amount: Money, invoice_number: str = "") -> Payment:

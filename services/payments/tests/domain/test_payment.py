@@ -281,3 +281,29 @@ def test_less_is_wanted_when_less_is_owed() -> None:
     assert (under_way.amount, under_way.attempt(FIRST).amount) == (less, UNKNOWN.amount)
     assert under_way.succeed(FIRST, gateway_reference="sim_1", at=LATER).amount == UNKNOWN.amount
     assert under_way.fail(FIRST, code="do_not_honor", retryable=True, at=LATER).amount == less
+
+
+def test_what_came_in_otherwise_is_not_collected_again() -> None:
+    """A part leaves the rest to be collected, the whole leaves nothing; what is in, or over, stays as it is."""
+    partly = WANTED.came_in_otherwise(Money(16, "GBP"), at=LATER)
+    assert (partly.amount, partly.state, partly.collect_time) == (Money(6400, "GBP"), State.PROCESSING, NOON)
+    for whole in (6416, 7000):
+        over = WANTED.came_in_otherwise(Money(whole, "GBP"), at=LATER)
+        assert (over.state, over.collect_time, over.invoice_settled) == (State.CANCELLED, None, True)
+    failed = WANTED.fail_without_method(at=NOON).came_in_otherwise(Money(16, "GBP"), at=LATER)
+    assert (failed.state, failed.amount) == (State.FAILED, Money(6400, "GBP"))
+    begun = WANTED.begin_attempt(FIRST, VISA, at=NOON, recorded=NOON)
+    collected = begun.succeed(FIRST, gateway_reference="sim_1", at=NOON)
+    assert collected.came_in_otherwise(Money(16, "GBP"), at=LATER) is collected
+    settled = WANTED.settle_invoice(at=NOON)
+    assert settled.came_in_otherwise(Money(16, "GBP"), at=LATER) is settled
+
+
+def test_nothing_is_taken_in_beside_an_attempt_without_an_outcome() -> None:
+    """It may bring in the same money: until that is known, nobody can say what is left."""
+    begun = WANTED.begin_attempt(FIRST, VISA, at=NOON, recorded=NOON)
+    for unsettled in (begun, begun.ask_later(FIRST, at=NOON), begun.settle_invoice(at=NOON)):
+        with pytest.raises(AttemptUnsettled):
+            unsettled.came_in_otherwise(Money(16, "GBP"), at=LATER)
+    refused = begun.fail(FIRST, code="declined", retryable=True, at=NOON)
+    assert refused.came_in_otherwise(Money(16, "GBP"), at=LATER).amount == Money(6400, "GBP")

@@ -366,3 +366,26 @@ async def test_what_is_annulled_or_given_up_is_not_collected(
     with refused("PAYMENT_NOT_FAILED"):
         await collecting.retry(invoice.id)
     assert await collecting.captured() == []
+
+
+async def test_an_invoice_that_is_announced_again_is_told_what_came_in_otherwise(collecting: Collecting) -> None:
+    """Whoever announces it restored a backup, and has forgotten of the transfer: also where nothing is collected."""
+    invoice = collecting.invoice(collection_method=Invoice.SEND_INVOICE)
+    await collecting.owe(invoice)
+    assert collecting.succeeded() == []
+    async with collecting.suite.own_rows("payments") as rows:
+        await rows.execute(
+            "INSERT INTO recorded_payments (seller_id, id, invoice_id, customer_id, amount_minor, currency, means,"
+            " reference, paid_time, create_time) VALUES ($1, $2, $3, $4, 1000, 'GBP', 'CASH', 'till-1', $5, $5)",
+            collecting.suite.seller,
+            payment_id := ids.mint("pay", SANDBOX_START),
+            invoice.id,
+            invoice.customer_id,
+            SANDBOX_START,
+        )
+    await collecting.owe(invoice)
+    [told] = collecting.succeeded()
+    assert (told.id, told.invoice_id, told.outside.reference) == (payment_id, invoice.id, "till-1")
+    assert wire.parse_money(told.amount, field="amount") == Money(1000, "GBP")
+    await collecting.owe(collecting.invoice())
+    assert collecting.succeeded() == [told]

@@ -344,7 +344,9 @@ async def corrected_since(tx: Tx, invoice_id: InvoiceId) -> str | None:
     return found
 
 
-async def remember_payment(tx: Tx, *, payment_id: str, invoice_id: InvoiceId, amount: Money, overpaid: Money) -> bool:
+async def remember_payment(
+    tx: Tx, *, payment_id: str, invoice_id: InvoiceId, amount: Money, overpaid: Money, paid_time: datetime
+) -> bool:
     """Whether the payment is new. `amount` is what settles the invoice, `overpaid` what it brought beyond that."""
     result = await tx.execute(
         insert(invoice_payments)
@@ -354,6 +356,7 @@ async def remember_payment(tx: Tx, *, payment_id: str, invoice_id: InvoiceId, am
             invoice_id=invoice_id,
             amount_minor=amount.minor,
             overpaid_minor=overpaid.minor,
+            paid_time=paid_time,
             create_time=tx.now,
         )
         .on_conflict_do_nothing()
@@ -369,7 +372,7 @@ async def received_for(tx: Tx, invoice: Invoice) -> list[Received]:
         .order_by(invoice_payments.c.create_time, invoice_payments.c.payment_id)
     )
     return [
-        Received(amount=Money(row.amount_minor, invoice.currency), time=row.create_time)
+        Received(amount=Money(row.amount_minor, invoice.currency), time=row.paid_time or row.create_time)
         for row in await tx.execute(query)
         if row.amount_minor
     ]

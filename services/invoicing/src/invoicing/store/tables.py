@@ -172,6 +172,7 @@ invoice_payments = Table(
     Column("amount_minor", BigInteger, nullable=False),
     Column("create_time", Instant, nullable=False),
     Column("overpaid_minor", BigInteger, nullable=False, server_default="0"),
+    Column("paid_time", Instant, comment="when the money came in; null for what was taken in before that was kept"),
     ForeignKeyConstraint(
         ["seller_id", "invoice_id"], ["invoices.seller_id", "invoices.id"], name="invoice_payments_invoice"
     ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from common.db import Tx
 from common.money import Money
 from invoicing import store
@@ -12,13 +14,22 @@ from invoicing.usecases import credit, top_ups
 from saldo.invoicing.v1 import events_pb2 as events
 
 
-async def take_payment(tx: Tx, *, payment_id: str, invoice_id: InvoiceId, amount: Money) -> None:
-    """Settle an invoice with a payment that succeeded; a payment that is known already changes nothing."""
+async def take_payment(
+    tx: Tx, *, payment_id: str, invoice_id: InvoiceId, amount: Money, paid_time: datetime | None = None
+) -> None:
+    """Settle an invoice with a payment that succeeded; a payment that is known already changes nothing. It is booked
+    now, whenever the money came in; `paid_time` is told when that was before.
+    """
     owed = await store.invoice(tx, invoice_id, lock=True)
     settling = owed.takes_of(amount)
     overpaid = amount - settling
     if not await store.remember_payment(
-        tx, payment_id=payment_id, invoice_id=invoice_id, amount=settling, overpaid=overpaid
+        tx,
+        payment_id=payment_id,
+        invoice_id=invoice_id,
+        amount=settling,
+        overpaid=overpaid,
+        paid_time=paid_time or tx.now,
     ):
         return
     if settling.minor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common.errors import FailedPrecondition, InvalidArgument, NotFound
+from common.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 
 
 class UnknownGateway(InvalidArgument):
@@ -47,3 +47,19 @@ class CapturedAfterFailure(FailedPrecondition):
 
 class GatewayNotConfigured(FailedPrecondition):
     """The payment method belongs to a gateway that is no longer configured here."""
+
+
+class InvoiceNotFound(NotFound):
+    """There is no such invoice at this seller."""
+
+
+class InvoiceNotIssued(FailedPrecondition):
+    """Nothing is owed for a draft yet."""
+
+
+class InvoiceInAnotherCurrency(FailedPrecondition):
+    """What came in is in another currency than what is owed; what that is worth is for people to say."""
+
+
+class PaymentAlreadyRecorded(AlreadyExists):
+    """Other money for the same invoice is on record under the reference."""

@@ -237,6 +237,18 @@ class Payment:
             return replace(self, told_again_count=self.told_again_count + 1)
         return self.want_less(amount, at=at)
 
+    def came_in_otherwise(self, amount: Money, *, at: datetime) -> Payment:
+        """So much less is to be collected. While an attempt may still bring in the same, nobody can say how much."""
+        unsettled = next((attempt for attempt in self.attempts if attempt.is_open), None)
+        if unsettled is not None:
+            raise AttemptUnsettled(
+                f"attempt {unsettled.id} at {self.invoice_id} has no outcome yet", payment=self.id, attempt=unsettled.id
+            )
+        if self.state is State.SUCCEEDED or self.invoice_settled:
+            return self
+        left = self.amount - amount
+        return self.want_less(left, at=at) if left.minor > 0 else self.settle_invoice(at=at)
+
     def settle_invoice(self, *, at: datetime) -> Payment:
         """Nothing remains to be paid: no further attempt is made. An open one is still followed to its end."""
         if self.state is State.SUCCEEDED or self.invoice_settled:
