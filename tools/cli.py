@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tools.check.command import check
-from tools.commands import calls, catalog, clocks, credit, deadletters, ledger, processes, taxes, tokens, usage
+from tools.commands import calls, catalog, clocks, credit, deadletters, events, ledger, processes, taxes, tokens, usage
 from tools.demo.command import demo
 from tools.stack import FOLDER
 
@@ -35,6 +35,7 @@ app.add_typer(catalog.app, name="catalog")
 app.add_typer(clocks.app, name="clock")
 app.add_typer(credit.app, name="credit")
 app.add_typer(deadletters.app, name="deadletters")
+app.add_typer(events.app, name="events")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(taxes.app, name="tax")
 app.add_typer(usage.app, name="usage")

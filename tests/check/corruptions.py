@@ -60,6 +60,7 @@ TOLD = "consolidation IS NOT NULL"
 """Of invoices that say why they are together: what somebody wrote, or bought, does not."""
 SECTIONED = "number <> '' AND section_names <> '{}'"
 PAYMENTS = "payments agree with invoices"
+TOLD_OF = "invoices are what was announced of them"
 ATTEMPTS = "attempts agree with payments"
 RECORD = "the gateway's record agrees one to one"
 CAPTURES = "captures never exceed what is due"
@@ -410,7 +411,13 @@ BILLING_CORRUPTIONS = {
         (OWED, PAID),
     ),
     "a payment is of another customer": Corruption(
-        "payments", (one("payments", "customer_id = 'cus_x'"),), (PAYMENTS,)
+        "payments", (one("payments", "customer_id = 'cus_x'"),), (PAYMENTS, TOLD_OF)
+    ),
+    "an invoice was collected under another number": Corruption(
+        "payments", (one("payments", "invoice_number = 'INV-999999'"),), (TOLD_OF,)
+    ),
+    "an invoice is followed up that nobody knows": Corruption(
+        "dunning", (one("campaigns", "invoice_id = 'inv_x'", "state <> 'EXHAUSTED'"),), (TOLD_OF,)
     ),
     "money was recorded that never came": Corruption(
         "payments",

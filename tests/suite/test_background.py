@@ -145,6 +145,14 @@ def test_a_first_call_and_a_sandbox_in_time(suite: Suite, folder: Path) -> None:
     shown = saldo(folder, "clock", "show", "--seller", seller)
     assert shown.stdout.count("2026-03-01T00:00:00Z") == len(SERVICES)
     assert saldo(folder, "deadletters", "list").stdout.strip() == "none"
+    replayed = saldo(
+        folder, "events", "replay", "subscriptions", "--since", "2026-01-01T00:00:00Z", "--of", "invoicing"
+    )
+    assert (replayed.returncode, replayed.stdout) == (0, "invoicing: 0 events\n"), replayed.stderr
+    assert (
+        saldo(folder, "events", "replay", "catalog", "--since", "2026-01-01T00:00:00Z").stdout
+        == "catalog listens to nobody\n"
+    )
     checked = saldo(folder, "check", "--seller", seller)
     assert (checked.returncode, checked.stdout.splitlines()[-1]) == (0, "Everything that must hold does.")
 
@@ -162,6 +170,13 @@ def test_a_first_call_and_a_sandbox_in_time(suite: Suite, folder: Path) -> None:
         (["clock", "advance", "--seller", "sel_01h455vb4pex5vsknk084sn02q", "--to", "2026-03-01"], 2, "time zone"),
         (["deadletters", "requeue", "catalog", "evt_x"], 1, "DEAD_LETTER_NOT_FOUND"),
         (["deadletters", "requeue", "cataloque", "evt_x"], 2, "there is no service"),
+        (["events", "replay", "cataloque", "--since", "2026-03-01T00:00:00Z"], 2, "there is no service"),
+        (["events", "replay", "invoicing", "--since", "2026-03-01"], 2, "time zone"),
+        (
+            ["events", "replay", "invoicing", "--since", "2026-03-01T00:00:00Z", "--of", "dunning"],
+            2,
+            "does not listen to",
+        ),
     ],
 )
 def test_mistakes_are_named(suite: Suite, folder: Path, arguments: list[str], code: int, said: str) -> None:

@@ -94,6 +94,26 @@ def payments_agree_with_invoices(records: Records, tally: Tally) -> None:
         tally.check(False, f"{payment_id} is on an invoice and does not exist")
 
 
+def invoices_known_to_others(records: Records, tally: Tally) -> None:
+    """An invoice that is collected or followed up is there, under the number and for the customer that were announced.
+
+    A backup that was restored may have forgotten it, and have given its number to another.
+    """
+    invoices = {row["id"]: row for row in records.rows("invoicing", "invoices")}
+    for service, table in (("payments", "payments"), ("dunning", "campaigns")):
+        for known in records.rows(service, table):
+            invoice = invoices.get(known["invoice_id"])
+            if invoice is None:
+                tally.check(False, f"{known['id']} is about {known['invoice_id']}, which is not there")
+                continue
+            told = (known["customer_id"], known.get("invoice_number") or invoice["number"])
+            tally.check(
+                told == (invoice["customer_id"], invoice["number"]),
+                f"{known['id']} is about {known['invoice_id']} of {' '.join(map(str, told))},"
+                f" which is {invoice['number']} of {invoice['customer_id']}",
+            )
+
+
 def attempts_agree_with_payments(records: Records, tally: Tally) -> None:
     """A payment that succeeded has exactly one attempt that did, its last; no other has any."""
     attempts = records.by("payments", "payment_attempts", "payment_id")
@@ -182,6 +202,11 @@ INVARIANTS: Final = (
     Invariant(name="paid and remaining make the total", needs=("invoicing",), verify=paid_and_remaining),
     Invariant(
         name="payments agree with invoices", needs=("invoicing", "payments"), verify=payments_agree_with_invoices
+    ),
+    Invariant(
+        name="invoices are what was announced of them",
+        needs=("invoicing", "payments", "dunning"),
+        verify=invoices_known_to_others,
     ),
     Invariant(name="attempts agree with payments", needs=("payments",), verify=attempts_agree_with_payments),
     Invariant(

@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from common import ids, wire
+from common import operations as operations_module
 from common.auth import Identity
 from common.bus import MemoryBus
 from common.caller import Role
@@ -291,6 +292,40 @@ async def test_events_are_published_again_on_demand(house: House) -> None:
     assert (await platform(house).ReplayEvents(request)).event_count == 3
     await house.quiet()
     assert [row["handled"] for row in await house.rows("archive", "SELECT handled FROM archived")] == [1, 1, 1]
+
+
+async def test_what_was_announced_since_a_time_is_published_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a backup was restored nobody knows positions, but when the backup was made. A part at a time."""
+    await house.start("notebook", "archive")
+    await write(house, "a")
+    await house.quiet()
+    [since] = [row["now"] for row in await house.rows("notebook", "SELECT clock_timestamp() AS now")]
+    await write(house, *"bcd")
+    await house.quiet()
+    await house.rows("archive", "WITH lost AS (DELETE FROM inbox) DELETE FROM archived")
+    monkeypatch.setattr(operations_module, "REPLAY_MAX", 1)
+    first = await platform(house).ReplayEvents(pb.ReplayEventsRequest(since_time=wire.timestamp(since)))
+    positions = [row["position"] for row in await house.rows("notebook", "SELECT position FROM outbox ORDER BY 1")]
+    assert (first.event_count, first.next_position) == (2, positions[-1])
+    rest = pb.ReplayEventsRequest(from_position=first.next_position, through_position=first.next_position + 1)
+    last = await platform(house).ReplayEvents(rest)
+    assert (last.event_count, last.next_position) == (1, 0)
+    await house.quiet()
+    assert [row["handled"] for row in await house.rows("archive", "SELECT handled FROM archived")] == [1, 1, 1]
+    nothing = pb.ReplayEventsRequest(since_time=wire.timestamp(wall() + timedelta(minutes=1)))
+    assert await platform(house).ReplayEvents(nothing) == pb.ReplayEventsResponse()
+
+
+async def test_a_time_is_in_place_of_positions(house: House) -> None:
+    """Both would be two beginnings."""
+    await house.start("notebook")
+    with refused("INVALID_ARGUMENT") as refusal:
+        await platform(house).ReplayEvents(
+            pb.ReplayEventsRequest(from_position=1, through_position=2, since_time=wire.timestamp(wall()))
+        )
+    assert refusal.field == "since_time"
 
 
 @pytest.mark.parametrize("stretch", [(0, 5), (5, 4), (-1, 1), (1, 200_000)], ids=str)

@@ -168,10 +168,22 @@ class OperationsApi(OperationsServiceServicer):
     @open_to(PLATFORM)
     async def ReplayEvents(self, request: pb.ReplayEventsRequest, context: object) -> pb.ReplayEventsResponse:
         first, last = request.from_position, request.through_position
-        if not 0 < first <= last <= first + REPLAY_MAX:
+        since = None
+        if request.HasField("since_time"):
+            since = wire.parse_timestamp(request.since_time, field="since_time")
+            if first or last:
+                raise InvalidArgument("must be absent where positions are given", field="since_time")
+        elif not 0 < first <= last <= first + REPLAY_MAX:
             raise InvalidArgument(f"must be from_position up to {REPLAY_MAX} more", field="through_position")
         async with self.database.session() as connection:
-            return pb.ReplayEventsResponse(event_count=await self._relay.replay(connection, first, last))
+            if since is not None:
+                found = await self._relay.first_since(connection, since)
+                if found is None:
+                    return pb.ReplayEventsResponse()
+                first, last = found, found + REPLAY_MAX
+            count = await self._relay.replay(connection, first, last)
+            behind = await self._relay.first_behind(connection, last)
+        return pb.ReplayEventsResponse(event_count=count, next_position=behind or 0)
 
     @open_to(PLATFORM_AND_OWNER)
     @transactional

@@ -157,6 +157,15 @@ class Relay:
             first = rows[-1]["position"] + 1
         return count
 
+    async def first_since(self, connection: asyncpg.Connection, time: datetime) -> int | None:
+        """The position of the first event of those that were announced at a time, by the wall's clock, or later."""
+        found: int | None = await connection.fetchval("SELECT min(position) FROM outbox WHERE create_time >= $1", time)
+        return found
+
+    async def first_behind(self, connection: asyncpg.Connection, position: int) -> int | None:
+        found: int | None = await connection.fetchval("SELECT min(position) FROM outbox WHERE position > $1", position)
+        return found
+
     async def _publish(self, batch: Sequence[_Waiting]) -> list[tuple[asyncpg.Record, MessageTooLarge]]:
         """All but the events that no stream can ever store; those must not hold up the others, nor vanish."""
         too_large: list[tuple[asyncpg.Record, MessageTooLarge]] = []

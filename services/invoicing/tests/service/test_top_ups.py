@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from common import wire
+from common import ids, wire
 from common.caller import current_caller, service_caller
 from common.testing import SANDBOX_START, Suite, refused
 from invoicing.usecases import top_ups
@@ -115,9 +115,14 @@ async def test_the_calendar_buys_every_month(suite: Suite, business: Business) -
     assert len(await top_ups_of(business, wallet)) == 1
     await business.pay(first, payment_id="pay_1")
     await suite.travel(utc(2026, 4, 1))
-    made = [each.bill_time.ToDatetime(start.tzinfo) for each in await top_ups_of(business, wallet)]
+    found = await top_ups_of(business, wallet)
     # The clocks go forward on the 29th of March.
-    assert made == [start, utc(2026, 3, 30, 23)]
+    assert [each.bill_time.ToDatetime(start.tzinfo) for each in found] == [start, utc(2026, 3, 30, 23)]
+    # Bought again after a restored backup, each is the same invoice, and not collected twice.
+    created = rule.create_time.ToDatetime(start.tzinfo)
+    assert [each.id for each in found] == [
+        ids.derived("inv", created, (suite.seller, rule.id, str(n)), nth=n) for n in range(2)
+    ]
 
 
 @pytest.mark.own_services

@@ -291,10 +291,9 @@ async def _save_less(tx: Tx, payment: Payment, *, than: Payment) -> None:
 
 
 def _new_payment(tx: Tx, *, invoice_id: str, customer_id: str, amount: Money, invoice_number: str = "") -> Payment:
-    # Of the invoice, so that whoever has heard of this payment knows it again if it has to be made again.
-    payment_id = ids.derived("pay", ids.instant_of(invoice_id), (tx.seller_id, invoice_id))
     return Payment(
-        id=PaymentId(payment_id),
+        # As the invoice, so that whoever has heard of this payment knows it again if it has to be made again.
+        id=PaymentId(f"pay_{invoice_id.rpartition('_')[2]}"),
         invoice_id=invoice_id,
         customer_id=customer_id,
         amount=amount,

@@ -211,7 +211,7 @@ async def test_what_was_charged_and_is_lost_with_a_backup_is_not_charged_again(
     )
     await collecting.attach("pm_card_visa", gateway="stripe")
     invoice = collecting.invoice()
-    payment_id = ids.derived("pay", SANDBOX_START, (suite.seller, invoice.id))
+    payment_id = invoice.id.replace("inv_", "pay_")
     attempt_id = AttemptId(ids.derived("att", SANDBOX_START, (suite.seller, payment_id)))
     forgotten = await gateway.capture(replace(order("pm_card_visa"), attempt_id=attempt_id))
     await collecting.owe(invoice)
