@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from common.migrate import run_script
 
-revision = "0017"
-down_revision = "0016"
+revision = "0018"
+down_revision = "0017"
 
 
 def upgrade() -> None:
