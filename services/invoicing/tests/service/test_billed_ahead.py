@@ -15,7 +15,7 @@ from tools.check import billing, documents, ledger
 from tools.check.records import Sources, read_records
 from tools.check.report import Tally
 
-from .conftest import NEIGHBOURS, Business, civil, dead_letters, flat, pence, per_unit, replayed, told, utc
+from .conftest import NEIGHBOURS, Business, civil, dead_letters, decimal, flat, pence, per_unit, replayed, told, utc
 
 JANUARY_25, FEBRUARY, MARCH = utc(2026, 1, 25), utc(2026, 2, 1), utc(2026, 3, 1)
 HOUR = timedelta(hours=1)
@@ -101,7 +101,7 @@ async def test_what_does_not_begin_is_taken_off_the_next_bill(suite: Suite, busi
     assert (as_it_is.line_items, as_it_is.total) == (ahead.line_items, ahead.total)
     after = (await business.invoices())[3:]
     assert [(civil(each), told(each)) for each in after] == [
-        ("2026-02-01", [("Contract", 25_00), ("Seats – unused", -10_00)]),
+        ("2026-02-01", [("Seats – unused", -10_00), ("Contract", 25_00)]),
         ("2026-03-01", [("Contract", 25_00)]),
     ]
     await replayed(business)
@@ -120,7 +120,7 @@ async def test_another_quantity_before_it_begins_makes_the_difference(suite: Sui
             actions=[
                 subscription_pb2.SubscriptionAction(
                     set_quantity=subscription_pb2.SubscriptionAction.SetQuantity(
-                        item_id=subscription.items[0].id, quantity={"value": "8"}
+                        item_id=subscription.items[0].id, quantity=decimal("8")
                     )
                 )
             ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from fractions import Fraction
 
 import pytest
@@ -85,7 +86,7 @@ def test_what_begins_anew_is_billed_when_it_begins() -> None:
     """After a trial, and by other terms that were decided before: nobody pays ahead for what it has not tried."""
     tried = agree(terms(), trial_days=14, ahead=7)
     assert [row[:2] for row in told(due(tried, through="02-10"))] == [("01-15", "01-15"), ("02-08", "02-15")]
-    more = change(five(), SetQuantity(SEATS, terms(quantity=8).quantity), on="01-10", decision=scheduled("02-01"))
+    more = change(five(), SetQuantity(SEATS, Decimal(8)), on="01-10", decision=scheduled("02-01"))
     assert ledger(more, through="02-01") == [
         ("01-01", "OWED", "seats", 5, "01-01", "02-01", WHOLE),
         ("02-01", "OWED", "seats", 8, "02-01", "03-01", WHOLE),
@@ -117,7 +118,7 @@ def test_what_ends_before_it_is_billed_ahead_is_never_billed() -> None:
 
 def test_another_quantity_is_billed_anew_for_what_has_not_begun() -> None:
     """At once: the old one is credited whole, the new one billed whole, by a name of its own."""
-    fewer = change(five(), SetQuantity(SEATS, terms(quantity=3).quantity), on="01-28")
+    fewer = change(five(), SetQuantity(SEATS, Decimal(3)), on="01-28")
     assert ledger(fewer, through="02-01") == [
         ("01-01", "OWED", "seats", 5, "01-01", "02-01", WHOLE),
         ("01-25", "OWED", "seats", 5, "02-01", "03-01", WHOLE),
@@ -154,7 +155,7 @@ def test_a_pause_gives_back_what_has_not_begun() -> None:
 
 def test_the_same_is_answered_whenever_it_is_asked() -> None:
     """From any moment on, and again after changes: what was due stays due."""
-    fewer = change(five(), SetQuantity(SEATS, terms(quantity=3).quantity), on="01-28")
+    fewer = change(five(), SetQuantity(SEATS, Decimal(3)), on="01-28")
     whole = ledger(fewer, through="04-30")
     for after in ("01-25", "01-26", "01-28", "01-29", "02-01", "02-22", "03-25"):
         assert ledger(fewer, through="04-30", after=after) == [row for row in whole if row[0] >= after]

@@ -309,9 +309,10 @@ class _Item:
                 if start >= end:
                     continue
                 piece = replace(cover, start=start, end=end)
-                # What was billed ahead is taken back as soon as it is known that it will not begin.
-                has_begun = belief.since is None or not belief.since < start == cover.bill
-                bill_time = _not_before(start, belief.since) if has_begun else belief.since
+                bill_time, has_begun = _not_before(start, belief.since), True
+                if belief.since is not None and belief.since < start == cover.bill:
+                    # What was billed ahead is taken back as soon as it is known that it will not begin.
+                    bill_time, has_begun = belief.since, False
                 if agree(cover, segment) or _is_later(bill_time, belief.until):
                     kept.append(piece)
                     continue
