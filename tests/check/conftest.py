@@ -351,23 +351,35 @@ async def take_back(client: Client) -> None:
 
 
 async def run_bills(client: Client) -> None:
-    """For all who are due on the first of the month, and for all there are, most of whom owe nothing more."""
-    clocks = client.operations
-    now = await clocks["invoicing"].GetClock(operations_service_pb2.GetClockRequest())
-    first = (wire.parse_timestamp(now.time, field="time").replace(day=1) + timedelta(days=32)).replace(
-        day=1, hour=0, minute=0, second=0, microsecond=0
+    """For one who owes something, and for one who does not."""
+    plans = await client.catalog.ListPlans(catalog_service_pb2.ListPlansRequest(page_size=100))
+    (plan,) = [each for each in plans.plans if each.code == "studio"]
+    invoicing = client.operations["invoicing"]
+    now = (await invoicing.GetClock(operations_service_pb2.GetClockRequest())).time
+    # Nobody is billed before the bill run begins.
+    await invoicing.AdvanceClock(operations_service_pb2.AdvanceClockRequest(time=now, hold=True))
+    profile = customer_pb2.BillingProfile(currency="EUR", time_zone="UTC", net_terms_days=30)
+    customer_ids = [
+        (
+            await client.subscriptions.CreateCustomer(
+                pb.CreateCustomerRequest(
+                    external_id=name, contact=customer_pb2.Contact(display_name=name), billing_profile=profile
+                )
+            )
+        ).id
+        for name in ("in a bill run", "in a bill run for nothing")
+    ]
+    await client.subscriptions.CreateSubscription(
+        pb.CreateSubscriptionRequest(customer_id=customer_ids[0], plan_id=plan.id)
     )
-    await travel(clocks, first - timedelta(seconds=1))
-    hold = operations_service_pb2.AdvanceClockRequest(time=wire.timestamp(first), hold=True)
-    await clocks["invoicing"].AdvanceClock(hold)
-    due = await client.bill_runs.CreateBillRun(
-        bill_runs_service_pb2.CreateBillRunRequest(scope=bill_run_pb2.BillRun.DUE)
+    request = bill_runs_service_pb2.CreateBillRunRequest(
+        scope=bill_run_pb2.BillRun.CUSTOMERS, customer_ids=customer_ids
     )
-    assert due.customer_count
-    await travel(clocks, first + timedelta(hours=2))
-    everybody = bill_runs_service_pb2.CreateBillRunRequest(scope=bill_run_pb2.BillRun.ALL)
-    await client.bill_runs.CreateBillRun(everybody)
-    await quiet(clocks)
+    run = await client.bill_runs.CreateBillRun(request)
+    await invoicing.AdvanceClock(operations_service_pb2.AdvanceClockRequest(time=now))
+    await quiet(client.operations)
+    done = await client.bill_runs.GetBillRun(bill_runs_service_pb2.GetBillRunRequest(id=run.id))
+    assert (done.progress.billed_count, done.progress.nothing_owed_count) == (1, 1)
 
 
 async def freeze_usage(client: Client) -> None:

@@ -75,6 +75,7 @@ class Life:
             activation=activation,
             activation_deadline=None if activation is Activation.ON_START else self.now + timedelta(days=20),
             trial_end_policy=chance.choice([TrialEnd.CONTINUE, TrialEnd.CONTINUE, TrialEnd.PAUSE, TrialEnd.CANCEL]),
+            bill_ahead_days=chance.choice([0, 0, 1, 7, 31]),
         )
         if chance.random() < 0.2:
             self.agree_a_ramp()

@@ -47,6 +47,7 @@ class Opening:
     deadline: datetime | None
     """By when it must be activated."""
     trial_end: str
+    bill_ahead_days: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +148,7 @@ def opening_of(written: Json) -> Opening:
         if written.get("activation_deadline") is None
         else datetime.fromisoformat(written["activation_deadline"]),
         trial_end=written["trial_end"],
+        bill_ahead_days=written.get("bill_ahead_days", 0),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import pairwise
 
 from tools.check.calendar import Span
@@ -16,6 +17,8 @@ class Cover:
 
     bill: int
     """Which bill it is a piece of."""
+    begins: datetime
+    """When what that bill is for begins."""
     span: Span
     full: Span
     paid: Terms

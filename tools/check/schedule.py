@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from tools.check.agreement import Agreement, Change, Knowledge
-from tools.check.calendar import Span, days_later, exact_share, share
+from tools.check.calendar import MICROSECOND, Span, days_later, exact_share, share
 from tools.check.covers import Cover, joined, without
 from tools.check.terms import Run, Terms, View
 
@@ -123,7 +123,8 @@ class _Turn:
             kept: list[Cover] = []
             for piece in pieces:
                 inside = run.start <= piece.span.start and (run.end is None or piece.span.start < run.end)
-                if inside and piece.span.start <= self.until and piece.wanted != run.terms:
+                is_known = piece.span.start <= self.until or self._is_ahead(piece)
+                if inside and is_known and piece.wanted != run.terms:
                     left = self._left_covered(piece, run.terms, losses)
                     kept += [left] if left else []
                 else:
@@ -131,10 +132,17 @@ class _Turn:
             self.book.covers = joined(kept)
         self._credit(losses)
 
+    def _is_ahead(self, piece: Cover) -> bool:
+        """Whether it was billed, and had not begun when this came to be known."""
+        since = self.knowledge.since
+        return since is not None and since < piece.span.start and piece.span.start == piece.begins
+
     def _left_covered(self, piece: Cover, wanted: Terms | None, losses: list[_Loss]) -> Cover | None:
         """What stays of a piece of which something else is wanted now; what does not is credited, or forfeit."""
         setter = self.view.setter(self.book.item_id, piece.span.start)
         unused = "KEEP" if setter is None else setter.unused
+        if unused == "KEEP" and self._is_ahead(piece):
+            unused = "CREDIT"
         if wanted is None:
             if unused == "KEEP" or piece.wanted is None:
                 return replace(piece, wanted=None)
@@ -158,7 +166,9 @@ class _Turn:
             terms=replace(terms, customer_id=piece.paid.customer_id),
             kind="REFUND" if unused == "REFUND" else "CREDIT",
             cause=self.view.cause(self.book.item_id, piece.span.start),
-            bill_time=self._not_before(piece.span.start),
+            bill_time=self.knowledge.since
+            if self._is_ahead(piece) and self.knowledge.since is not None
+            else self._not_before(piece.span.start),
         )
 
     def _credit(self, losses: list[_Loss]) -> None:
@@ -176,7 +186,7 @@ class _Turn:
             span, full = loss.piece.span, loss.piece.full
             part = self._part(span, full, loss.piece.proration or self._measure(loss.cause))
             if part:
-                self._bill(loss.terms, span, full, part, span.start, kind=loss.kind, change_id=_id(loss.cause))
+                self._bill(loss.terms, span, full, part, loss.bill_time, kind=loss.kind, change_id=_id(loss.cause))
 
     def bill_once(self, run: Run, terms: Terms) -> None:
         if not self.book.is_once_billed:
@@ -186,11 +196,13 @@ class _Turn:
 
     def bill_in_advance(self, run: Run, terms: Terms) -> None:
         at = run.start
-        while at <= self.until and (run.end is None or at < run.end):
+        while self._is_reached(run, at) and (run.end is None or at < run.end):
             covering = next((each for each in self.book.covers if each.span.start <= at < each.span.end), None)
             if covering is not None:
                 at = covering.span.end
                 continue
+            if self._billed_from(run, at) > self.until:
+                break
             full = self.view.period(run, at)
             following = [each.span.start for each in self.book.covers if each.span.start > at]
             end = min([full.end, *following, *([run.end] if run.end else [])])
@@ -203,6 +215,7 @@ class _Turn:
         self.book.covers.append(
             Cover(
                 bill=self.book.bills,
+                begins=span.start,
                 span=span,
                 full=full,
                 paid=terms,
@@ -213,7 +226,19 @@ class _Turn:
         part = self._part(span, full, measured)
         change_id = self._made_due_by(run, span.start)
         if part or not change_id:
-            self._bill(terms, span, full, part, span.start, change_id=change_id)
+            self._bill(terms, span, full, part, self._billed_from(run, span.start), change_id=change_id)
+
+    def _is_reached(self, run: Run, at: datetime) -> bool:
+        """Whether the period around it is billed by then, or a part of it may be."""
+        return self._billed_from(run, max(self.view.period(run, at).start, run.start)) <= self.until
+
+    def _billed_from(self, run: Run, start: datetime) -> datetime:
+        """What goes on from one whole period to the next is billed some days ahead, in the period before."""
+        days = self.agreement.opening.bill_ahead_days
+        if not days or start <= run.start or self.view.period(run, start).start != start:
+            return start
+        before = self.view.period(run, start - MICROSECOND).start
+        return max(days_later(start, -days, self.agreement.zone), before, run.start)
 
     def bill_in_arrears(self, run: Run, terms: Terms) -> None:
         settlements = self.view.settlements(self.book.item_id)

@@ -77,6 +77,7 @@ def agree(
     activation: Activation = Activation.ON_START,
     deadline: str | None = None,
     payer: str | None = None,
+    ahead: int = 0,
 ) -> Subscription:
     """Items `item-0` and on; agreed when it starts unless it is known otherwise."""
     begins = at(start, zone) if isinstance(start, str) else start
@@ -97,6 +98,7 @@ def agree(
         activation_deadline=None if deadline is None else at(deadline, zone),
         trial_end_policy=trial_end,
         payer_id=None if payer is None else CustomerId(payer),
+        bill_ahead_days=ahead,
     )
 
 

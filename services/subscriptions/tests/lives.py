@@ -167,6 +167,7 @@ def lives(draw: st.DrawFn, style: Style = EVERYTHING) -> Life:
         activation=activation,
         activation_deadline=None if activation is Activation.ON_START else max(start, now) + 60 * DAY,
         trial_end_policy=draw(st.sampled_from(style.policies)),
+        bill_ahead_days=draw(st.sampled_from([0, 0, 0, 1, 7, 31])),
     )
     numbers = count(1)
     subscription = _agreed_together(draw, subscription, numbers)

@@ -146,6 +146,7 @@ class Business:
         start: datetime | None = None,
         billing_day: int = 1,
         trial_days: int | None = None,
+        bill_ahead_days: int = 0,
     ) -> subscription_pb2.Subscription:
         """To all prices of the plan; `quantities` are of the licensed ones, in their order."""
         licensed = [price for price in plan.prices if not price.meter]
@@ -165,6 +166,7 @@ class Business:
             items=items,
             billing_day=billing_day,
             trial_days=trial_days,
+            bill_ahead_days=bill_ahead_days,
             start_time=None if start is None else wire.timestamp(start),
         )
         made: subscription_pb2.Subscription = await self.subscriptions.CreateSubscription(request)

@@ -169,6 +169,8 @@ async def test_malformed_requests_are_refused_by_field(suite: Suite, shop: Any) 
         ({"ramp": [pb.RampStep(after_months=1)] * 51}, "ramp"),
         ({"activation_hours": -1}, "activation_hours"),
         ({"activation_hours": 8761}, "activation_hours"),
+        ({"bill_ahead_days": -1}, "bill_ahead_days"),
+        ({"bill_ahead_days": 32}, "bill_ahead_days"),
         ({"activation": wrong_kind}, "activation"),
         ({"trial_end": wrong_kind}, "trial_end"),
         ({"proration": Change.NONE}, "proration"),

@@ -13,7 +13,9 @@ from invoicing.domain.errors import BillRunEnded, BillRunTooLarge
 
 BillRunId = NewType("BillRunId", str)
 
-CUSTOMERS_MAX: Final = 100_000
+CUSTOMERS_MAX: Final = 20_000
+"""Of one bill run: they are marked in one transaction, and nobody else bills them meanwhile."""
+
 NAMED_MAX: Final = 1_000
 UNFORESEEN: Final = "INTERNAL"
 """The reason of what nobody foresaw: what it was says the dead letter."""

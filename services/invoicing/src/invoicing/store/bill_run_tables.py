@@ -40,5 +40,11 @@ bill_run_customers = Table(
         *("seller_id", "customer_id"),
         postgresql_where=text("outcome = 'WAITING'"),
     ),
+    Index(
+        "bill_run_customers_left",
+        *("seller_id", "bill_run_id"),
+        postgresql_where=text("outcome = 'WAITING'"),
+    ),
+    Index("bill_run_customers_ended", "seller_id", "bill_run_id", "end_time"),
     comment="what became of each customer of a bill run",
 )

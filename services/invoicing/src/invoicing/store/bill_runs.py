@@ -101,35 +101,31 @@ async def retry_parked(tx: Tx, run_id: BillRunId) -> None:
 async def cancel_bill_run(tx: Tx, run_id: BillRunId) -> None:
     """Who waits is due when it was before, unless something else has made it due since."""
     mine, known = bill_run_customers, billing
-    waiting = select(mine.c.customer_id).where(
+    waiting = and_(
         mine.c.seller_id == tx.seller_id, mine.c.bill_run_id == run_id, mine.c.outcome == Outcome.WAITING.name
     )
     # A bill run holds customers before it says what became of them.
-    await tx.execute(
-        select(func.count()).select_from(
-            select(known.c.customer_id)
-            .where(known.c.seller_id == tx.seller_id, known.c.customer_id.in_(waiting))
-            .order_by(known.c.customer_id)
-            .with_for_update()
-            .subquery()
-        )
+    found = await tx.execute(
+        select(known.c.customer_id)
+        .join(mine, and_(mine.c.seller_id == known.c.seller_id, mine.c.customer_id == known.c.customer_id))
+        .where(waiting)
+        .order_by(known.c.customer_id)
+        .with_for_update(of=known)
     )
-    cancelled = (
+    held = list(found.scalars())
+    cancelled = await tx.execute(
         update(mine)
-        .where(mine.c.seller_id == tx.seller_id, mine.c.bill_run_id == run_id, mine.c.outcome == Outcome.WAITING.name)
+        .where(waiting, mine.c.customer_id == any_(literal(held, ARRAY(Text))))
         .values(outcome=Outcome.CANCELLED.name, end_time=tx.now)
         .returning(mine.c.customer_id, mine.c.due_time_before, mine.c.marked_revision)
-        .cte("cancelled")
     )
-    await tx.execute(
-        update(known)
-        .where(
-            known.c.seller_id == tx.seller_id,
-            known.c.customer_id == cancelled.c.customer_id,
-            known.c.revision == cancelled.c.marked_revision,
-        )
-        .values(due_time=cancelled.c.due_time_before)
-        .add_cte(cancelled)
+    rows = cancelled.all()
+    await tx.driver.execute(
+        _DUE_AS_BEFORE,
+        tx.seller_id,
+        [row.customer_id for row in rows],
+        [row.due_time_before for row in rows],
+        [row.marked_revision for row in rows],
     )
     await tx.execute(
         update(bill_runs)
@@ -407,7 +403,7 @@ def _outcome() -> ColumnElement[str]:
 def _bill_runs(tx: Tx) -> Select[Any]:  # Any: columns by name
     mine = bill_run_customers
     of_run = and_(mine.c.seller_id == bill_runs.c.seller_id, mine.c.bill_run_id == bill_runs.c.id)
-    waits = exists().where(of_run, _outcome() == Outcome.WAITING.name)
+    waits = exists().where(of_run, mine.c.outcome == Outcome.WAITING.name, ~_given_up(mine.c.customer_id))
     end_time = select(func.max(mine.c.end_time)).where(of_run).scalar_subquery()
     return select(bill_runs, waits.label("is_waiting"), end_time.label("end_time")).where(
         bill_runs.c.seller_id == tx.seller_id
@@ -445,4 +441,10 @@ SET invoice_ids = ARRAY(
     end_time = CASE WHEN new.is_end THEN $5::timestamptz END
 FROM unnest($2::text[], $3::text[], $4::boolean[]) AS new (customer_id, invoice_ids, is_end)
 WHERE c.seller_id = $1 AND c.customer_id = new.customer_id AND c.outcome = 'WAITING'
+"""
+
+_DUE_AS_BEFORE: Final = """
+UPDATE billing b SET due_time = was.due_time
+FROM unnest($2::text[], $3::timestamptz[], $4::bigint[]) AS was (customer_id, due_time, revision)
+WHERE b.seller_id = $1 AND b.customer_id = was.customer_id AND b.revision = was.revision
 """

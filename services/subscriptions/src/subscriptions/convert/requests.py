@@ -41,6 +41,7 @@ RAMP_MONTHS_MAX: Final = 120
 ACTIVATION_HOURS_MAX: Final = 8_760
 ACTIVATION_HOURS_DEFAULT: Final = 24
 BILLING_DAY_MAX: Final = 31
+BILL_AHEAD_DAYS_MAX: Final = 31
 
 _Action = subscription_pb2.SubscriptionAction
 
@@ -55,6 +56,8 @@ def order_from_proto(request: pb.CreateSubscriptionRequest) -> Order:
             raise InvalidArgument(f"must be at most {most}", field=name)
     if request.activation_hours and not 0 < request.activation_hours <= ACTIVATION_HOURS_MAX:
         raise InvalidArgument(f"must be 1 to {ACTIVATION_HOURS_MAX}", field="activation_hours")
+    if not 0 <= request.bill_ahead_days <= BILL_AHEAD_DAYS_MAX:
+        raise InvalidArgument(f"must be 0 to {BILL_AHEAD_DAYS_MAX}", field="bill_ahead_days")
     proration = proration_from_proto(request.proration) or Proration.BY_DAY
     if proration is Proration.NONE:
         raise InvalidArgument("must be BY_DAY or BY_SECOND", field="proration")
@@ -74,6 +77,7 @@ def order_from_proto(request: pb.CreateSubscriptionRequest) -> Order:
         activation_within=timedelta(hours=request.activation_hours or ACTIVATION_HOURS_DEFAULT),
         trial_end=trial_end_from_proto(request.trial_end),
         payer_id=CustomerId(ids.check(request.payer_id, "cus", field="payer_id")) if request.payer_id else None,
+        bill_ahead_days=request.bill_ahead_days,
         term=term_from_proto(request.term, field="term") if request.HasField("term") else None,
         commitment=(
             commitment_from_proto(request.commitment, field="commitment") if request.HasField("commitment") else None

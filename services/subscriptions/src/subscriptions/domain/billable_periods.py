@@ -5,6 +5,7 @@
     in advance              [───────)[────────────)[────────────)       billed when each begins
     in arrears              [───────)[─────)         [──────)           billed when the full period ends, or the item
     once                    [─)                                         billed when the item begins, as one civil day
+    ahead                *  *[──────)*[───────────)[────────────)       what goes on as it is, days before it begins
 
 What is billed in advance is billed by what is known when it begins. It covers its time: as long as what is known later
 says the same of that time, nothing more is billed for it. Where it says otherwise, the rest is credited or kept, as the
@@ -29,7 +30,7 @@ from enum import Enum
 from fractions import Fraction
 from typing import Final
 
-from common.period import Interval, Period, TimeOutOfRange, boundary, day_fraction, index_at, period_at
+from common.period import Interval, Period, TimeOutOfRange, Unit, boundary, day_fraction, index_at, period_at
 from subscriptions.domain.change import Proration, Unused
 from subscriptions.domain.cover import Cover, agree, rejoined, resolved, uncovered
 from subscriptions.domain.customer import CustomerId
@@ -55,6 +56,7 @@ INSTANT: Final = timedelta(microseconds=1)
 """The smallest step of time there is."""
 
 WHOLE: Final = Fraction(1)
+DAY: Final = Interval(Unit.DAY, 1)
 
 
 class Kind(Enum):
@@ -202,9 +204,9 @@ class _Item:
 
         All of that is within one moment: what begins later is named by what makes it begin.
         """
-        if belief.since is None or billable.period.start > belief.since:
-            return self._remembered(billable, names) if belief.until is not None else billable
         name = (billable.terms.price_id, billable.period.start, billable.kind, billable.change_id)
+        if belief.since is None or (billable.period.start > belief.since and name not in names):
+            return self._remembered(billable, names) if belief.until is not None else billable
         is_new = name not in names and (billable.kind is Kind.OWED or bool(billable.change_id))
         return self._remembered(billable if is_new else replace(billable, change_id=belief.change_id), names)
 
@@ -268,11 +270,11 @@ class _Item:
                 if segment.end is not None and segment.end <= full.start:
                     break
                 start = max(full.start, segment.start)
-                if _is_later(start, belief.until):
+                if _is_later(self._billed_from(start, full, segment), belief.until):
                     return
                 end = full.end if segment.end is None else min(full.end, segment.end)
                 for free in uncovered(_part(full, start, end), carried):
-                    bill_time = _not_before(free.start, belief.since)
+                    bill_time = _not_before(self._billed_from(free.start, full, segment), belief.since)
                     if _is_later(bill_time, belief.until):
                         return
                     billable = self._billable(terms, free, full, bill_time, track, segment, belief)
@@ -307,11 +309,14 @@ class _Item:
                 if start >= end:
                     continue
                 piece = replace(cover, start=start, end=end)
-                bill_time = _not_before(start, belief.since)
+                bill_time, has_begun = _not_before(start, belief.since), True
+                if belief.since is not None and belief.since < start == cover.bill:
+                    # What was billed ahead is taken back as soon as it is known that it will not begin.
+                    bill_time, has_begun = belief.since, False
                 if agree(cover, segment) or _is_later(bill_time, belief.until):
                     kept.append(piece)
                     continue
-                taken_back, stays = resolved(piece, segment)
+                taken_back, stays = resolved(piece, segment, has_begun=has_begun)
                 if taken_back is not None:
                     lost.append(_Lost(piece, taken_back, segment.cause, bill_time))
                 if stays is not None:
@@ -370,6 +375,16 @@ class _Item:
             payer_id=_payer(known, bill_time),
             coupon_ids=coupons_of(known, terms, full, anchor=segment.anchor) if known.discounts else (),
         )
+
+    def _billed_from(self, start: datetime, full: Period, segment: Segment) -> datetime:
+        """When a period that begins then is billed in the ordinary course of time: when it begins or, if it is whole
+        and goes on as the one before, some days ahead, but not before that one begins.
+        """
+        days, terms = self._subscription.opening.bill_ahead_days, segment.terms
+        if not days or terms is None or terms.interval is None or start != full.start or start <= segment.start:
+            return start
+        before = period_at(segment.anchor, self._zone, terms.interval, start - INSTANT)
+        return max(boundary(start, self._zone, DAY, -days), before.start, segment.start)
 
     def _measure(self, cause: Cause) -> Proration:
         """How a part is measured. One that a change without proration makes all the same is by the rule."""

@@ -36,10 +36,12 @@ class Cover:
     coupon_ids: tuple[CouponId, ...]
 
 
-def resolved(piece: Cover, segment: Segment) -> tuple[Terms | None, Cover | None]:
-    """What of a piece is credited, and what of it stays, where a segment says otherwise than it does."""
+def resolved(piece: Cover, segment: Segment, *, has_begun: bool = True) -> tuple[Terms | None, Cover | None]:
+    """What of a piece is credited, and what of it stays, where a segment says otherwise than it does. Nobody keeps what
+    has not begun when that is decided.
+    """
     wanted, before, paid = segment.terms, piece.counts_as, piece.paid
-    keeps = segment.cause.unused is Unused.KEEP or before is None
+    keeps = (segment.cause.unused is Unused.KEEP and has_begun) or before is None
     if wanted is None:
         return (None, replace(piece, counts_as=None)) if keeps else (before, None)
     is_same = wanted.price_id == paid.price_id

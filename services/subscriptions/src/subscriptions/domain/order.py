@@ -44,6 +44,7 @@ class Order:
     activation_within: timedelta = timedelta(hours=24)
     trial_end: TrialEnd = TrialEnd.CONTINUE
     payer_id: CustomerId | None = None
+    bill_ahead_days: int = 0
     term: Term | None = None
     commitment: Commitment | None = None
     discounts: Sequence[ApplyDiscount] = ()

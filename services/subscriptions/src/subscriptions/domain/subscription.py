@@ -126,6 +126,7 @@ class Subscription:
         activation_deadline: datetime | None = None,
         trial_end_policy: TrialEnd = TrialEnd.CONTINUE,
         payer_id: CustomerId | None = None,
+        bill_ahead_days: int = 0,
     ) -> Subscription:
         """A new subscription. It begins at its start, or when it is activated."""
         billed_from = trial_end(start_time, time_zone, days=trial_days) or start_time
@@ -151,6 +152,7 @@ class Subscription:
                 activation_deadline=activation_deadline,
                 trial_end=trial_end_policy,
                 payer_id=payer_id,
+                bill_ahead_days=bill_ahead_days,
                 recorded_time=at,
             ),
             changes=(),

@@ -110,6 +110,8 @@ class Opening:
     activation_deadline: datetime | None
     trial_end: TrialEnd
     payer_id: CustomerId | None = None
+    bill_ahead_days: int = 0
+    """How many civil days before a period begins it is billed, if it is billed in advance and goes on as it is."""
     recorded_time: datetime
 
 

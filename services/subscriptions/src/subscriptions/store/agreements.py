@@ -37,6 +37,7 @@ def opening_to_json(opening: Opening) -> Json:
         "trial_end": opening.trial_end.name,
         "payer_id": opening.payer_id,
         "recorded_time": _time_to_json(opening.recorded_time),
+        "bill_ahead_days": opening.bill_ahead_days,
     }
 
 
@@ -57,6 +58,8 @@ def opening_from_json(json: Json, *, currency: str, time_zone: str) -> Opening:
         trial_end=TrialEnd[json["trial_end"]],
         payer_id=None if json["payer_id"] is None else CustomerId(json["payer_id"]),
         recorded_time=_time(json["recorded_time"]),
+        # What was agreed before there was such a thing says nothing about it.
+        bill_ahead_days=json.get("bill_ahead_days", 0),
     )
 
 

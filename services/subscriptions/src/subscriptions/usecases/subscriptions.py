@@ -102,6 +102,7 @@ async def create_subscription(
         activation_deadline=_activation_deadline(tx.now, order, items, start_time, profile.time_zone, trial_days),
         trial_end_policy=order.trial_end,
         payer_id=order.payer_id,
+        bill_ahead_days=order.bill_ahead_days,
     )
     plans = {plan.id: plan, **add_ons}
     subscription = _with_what_else_is_agreed(tx, subscription, plans, order)

@@ -52,6 +52,9 @@ def upgrade() -> None:
         COMMENT ON COLUMN bill_run_customers.due_time_before IS 'when it was due before the bill run made it due now';
         CREATE INDEX bill_run_customers_waiting ON bill_run_customers (seller_id, customer_id)
             WHERE outcome = 'WAITING';
+        -- By which it is known how far a bill run is without looking at all of it.
+        CREATE INDEX bill_run_customers_left ON bill_run_customers (seller_id, bill_run_id) WHERE outcome = 'WAITING';
+        CREATE INDEX bill_run_customers_ended ON bill_run_customers (seller_id, bill_run_id, end_time);
         """
     )
     protect("bill_runs", "bill_run_customers")
