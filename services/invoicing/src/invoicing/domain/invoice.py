@@ -61,9 +61,8 @@ InvoiceId = NewType("InvoiceId", str)
 OVERDUE_AFTER: Final = timedelta(days=1)
 """Money that is on its way on the last day is not late."""
 
-
-LINES_MAX: Final = 20_000
-"""On one invoice, whoever pays for however many: twice what one customer is billed for at once."""
+LINES_MAX: Final = 10_000
+"""On one invoice, whoever pays for however many: as many as an event can tell of, each in the fewest words."""
 
 LINES_WRITTEN_MAX: Final = 1_000
 """On an invoice that somebody writes by hand."""
