@@ -48,6 +48,28 @@ async def test_a_subscription_is_transferred(sandbox: Sandbox) -> None:
     assert not [line for line in of_ada if line.start >= "2026-06-16" and line.amount.startswith(("15", "30", "5"))]
 
 
+async def test_what_a_later_change_settles_is_asked_of_whoever_had_it(sandbox: Sandbox) -> None:
+    """Bob's billing day cuts the period short in which Ada used something: she is billed then, not in July."""
+    await sandbox.meter("calls")
+    plan = await sandbox.plan("suite", per_unit("calls", "1", meter="calls"))
+    ada = await sandbox.customer("ada", token="sim:ok")
+    bob = await sandbox.customer("bob", token="sim:ok")
+    await sandbox.travel(day(6, 1))
+    agreed = await sandbox.subscribe(ada, plan)
+    await sandbox.use(usage(ada, "calls", day(6, 1), "3", event_id="hers"))
+    await sandbox.travel(day(6, 16))
+    moved = await sandbox.client.subscriptions.TransferSubscription(
+        subscriptions.TransferSubscriptionRequest(id=agreed.id, customer_id=bob.id)
+    )
+    assert (moved.customer_id, list(moved.former_customer_ids)) == (bob.id, [ada.id])
+    await sandbox.travel(day(6, 18))
+    await sandbox.client.subscriptions.AlignSubscriptions(
+        subscriptions.AlignSubscriptionsRequest(customer_id=bob.id, billing_day=20)
+    )
+    await sandbox.travel(day(6, 22))
+    assert [each.amount for each in all_billed(await sandbox.invoices(ada))] == ["3.00 EUR"]
+
+
 async def test_two_customers_become_one(sandbox: Sandbox) -> None:
     """From then on one invoice has both contracts; what the one had paid lasts, and its names still find its usage."""
     await sandbox.meter("calls")

@@ -53,6 +53,9 @@ async def on_payment_succeeded(tx: Tx, event: payments.PaymentSucceeded) -> None
 
 async def _mark(tx: Tx, event: AboutSubscription, *, look_back_to: datetime | None) -> None:
     await bill_run.mark_customer_due(tx, event.subscription.customer_id, look_back_to=look_back_to)
+    # What those owe who had it before may be settled earlier by it.
+    for customer_id in sorted(event.subscription.former_customer_ids):
+        await bill_run.mark_customer_due(tx, customer_id)
 
 
 HANDLERS: Handlers = {

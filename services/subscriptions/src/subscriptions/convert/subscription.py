@@ -77,6 +77,7 @@ def subscription_to_proto(subscription: Subscription, *, at: datetime) -> subscr
         trial_end_time=wire.timestamp(trial_end_time) if trial_end_time else None,
         billing_day=then.billing_day,
         bill_ahead_days=opening.bill_ahead_days,
+        former_customer_ids=subscription.former_customer_ids(at),
         proration=_Change.Proration.Value(opening.proration.name),
         activation=_Subscription.Activation.Value(opening.activation.name),
         trial_end=_Subscription.TrialEnd.Value(opening.trial_end.name),

@@ -239,6 +239,13 @@ class Subscription:
         transfers = [action for change in self.standing for action in change.actions if isinstance(action, Transfer)]
         return list(dict.fromkeys([self.opening.customer_id, *(each.customer_id for each in transfers)]))
 
+    def former_customer_ids(self, at: datetime) -> list[CustomerId]:
+        """Who had it before it was transferred."""
+        then = [change for change in self.standing if change.effective_time <= at]
+        transfers = [action for change in then for action in change.actions if isinstance(action, Transfer)]
+        had = dict.fromkeys([self.opening.customer_id, *(each.customer_id for each in transfers)])
+        return [each for each in had if each != self.as_of(at).customer_id]
+
     def as_of(self, at: datetime) -> Timeline:
         """What is agreed at a moment: the last of the changes in it is the last that has taken effect."""
         if all(change.effective_time <= at for change in self.standing):
