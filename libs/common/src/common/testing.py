@@ -7,6 +7,7 @@ neighbours without importing them.
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import json
 import os
@@ -461,6 +462,8 @@ async def spares(databases: Databases) -> AsyncIterator[Spares]:
     found = Spares(databases.drop)
     yield found
     await found.close()
+    # Services end in circles of few objects, which hold very much memory: nobody would come to look for them.
+    gc.collect()
 
 
 @pytest_asyncio.fixture

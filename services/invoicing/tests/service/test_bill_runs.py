@@ -66,7 +66,7 @@ class Runs:
 
 
 @pytest.fixture
-def runs(business: Business) -> Runs:
+async def runs(business: Business) -> Runs:
     return Runs(business)
 
 
