@@ -54,7 +54,7 @@ lint-rules:
 	$(PY) -m tools.protos lint
 	$(PY) -m tools.protos breaking
 test: lint $(ENGINE)  ## Everything that has to hold before a commit
-	$(PYTEST) -n 2 --dist loadfile
+	$(PYTEST) -n 3 --dist loadfile  # on two cores: much of the time a test waits for servers
 test-fast: install  ## The pure rules only: no servers, a few seconds
 	$(PYTEST) --pure $(wildcard services/*/tests/domain libs/common/tests/pure)
 e2e: install  ## The six processes, driven from outside
