@@ -124,6 +124,35 @@ async def test_nothing_is_counted_twice_while_it_is_summed(
     assert (await metering.QueryUsage(asked)).event_count == 990
 
 
+async def test_what_comes_first_of_a_customer_is_counted_or_is_not_there_yet(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when it comes between the look at the names and the count."""
+    await suite.start("metering")
+    metering = suite.stub(MeteringServiceStub, "metering")
+    await metering.CreateMeter(pb.CreateMeterRequest(code="count", display_name="c", aggregation=METERS["count"]))
+    chance = random.Random(6)
+    events = [event(f"{n}", chance, sparse=False) for n in range(10)]
+    for each in events:
+        each.customer, each.meter = "anna", "count"
+    await metering.IngestEvents(pb.IngestEventsRequest(flat_events=events))
+    counting = importlib.import_module("metering.store.totals")
+    seen = counting._PLACES
+    named = seen[seen.index("(SELECT n.stream") : seen.index("\n        FROM unnest")]
+    at_first = seen.replace(named, "NULL::bigint").replace(f"{counting._POSITION} AS position", "0::bigint AS position")
+    assert at_first.count("NULL::bigint") == at_first.count("0::bigint AS position") == 1
+    monkeypatch.setattr(counting, "_PLACES", at_first)
+    query = pb.UsageQuery(
+        customer_id=ids.mint("cus", SANDBOX_START),
+        external_id="anna",
+        meter="count",
+        period=wire.interval(Period(FIRST, FIRST + 8 * DAY)),
+        without_proof=True,
+    )
+    found = await metering.QueryUsage(pb.QueryUsageRequest(query=query))
+    assert (found.event_count, found.through_position) == (10, 10)
+
+
 @pytest.mark.parametrize("is_known", [True, False], ids=["by who wrote it", "by who came after"])
 async def test_a_full_leaf_comes_to_what_is_in_it(
     suite: Suite, sum_open: Callable[[], Awaitable[int]], monkeypatch: pytest.MonkeyPatch, is_known: bool

@@ -8,8 +8,8 @@ Days of a stream in which something was corrected are counted from their events:
 
 First it is read which leaves are which; then a statement is asked that names those only in which there is something to
 look for: the log has a leaf for every million events, and the database would plan a look at each. What that statement
-reads is of one snapshot; when another leaf has been summed until then, or one of the streams corrected, it says so, and
-is asked again.
+reads is of one snapshot; when another leaf has been summed until then, one of the streams corrected, or something came
+of a name that was unknown, it says so, and is asked again.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ async def totals(tx: Tx, queries: Sequence[UsageQuery], versions: Sequence[Meter
             *(_PLAN_FOR_FEW if few else _PLAN_FOR_MANY),
         )
         assert places is not None, "what is read from one row is a row"
-        streams = [(nth, stream) for (nth, _), stream in zip(asked, places["streams"], strict=True) if stream]
+        found = list(zip(asked, places["streams"], strict=True))
+        streams = [(nth, stream) for (nth, _), stream in found if stream]
+        unknown = [each for each, stream in found if not stream]
         rows = await tx.driver.fetch(
             _totals_sql(
                 bare=places["bare"],
@@ -87,9 +89,12 @@ async def totals(tx: Tx, queries: Sequence[UsageQuery], versions: Sequence[Meter
             [period.end for period in periods],
             [first for first, _ in whole],
             [last for _, last in whole],
+            places["position"],
+            SEPARATOR.join([queries[nth].meter for nth, _ in unknown]),
+            SEPARATOR.join([name for _, name in unknown]),
         )
         seen = rows[0]
-        if all(seen[name] == places[name] for name in ("unsummed", "marked", "backfills", "corrected")):
+        if not seen["appeared"] and all(seen[name] == places[name] for name in _SAME):
             if places["edges"]:
                 await check_in_log(tx, _looked_at(queries))
             if places["corrected"]:
@@ -167,6 +172,7 @@ _COLUMN: Final = {
 # In no other can there be anything of a seller's.
 _OF_SHARD: Final = "l.shard = (SELECT p.shard FROM positions p WHERE p.seller_id = $1)"
 _EVER_CORRECTED: Final = "EXISTS (SELECT FROM usage_corrections c WHERE c.seller_id = $1)"
+_SAME: Final = ("unsummed", "marked", "backfills", "corrected")
 # What says that another statement saw the same leaves, and the same backfills of the seller.
 _SEEN: Final = {
     "unsummed": f"ARRAY(SELECT l.leaf FROM usage_leaves l WHERE NOT l.is_summed AND {_OF_SHARD} ORDER BY l.leaf)",
@@ -175,6 +181,15 @@ _SEEN: Final = {
         (SELECT ARRAY[count(b.leaf), count(b.revert_position)] FROM usage_backfills b WHERE b.seller_id = $1)
     """,
 }
+_POSITION: Final = "coalesce((SELECT p.last FROM positions p WHERE p.seller_id = $1), 0)"
+# How many of the names that had no stream have one. When nothing came in, nobody looks.
+_APPEARED: Final = rf"""
+CASE WHEN {_POSITION} <> $10::bigint THEN (
+    SELECT count((SELECT n.stream FROM usage_streams n
+                  WHERE (n.seller_id, n.meter, n.customer) = ($1, a.meter, a.customer)))
+    FROM unnest(string_to_array($11::text, E'\x1f'), string_to_array($12::text, E'\x1f')) AS a (meter, customer)
+) ELSE 0 END
+"""
 # Where the streams were last corrected. For a seller who never corrected anything nobody looks.
 _CORRECTED: Final = f"""
 CASE WHEN {_EVER_CORRECTED} THEN coalesce(
@@ -208,6 +223,7 @@ ARRAY(
         WHERE e.start_time <= l.end_time AND e.end_time > l.start_time
     )
 ) AS edges,
+{_POSITION} AS position,
 {_CORRECTED.format(streams="a.streams")} AS corrected,
 CASE WHEN {_EVER_CORRECTED} THEN ARRAY(
     SELECT l.leaf FROM usage_leaves l WHERE l.is_summed AND {_OF_SHARD} AND EXISTS (
@@ -300,7 +316,8 @@ def _totals_sql(
             only = f"{times} AND {_VALID}" if corrected else times
             parts.append(events.format(leaves=", ".join(map(str, sorted(leaves))), times=only))
     seen = {
-        "through_position": "coalesce((SELECT p.last FROM positions p WHERE p.seller_id = $1), 0)",
+        "through_position": _POSITION,
+        "appeared": _APPEARED,
         "corrected": _CORRECTED.format(streams="$4::text::bigint[]"),
         **_SEEN,
     }
