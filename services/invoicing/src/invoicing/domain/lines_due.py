@@ -23,7 +23,17 @@ from common.period import Period
 from invoicing.domain.errors import TooManyLines
 from invoicing.domain.exact import as_decimal
 from invoicing.domain.issuing_policy import NOTHING_DECLARED, IssuingPolicy
-from invoicing.domain.late_usage import LOOK_EVERY, LateUsage, Refused, counted_last, less_refused, refused_in
+from invoicing.domain.late_usage import (
+    LOOK_EVERY,
+    LateUsage,
+    Refused,
+    counted_last,
+    credited_in,
+    less_credited,
+    less_refused,
+    refused_in,
+    without_credited,
+)
 from invoicing.domain.line import Line, LineDiscount, LineKey, LineKind, Usage, usage_to_rate
 from invoicing.domain.price import Needs, Price
 from invoicing.domain.rating import Rating, rate
@@ -127,6 +137,8 @@ class Billed:
     """Whether every one of the lines stands on a finalized invoice. A draft is recomputed, never corrected."""
     discounts: tuple[LineDiscount, ...] = ()
     """What was taken off them, each discount once."""
+    credited: Money | None = None
+    """What credit notes gave back of it, where somebody has asked."""
 
     @classmethod
     def of(cls, lines: Iterable[tuple[BilledLine, bool]]) -> Billed:
@@ -222,6 +234,24 @@ def lines_due(
     return due
 
 
+def recounted(
+    periods: Sequence[BillablePeriod],
+    prices: Mapping[str, Price],
+    usage: Mapping[UsageKey, Usage],
+    billed: Mapping[LineKey, Billed],
+) -> list[LineKey]:
+    """What of it was billed and is counted otherwise by now, so that something may come back of it."""
+    found: list[LineKey] = []
+    for each in periods:
+        before = billed.get(each.key) if each.meter else None
+        if before is None or before.usage is None:
+            continue
+        now = usage.get(UsageKey(each.meter, each.period, prices[each.price_id].needs))
+        if now is not None and not now.is_counted_like(before.usage):
+            found.append(each.key)
+    return found
+
+
 def recomputed(
     line: Line, *, price: Price, usage: Usage, billed_elsewhere: Billed | None, refused: Refused | None = None
 ) -> Line:
@@ -232,6 +262,7 @@ def recomputed(
     again = _rated(line, rate(price, usage_to_rate(price, usage)), usage)
     if billed_elsewhere is not None:
         again = _difference(again, billed_elsewhere, correction=line.correction)
+        again = _not_twice(again, billed_elsewhere)
     return less_refused(again, None if refused is None else refused.amount)
 
 
@@ -264,6 +295,8 @@ def derived_again(line: Line, *, price: Price, usage: Usage | None, billed: Bill
         if billed is not None:
             again = _difference(again, billed, correction=line.correction)
         again = less_refused(again, refused_in(line))
+        credited = credited_in(line)
+        again = again if credited is None else without_credited(again, credited)
     return replace(
         again,
         id=line.id,
@@ -440,8 +473,13 @@ def _correction(
         # Asked before the invoice was finalized with what came in later.
         return None
     line = _difference(_first(each, price, usage), billed, correction=billed.correction + 1)
-    line = less_refused(line, None if refused is None else refused.amount)
+    line = _not_twice(less_refused(line, None if refused is None else refused.amount), billed)
     return line if line.amount.minor else None
+
+
+def _not_twice(correction: Line, billed: Billed) -> Line:
+    """What it takes off as far as no credit note has given it back."""
+    return correction if billed.credited is None else less_credited(correction, billed.amount - billed.credited)
 
 
 def _difference(whole: Line, billed: Billed, *, correction: int) -> Line:

@@ -122,4 +122,11 @@ def _left(periods: Iterable[BillablePeriod], due: Sequence[Due], lines: Iterable
 def _with(before: Billed | None, line: Line) -> Billed:
     amount = line.amount if before is None else before.amount + line.amount
     discounts = together([() if before is None else before.discounts, line.discounts])
-    return Billed(amount=amount, usage=line.usage, correction=line.correction, is_final=True, discounts=discounts)
+    return Billed(
+        amount=amount,
+        usage=line.usage,
+        correction=line.correction,
+        is_final=True,
+        discounts=discounts,
+        credited=None if before is None else before.credited,
+    )
