@@ -328,7 +328,7 @@ BILLING_CORRUPTIONS = {
         (NUMBERS, ISSUED),
     ),
     "what was written by hand has no number": Corruption(
-        "invoicing", (f"UPDATE invoices SET origin = 'MANUAL' WHERE {UNNUMBERED}",), (NUMBERS,)
+        "invoicing", (f"UPDATE invoices SET origin = 'MANUAL' WHERE {UNNUMBERED}",), (NUMBERS, WAITING)
     ),
     "nobody wanted invoices without a number": Corruption("invoicing", ("DELETE FROM issuing_policies",), (NUMBERS,)),
     "a number series went on without an invoice": Corruption(
