@@ -261,6 +261,10 @@ class CreditReservationNotFound(NotFound):
     """There is no such reservation of credit at this seller."""
 
 
+class CustomerMerged(FailedPrecondition):
+    """The customer is part of another one, which has its credit from now on."""
+
+
 class CreditTopUpRuleNotFound(NotFound):
     """Nobody said when to buy credit for this customer in this currency."""
 

@@ -132,6 +132,15 @@ from invoicing.store.ledger import (
     payments_of,
     trial_balance,
 )
+from invoicing.store.merged import (
+    CREDIT_MOVES_DUE,
+    end_move,
+    hold_customer,
+    merged_into,
+    remember_merge,
+    want_moves,
+    wanted_move,
+)
 from invoicing.store.pending import (
     add_pending_line,
     count_pending_lines,
@@ -162,6 +171,13 @@ from invoicing.store.top_ups import (
 )
 
 __all__ = [
+    "CREDIT_MOVES_DUE",
+    "wanted_move",
+    "want_moves",
+    "remember_merge",
+    "merged_into",
+    "hold_customer",
+    "end_move",
     "BACKFILLS_DUE",
     "BILL_CUSTOMERS",
     "CUSTOMERS_DUE",
