@@ -75,7 +75,7 @@ async def test_what_a_later_change_settles_is_asked_of_whoever_had_it(sandbox: S
 
 
 async def test_two_customers_become_one(sandbox: Sandbox) -> None:
-    """From then on one invoice has both contracts, and takes up what the one had to its credit; what that had paid lasts,
+    """From then on one invoice has both contracts, and takes up what the one had to its credit; what it had paid lasts,
     and its names still find its usage.
     """
     await sandbox.meter("calls")

@@ -215,7 +215,12 @@ def _account_of(kind: str, grant: Row) -> str | None:
         return "REVENUE"
     of_source: dict[str, dict[str, str | None]] = {
         "GRANTED": {"TOP_UP": "DEFERRED_REVENUE", "CREDIT_NOTE": None},
-        "REVOKED": {"TOP_UP": "REFUNDS_PAYABLE", "CREDIT_NOTE": "REFUNDS_PAYABLE", "OVERPAYMENT": "REFUNDS_PAYABLE", "MERGE": "REFUNDS_PAYABLE"},
+        "REVOKED": {
+            "TOP_UP": "REFUNDS_PAYABLE",
+            "CREDIT_NOTE": "REFUNDS_PAYABLE",
+            "OVERPAYMENT": "REFUNDS_PAYABLE",
+            "MERGE": "REFUNDS_PAYABLE",
+        },
     }
     return of_source[kind].get(grant["source"], "CASH")
 

@@ -42,7 +42,7 @@ async def open_grants(business: Business, customer: customer_pb2.Customer) -> li
 
 
 async def left(business: Business, customer: customer_pb2.Customer) -> int:
-    return sum(pence_of(each.remaining_amount) for each in await open_grants(business, customer))
+    return sum(pence_of(each.remaining) for each in await open_grants(business, customer))
 
 
 async def test_the_credit_of_who_is_merged_is_the_other_ones(suite: Suite, business: Business) -> None:
@@ -159,8 +159,6 @@ async def test_what_an_annulled_invoice_had_taken_up_goes_on_too(suite: Suite, b
     [invoice] = await business.invoices(shop)
     assert pence_of(invoice.credit_applied) == 4_00
     await merge(business, shop.id, group.id)
-    await business.invoicing.VoidInvoice(
-        invoicing.VoidInvoiceRequest(id=invoice.id, reason=notes.CreditNote.DUPLICATE)
-    )
+    await business.invoicing.VoidInvoice(invoicing.VoidInvoiceRequest(id=invoice.id, reason=notes.CreditNote.DUPLICATE))
     await suite.quiet()
     assert [await left(business, each) for each in (shop, group)] == [0, 4_00]

@@ -9,7 +9,7 @@ from invoicing.usecases import wallets
 
 
 async def take_note_of_merge(tx: Tx, customer_id: str, into_id: str) -> None:
-    """Once, however often it is said. Nothing more is bought for the customer, and nobody is told that it has little."""
+    """Once, however often it is said. Nothing more is bought for the customer, and nobody told that it has little."""
     await store.hold_customer(tx, customer_id)
     if not await store.remember_merge(tx, customer_id, into_id):
         return
