@@ -141,7 +141,7 @@ async def test_nothing_more_is_bought_for_it(suite: Suite, business: Business) -
     await merge(business, shop.id, group.id)
     with refused("CREDIT_TOP_UP_RULE_NOT_FOUND"):
         await business.credit.GetTopUpRule(pb.GetTopUpRuleRequest(customer_id=shop.id, currency="GBP"))
-    with refused("CUSTOMER_MERGED", grpc.StatusCode.FAILED_PRECONDITION) as refusal:
+    with refused("CUSTOMER_IS_PART_OF_ANOTHER", grpc.StatusCode.FAILED_PRECONDITION) as refusal:
         await business.credit.SetTopUpRule(rule)
     assert refusal.metadata["merged_into"] == group.id
     await business.pay(top_up, payment_id=ids.mint("pay", SANDBOX_START))

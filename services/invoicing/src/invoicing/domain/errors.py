@@ -261,7 +261,7 @@ class CreditReservationNotFound(NotFound):
     """There is no such reservation of credit at this seller."""
 
 
-class CustomerMerged(FailedPrecondition):
+class CustomerIsPartOfAnother(FailedPrecondition):
     """The customer is part of another one, which has its credit from now on."""
 
 

@@ -34,7 +34,7 @@ from invoicing.domain.late_usage import (
     refused_in,
     without_credited,
 )
-from invoicing.domain.line import Line, LineDiscount, LineKey, LineKind, Usage, usage_to_rate
+from invoicing.domain.line import Line, LineDiscount, LineKey, LineKind, Usage, together, usage_to_rate
 from invoicing.domain.price import Needs, Price
 from invoicing.domain.rating import Rating, rate
 from invoicing.domain.steps import StepKind, flat_step
@@ -234,24 +234,6 @@ def lines_due(
     return due
 
 
-def recounted(
-    periods: Sequence[BillablePeriod],
-    prices: Mapping[str, Price],
-    usage: Mapping[UsageKey, Usage],
-    billed: Mapping[LineKey, Billed],
-) -> list[LineKey]:
-    """What of it was billed and is counted otherwise by now, so that something may come back of it."""
-    found: list[LineKey] = []
-    for each in periods:
-        before = billed.get(each.key) if each.meter else None
-        if before is None or before.usage is None:
-            continue
-        now = usage.get(UsageKey(each.meter, each.period, prices[each.price_id].needs))
-        if now is not None and not now.is_counted_like(before.usage):
-            found.append(each.key)
-    return found
-
-
 def recomputed(
     line: Line, *, price: Price, usage: Usage, billed_elsewhere: Billed | None, refused: Refused | None = None
 ) -> Line:
@@ -419,16 +401,6 @@ def _credit(each: BillablePeriod, price: Price, billed: Billed | None, source: S
             discounts=together([whole.discounts, [replace(d, amount=-d.amount) for d in billed.discounts]]),
         )
     return whole if whole.amount.minor < 0 else None
-
-
-def together(lists: Iterable[Iterable[LineDiscount]]) -> tuple[LineDiscount, ...]:
-    """Each discount once, in order, with all that it comes to; those that come to nothing are left out."""
-    found: dict[str, LineDiscount] = {}
-    for discounts in lists:
-        for each in discounts:
-            before = found.get(each.discount_id)
-            found[each.discount_id] = each if before is None else replace(each, amount=before.amount + each.amount)
-    return tuple(each for each in found.values() if each.amount.minor)
 
 
 def _taken_back(amount: Money, of: Money, discounts: Iterable[LineDiscount]) -> tuple[LineDiscount, ...]:

@@ -12,9 +12,9 @@ from invoicing.domain.consolidation import Bill
 from invoicing.domain.issuing_policy import IssuingPolicy
 from invoicing.domain.late_usage import LateUsage, Refused
 from invoicing.domain.line import LineKey, LineKind
-from invoicing.domain.lines_due import Billed, Due, lines_due, recounted
+from invoicing.domain.lines_due import Billed, Due, lines_due
 from invoicing.domain.preview import Outlook
-from invoicing.domain.proposing import Beside
+from invoicing.domain.proposing import Beside, recounted
 from invoicing.usecases import late_usage
 from invoicing.usecases.facts import Facts
 from invoicing.usecases.late_usage import Settled

@@ -10,7 +10,7 @@ from common.db import Tx
 from common.rpc import Desk
 from invoicing import clients, store
 from invoicing.domain.credit import GrantId, HoldingKey
-from invoicing.domain.errors import CreditTopUpRuleNotFound, CustomerMerged
+from invoicing.domain.errors import CreditTopUpRuleNotFound, CustomerIsPartOfAnother
 from invoicing.domain.invoice import Invoice, InvoiceId
 from invoicing.domain.party import Customer, Seller
 from invoicing.domain.top_ups import DAY, Calendar, RuleId, TopUpRule
@@ -21,11 +21,11 @@ TOPPED_UP = register("invoicing.topped_up", "a top-up has its invoice and nothin
 
 async def set_rule(tx: Tx, new: TopUpRule) -> TopUpRule:
     """In the place of the one that there is, or as the first. It is looked at as soon as something may be to do. Fails
-    with CUSTOMER_MERGED.
+    with CUSTOMER_IS_PART_OF_ANOTHER.
     """
     wallet = await wallets.open_wallet(tx, new.key)
     if wallet.holding.merged_into_id:
-        raise CustomerMerged(
+        raise CustomerIsPartOfAnother(
             f"{new.customer_id} is part of {wallet.holding.merged_into_id}",
             customer=new.customer_id,
             merged_into=wallet.holding.merged_into_id,
