@@ -65,7 +65,15 @@ POLL_SECONDS: Final = 0.05
 READY_SECONDS: Final = 120.0
 SECONDS_MAX: Final = 1_800.0
 CEILING_INVOICES: Final = 20_000
-COPIED: Final = ("invoices", "invoice_lines", "issued_documents", "outbox")
+COPIED: Final = {
+    "invoices": "id",
+    "invoice_lines": "invoice_id",
+    "issued_documents": "invoice_id",
+    "ledger_entries": "invoice_id",
+    "outbox": "aggregate_id",
+    "aggregate_sequences": "aggregate_id",
+}
+"""What is written for an invoice, and which column of it names the invoice."""
 STUBS: Final = {
     "catalog": CatalogServiceStub,
     "subscriptions": SubscriptionsServiceStub,
@@ -307,9 +315,8 @@ async def kill_invoicing(scene: Scene) -> None:
 async def copy_rows(connection: asyncpg.Connection) -> float:
     """Invoices a second of one connection that has the rows of so many of them ready, in binary."""
     some = f"SELECT invoice_id AS id FROM issued_documents ORDER BY ordinal LIMIT {CEILING_INVOICES}"
-    keys = {"invoices": "id", "invoice_lines": "invoice_id", "issued_documents": "invoice_id", "outbox": "aggregate_id"}
     ready: dict[str, bytes] = {}
-    for table, key in keys.items():
+    for table, key in COPIED.items():
         copied = BytesIO()
         await connection.copy_from_query(
             f"SELECT t.* FROM {table} t JOIN ({some}) s ON s.id = t.{key}", output=copied, format="binary"

@@ -33,6 +33,7 @@ NAMES: Final = {
     LedgerAccount.PROMOTIONAL_CREDIT: "Expenses:PromotionalCredit",
     LedgerAccount.WRITE_OFFS: "Expenses:WriteOffs",
     LedgerAccount.ROUNDING: "Expenses:Rounding",
+    LedgerAccount.CREDIT_TRANSFERS: "Equity:CreditTransfers",
 }
 OF_CUSTOMERS: Final = (LedgerAccount.RECEIVABLE, LedgerAccount.CUSTOMER_CREDIT)
 """Of each customer on its own, below the account of all."""

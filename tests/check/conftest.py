@@ -53,7 +53,9 @@ from saldo.subscriptions.v1 import customer_pb2, entitlement_pb2, entitlement_se
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as pb
 from saldo.subscriptions.v1.subscription_pb2 import SubscriptionAction, SubscriptionChange
 from tests.check.late_usage import settle_late_usage
+from tests.check.merged import merge_with_credit
 from tests.check.taxes import bill_with_taxes
+from tests.check.zero_invoices import bill_for_nothing
 from tools.check.journal import Journal
 from tools.check.records import Sources
 from tools.client import Client
@@ -558,6 +560,8 @@ async def world(databases: Databases, keys: Keys, tmp_path_factory: pytest.TempP
                 await take_more_seats(client, end_of(example.story))
                 await bill_with_taxes(client, end_of(example.story) + timedelta(days=12))
                 await take_back(client)
+                await bill_for_nothing(client)
+                await merge_with_credit(client)
                 await settle_late_usage(client, end_of(example.story) + timedelta(days=14))
                 await run_bills(client)
         await suite.stop(*SERVICES)

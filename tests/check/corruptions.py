@@ -55,10 +55,12 @@ NOTE_MOST = "no more is taken back than was billed"
 NOTE_AGREES = "credit notes agree with invoices and refunds"
 VOIDED = "void invoices are taken back in full"
 NOTE_TOLD = "every credit note is announced"
+NOT_TWICE = "no usage that was billed is given back twice"
 PAID = "paid and remaining make the total"
 TOLD = "consolidation IS NOT NULL"
 """Of invoices that say why they are together: what somebody wrote, or bought, does not."""
 SECTIONED = "number <> '' AND section_names <> '{}'"
+UNNUMBERED = "number IS NULL AND state <> 'DRAFT'"
 PAYMENTS = "payments agree with invoices"
 TOLD_OF = "invoices are what was announced of them"
 ATTEMPTS = "attempts agree with payments"
@@ -320,6 +322,15 @@ BILLING_CORRUPTIONS = {
     "a number was lost": Corruption(
         "invoicing", (one("invoices", "number = 'CHK-000099'", "number = 'CHK-000003'"),), (NUMBERS, ISSUED)
     ),
+    "what is owed has no number": Corruption(
+        "invoicing",
+        ("UPDATE invoices SET number = NULL WHERE number = 'CHK-000003'",),
+        (NUMBERS, ISSUED),
+    ),
+    "what was written by hand has no number": Corruption(
+        "invoicing", (f"UPDATE invoices SET origin = 'MANUAL' WHERE {UNNUMBERED}",), (NUMBERS, WAITING)
+    ),
+    "nobody wanted invoices without a number": Corruption("invoicing", ("DELETE FROM issuing_policies",), (NUMBERS,)),
     "a number series went on without an invoice": Corruption(
         "invoicing", ("UPDATE number_series SET last = last + 1",), (NUMBERS,)
     ),

@@ -10,6 +10,7 @@ IN_SCOPE = "credit is used in its time and for what it was given"
 SET_ASIDE = "reservations of credit agree with movements"
 PAID_FOR = "what was paid too much, or for credit, is credit"
 BOOKED = "credit is in the books as it moved"
+HANDED_ON = "credit of who was merged is the other one's"
 MANUAL = "source = 'MANUAL' AND revoked_time IS NULL"
 APPLIED = "id IN (SELECT grant_id FROM credit_movements WHERE kind = 'APPLIED')"
 
@@ -30,6 +31,17 @@ CREDIT_CORRUPTIONS = {
             " WHERE id IN (SELECT grant_id FROM gone)",
         ),
         (ADD_UP, BOOKED),
+    ),
+    "credit of a merged customer went to nobody": Corruption(
+        "invoicing", ("UPDATE credit_movements SET document_id = 'grant_x' WHERE kind = 'MOVED'",), (HANDED_ON,)
+    ),
+    "credit was left to a customer that was merged": Corruption(
+        "invoicing",
+        (
+            "INSERT INTO merged_customers SELECT seller_id, customer_id, 'cus_x', create_time FROM credit_grants"
+            " WHERE remaining_minor > reserved_minor AND expire_time IS NULL LIMIT 1",
+        ),
+        (HANDED_ON,),
     ),
     "a movement of credit was lost": Corruption(
         "invoicing", ("DELETE FROM credit_movements WHERE kind = 'APPLIED'",), (ADD_UP, TAKEN_UP)

@@ -6,6 +6,7 @@ from tests.check.corruptions import (
     ANNOUNCED,
     GAPLESS,
     ISSUED,
+    NOT_TWICE,
     NOTE_AGREES,
     NOTE_MOST,
     NOTE_SUMS,
@@ -33,7 +34,7 @@ CREDIT_NOTE_CORRUPTIONS = {
     "more is taken back of a line than was billed": Corruption(
         "invoicing",
         ("UPDATE credit_note_lines SET amount_minor = amount_minor + 100000",),
-        (ISSUED, NOTE_SUMS, NOTE_MOST),
+        (ISSUED, NOTE_SUMS, NOTE_MOST, NOT_TWICE),
     ),
     "a credit note takes back what another invoice billed": Corruption(
         "invoicing",

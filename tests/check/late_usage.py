@@ -1,4 +1,6 @@
-"""Whose usage comes late in the world of the checker: one is billed for it, and then not any more, one billed anew."""
+"""Whose usage comes late in the world of the checker: one is billed for it, and then not any more, one billed anew, and
+one is given back what was not used after all.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,9 @@ from common import wire
 from common.travel import quiet, travel
 from saldo.catalog.v1 import catalog_service_pb2 as catalog
 from saldo.catalog.v1 import price_pb2
+from saldo.invoicing.v1 import credit_note_pb2, credit_notes_service_pb2
 from saldo.invoicing.v1 import invoicing_service_pb2 as pb
-from saldo.metering.v1 import meter_pb2, usage_event_pb2
+from saldo.metering.v1 import corrections_service_pb2, meter_pb2, usage_event_pb2
 from saldo.metering.v1 import metering_service_pb2 as metering
 from saldo.subscriptions.v1 import customer_pb2
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as subscriptions
@@ -33,6 +36,26 @@ async def settle_late_usage(client: Client, at: datetime) -> None:
     await _declare(client, steam=pb.IssuingPolicy.REFUSE)
     await _use(client, steam, day=10)
     await travel(client.operations, at + 3 * DAYS)
+    await _give_back(client)
+
+
+async def _give_back(client: Client) -> None:
+    """What was used and billed, by a credit note; then half of it turns out not to have been used at all."""
+    fog = await _subscriber(client, "fog")
+    await _use(client, fog, day=9)
+    await _use(client, fog, day=10)
+    listed = await client.subscriptions.ListCustomers(subscriptions.ListCustomersRequest(page_size=1000))
+    (customer_id,) = [each.id for each in listed.customers if each.external_id == fog]
+    (draft,) = (await client.invoicing.ListInvoices(pb.ListInvoicesRequest(customer_id=customer_id))).invoices
+    await client.invoicing.FinalizeInvoice(pb.FinalizeInvoiceRequest(id=draft.id))
+    await client.credit_notes.CreateCreditNote(
+        credit_notes_service_pb2.CreateCreditNoteRequest(
+            invoice_id=draft.id, reason=credit_note_pb2.CreditNote.BILLING_ERROR
+        )
+    )
+    void = corrections_service_pb2.VoidEventRequest(source="late", id="fog of day 9", reason="of somebody else")
+    await client.corrections.VoidEvent(void)
+    await quiet(client.operations)
 
 
 async def _declare(client: Client, **policies: pb.IssuingPolicy.LateUsage.ValueType) -> None:

@@ -59,6 +59,7 @@ NOT_IN_LONDON = {
     "reservations of credit agree with movements",
     "what was paid too much, or for credit, is credit",
     "credit is in the books as it moved",
+    "credit of who was merged is the other one's",
     "credit notes are the sum of their lines",
     "no more is taken back than was billed",
     "every credit note is announced",

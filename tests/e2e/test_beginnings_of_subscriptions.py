@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from saldo.invoicing.v1 import invoicing_service_pb2 as invoicing
 from saldo.invoicing.v1.invoice_pb2 import Invoice
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as subscriptions
 from saldo.subscriptions.v1.customer_pb2 import Customer
@@ -46,6 +47,36 @@ async def test_a_first_payment_in_time(sandbox: Sandbox) -> None:
         Billed("2026-06-10", "2026-07-10", "1", "1/1", "30.00 EUR"),
         Billed("2026-07-10", "2026-08-10", "1", "1/1", "30.00 EUR"),
     ]
+
+
+async def test_what_is_free_begins_without_a_document(sandbox: Sandbox) -> None:
+    """Nothing is to be paid, so it is paid; nobody collects or reminds, and the numbers are those of who pays."""
+    await sandbox.client.invoicing.SetIssuingPolicy(
+        invoicing.SetIssuingPolicyRequest(
+            policy=invoicing.IssuingPolicy(zero_invoices=invoicing.IssuingPolicy.WITHOUT_NUMBER)
+        )
+    )
+    await sandbox.travel(day(6, 10))
+    free, paying = await sandbox.customer("free", token="sim:decline"), await sandbox.customer("paying", token="sim:ok")
+    nothing = await sandbox.plan("free", flat("nothing", "0"))
+    await sandbox.client.subscriptions.CreateSubscription(
+        subscriptions.CreateSubscriptionRequest(
+            customer_id=free.id,
+            plan_id=nothing.id,
+            activation=Subscription.ON_FIRST_PAYMENT,
+            activation_hours=72,
+        )
+    )
+    await _agree(sandbox, paying)
+    await sandbox.travel(day(8, 1))
+    (active,) = await sandbox.subscriptions(free)
+    assert active.state == Subscription.ACTIVE
+    assert [(each.state, each.number) for each in await sandbox.invoices(free)] == [(Invoice.PAID, "")] * 2
+    numbers = [each.number for each in await sandbox.invoices(paying)]
+    assert len(numbers) == 2
+    assert all(number.endswith(f"-{n:06d}") for n, number in enumerate(sorted(numbers), start=1))
+    assert await sandbox.payments(free) == []
+    assert await sandbox.campaigns(free) == []
 
 
 async def test_a_first_payment_that_does_not_come_in_time(sandbox: Sandbox) -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from google.type import money_pb2
+
+from saldo.invoicing.v1 import credit_pb2
+from saldo.invoicing.v1 import credit_service_pb2 as credit
 from saldo.invoicing.v1.invoice_pb2 import Invoice
 from saldo.subscriptions.v1 import customers_service_pb2 as customers
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as subscriptions
@@ -71,7 +75,9 @@ async def test_what_a_later_change_settles_is_asked_of_whoever_had_it(sandbox: S
 
 
 async def test_two_customers_become_one(sandbox: Sandbox) -> None:
-    """From then on one invoice has both contracts; what the one had paid lasts, and its names still find its usage."""
+    """From then on one invoice has both contracts, and takes up what the one had to its credit; what it had paid lasts,
+    and its names still find its usage.
+    """
     await sandbox.meter("calls")
     plan = await sandbox.plan("suite", flat("fee", "30"), per_unit("calls", "1", meter="calls"))
     other = await sandbox.plan("other", flat("fee", "100"))
@@ -82,6 +88,13 @@ async def test_two_customers_become_one(sandbox: Sandbox) -> None:
     await sandbox.subscribe(group, other)
     await sandbox.travel(day(6, 16))
     await sandbox.use(usage(shop, "calls", day(6, 3), "3", event_id="before"))
+    await sandbox.client.credit.GrantCredit(
+        credit.GrantCreditRequest(
+            customer_id=shop.id,
+            amount=money_pb2.Money(currency_code="EUR", units=7),
+            kind=credit_pb2.CreditGrant.PROMOTIONAL,
+        )
+    )
     merged = await sandbox.client.customers.MergeCustomers(
         customers.MergeCustomersRequest(source_id=shop.id, target_id=group.id)
     )
@@ -108,4 +121,5 @@ async def test_two_customers_become_one(sandbox: Sandbox) -> None:
         Billed("2026-06-01", "2026-07-01", "1", "1/1", "30.00 EUR"),
         Billed("2026-06-01", "2026-06-16", "3", "1/1", "3.00 EUR"),
     ]
+    assert [invoice.credit_applied.units for invoice in july] == [7]
     assert all(invoice.state == Invoice.PAID for invoice in (*invoices, *of_shop))

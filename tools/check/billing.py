@@ -16,6 +16,7 @@ from tools.check.agreement import agreement_of
 from tools.check.calendar import Span
 from tools.check.counting import Counting
 from tools.check.covers import without
+from tools.check.credited import Credited
 from tools.check.payers import Payers, used_by
 from tools.check.rater import Capacity, Dynamic, Matrix, Percentage, Tariff, Used
 from tools.check.records import Records, Row
@@ -185,13 +186,14 @@ def _is_held(invoice: Row, credit: Billable, records: Records) -> bool:
 
 def amounts_rated_anew(records: Records, tally: Tally) -> None:
     """Every line costs what the price says for its quantity and share; corrections are the difference, to the cent.
-    What was refused of late usage is left out of what is owed.
+    What was refused of late usage is left out of what is owed, and what credit notes gave back of what comes back.
 
     A credit is the same the other way round, all of it or as much as an invoice had room for.
     """
     prices = tariffs(records)
     counting = Counting(records)
     refusals = Refusals(records)
+    credited = Credited(records)
     invoices = {row["id"]: row for row in records.rows("invoicing", "invoices")}
     shares = {billable.key: billable for billable in expected(records)}
     for key, lines in lines_by_key(records).items():
@@ -208,6 +210,9 @@ def amounts_rated_anew(records: Records, tally: Tally) -> None:
                     due = max(0, due - refusals.before(key, line, invoices[line["invoice_id"]]))
                 amount = line["amount_minor"]
                 holds = amount == due if key.kind == OWED else due <= amount < 0
+                if key.kind == OWED and due < 0:
+                    back = credited.before(lines, invoices[line["invoice_id"]]["finalize_time"])
+                    holds = amount in {max(due, min(0, given - billed)) for given in back}
                 tally.check(
                     holds and line["currency"] == currency,
                     f"{line['id']} is {amount} {line['currency']}, rated anew {due} {currency}",
@@ -281,13 +286,20 @@ def lines_sum_to_totals(records: Records, tally: Tally) -> None:
 
 
 def numbers_gapless(records: Records, tally: Tally) -> None:
-    """Every number of every series from 1 to the last is on exactly one document; a draft has none."""
+    """Every number of every series from 1 to the last is on exactly one document; a draft has none, nor has what came
+    to nothing and was to be no document.
+    """
+    declared = {row["seller_id"] for row in records.rows("invoicing", "issuing_policies")}
+    lines = records.by("invoicing", "invoice_lines", "invoice_id")
     used: dict[tuple[str, str], list[int]] = defaultdict(list)
     for invoice in records.rows("invoicing", "invoices"):
         number = invoice["number"] or ""
-        tally.check(
-            (invoice["state"] == "DRAFT") == (not number), f"{invoice['id']} is {invoice['state']} with {number!r}"
-        )
+        is_draft = invoice["state"] == "DRAFT"
+        tally.check(not (is_draft and number), f"{invoice['id']} is {invoice['state']} with {number!r}")
+        if not is_draft and not number:
+            amounts = {line["amount_minor"] for line in lines.get(invoice["id"], ())}
+            holds = _may_be_unnumbered(invoice) and amounts <= {0} and invoice["seller_id"] in declared
+            tally.check(holds, f"{invoice['id']} is {invoice['state']} over {sorted(amounts)} without a number")
         if number:
             prefix, _, digits = number.rpartition("-")
             used[invoice["seller_id"], prefix].append(int(digits))
@@ -302,6 +314,13 @@ def numbers_gapless(records: Records, tally: Tally) -> None:
         tally.check(not missing and not extra, f"{series['seller_id']} {series['prefix']}: {fault}")
     for seller_id, prefix in used:
         tally.check(False, f"{seller_id} has numbers {prefix}- of no series")
+
+
+def _may_be_unnumbered(invoice: Row) -> bool:
+    """As far as it is not seen by its lines."""
+    total: int = invoice["total_minor"]
+    is_derived = invoice["origin"] == "BILL_RUN" and not invoice["top_up_rule_id"]
+    return invoice["state"] in ("PAID", "VOID") and is_derived and total == 0
 
 
 def expected(records: Records) -> Iterator[Billable]:

@@ -23,6 +23,7 @@ EFFECTS: Final[Mapping[str, tuple[int, int]]] = {
     "COMMITTED": (-1, -1),
     "EXPIRED": (-1, 0),
     "REVOKED": (-1, 0),
+    "MOVED": (-1, 0),
 }
 """What each kind of movement does with what is left of a grant, and with how much of that is reserved."""
 
@@ -165,10 +166,47 @@ def posted(records: Records, tally: Tally) -> None:
         tally.check(False, f"{entry['id']} is of movement {ordinal} of {grant_id}, which is not there")
 
 
+def moved_to_who_it_is_part_of(records: Records, tally: Tally) -> None:
+    """What leaves a customer that was merged is a grant of the other one, of as much and to be used alike, once; and at
+    rest nothing is left that could be used.
+    """
+    into = {
+        row["id"]: row["merged_into_id"] for row in records.rows("subscriptions", "customers") if row["merged_into_id"]
+    }
+    grants = {row["id"]: row for row in records.rows("invoicing", "credit_grants")}
+    known = {row["customer_id"]: row["into_id"] for row in records.rows("invoicing", "merged_customers")}
+    for customer_id, target in known.items():
+        tally.check(into.get(customer_id) == target, f"{customer_id} is not part of {target}")
+    granted = {row["id"]: row for row in grants.values() if row["source"] == "MERGE"}
+    for move in records.rows("invoicing", "credit_movements"):
+        if move["kind"] != "MOVED":
+            continue
+        new, old = granted.pop(move["document_id"], None), grants.get(move["grant_id"])
+        if old is None:
+            continue  # which another invariant says
+        alike = new is not None and all(new[name] == old[name] for name in _AS_BEFORE)
+        same = new is not None and (new["amount_minor"], new["document_id"]) == (move["amount_minor"], old["id"])
+        whose = new is not None and known.get(old["customer_id"]) == new["customer_id"]
+        tally.check(alike and same and whose, f"{move['id']} of {old['id']} went to {move['document_id']}")
+    for grant_id in granted:
+        tally.check(False, f"{grant_id} came of a merge, and from nobody")
+    waiting = {(row["customer_id"], row["currency"]) for row in records.rows("invoicing", "credit_moves")}
+    for grant in grants.values():
+        free = grant["remaining_minor"] - grant["reserved_minor"]
+        moves = grant["expire_time"] is not None or (grant["customer_id"], grant["currency"]) in waiting
+        is_left = grant["customer_id"] in known and free > 0 and not moves
+        tally.check(not is_left, f"{free} of {grant['id']} are left of a customer that was merged")
+
+
+_AS_BEFORE: Final = ("currency", "kind", "priority", "effective_time", "expire_time", "scope")
+
+
 def _account_of(kind: str, grant: Row) -> str | None:
     """Beside CUSTOMER_CREDIT; None for what moves nothing, or others post."""
     if kind == "COMMITTED":
         return "REVENUE"
+    if kind == "MOVED" or (kind == "GRANTED" and grant["source"] == "MERGE"):
+        return "CREDIT_TRANSFERS"
     if kind not in ("GRANTED", "EXPIRED", "REVOKED"):
         return None
     if grant["kind"] == "PROMOTIONAL":
@@ -177,7 +215,12 @@ def _account_of(kind: str, grant: Row) -> str | None:
         return "REVENUE"
     of_source: dict[str, dict[str, str | None]] = {
         "GRANTED": {"TOP_UP": "DEFERRED_REVENUE", "CREDIT_NOTE": None},
-        "REVOKED": {"TOP_UP": "REFUNDS_PAYABLE", "CREDIT_NOTE": "REFUNDS_PAYABLE", "OVERPAYMENT": "REFUNDS_PAYABLE"},
+        "REVOKED": {
+            "TOP_UP": "REFUNDS_PAYABLE",
+            "CREDIT_NOTE": "REFUNDS_PAYABLE",
+            "OVERPAYMENT": "REFUNDS_PAYABLE",
+            "MERGE": "REFUNDS_PAYABLE",
+        },
     }
     return of_source[kind].get(grant["source"], "CASH")
 
@@ -225,5 +268,10 @@ INVARIANTS: Final = (
     ),
     Invariant(name="reservations of credit agree with movements", needs=("invoicing",), verify=reservations_agree),
     Invariant(name="what was paid too much, or for credit, is credit", needs=("invoicing",), verify=paid_for),
+    Invariant(
+        name="credit of who was merged is the other one's",
+        needs=("subscriptions", "invoicing"),
+        verify=moved_to_who_it_is_part_of,
+    ),
     Invariant(name="credit is in the books as it moved", needs=("invoicing",), verify=posted),
 )

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from tools.check.announcements import pruned
+from tools.check.billing import lines_by_key
+from tools.check.credited import Credited
 from tools.check.records import Records, Row
 from tools.check.report import Invariant, Tally
 
@@ -118,7 +120,8 @@ def settled_as_noted(records: Records, tally: Tally) -> None:
 
 def void_in_full(records: Records, tally: Tally) -> None:
     """A void invoice has one credit note that says so, and all of it is taken back; its lines count no more. No other
-    invoice has such a note, or such lines, but one that was paid, and taken back in full because usage came late.
+    invoice has such a note, or such lines, but one that was paid, and taken back in full because usage came late. What
+    is no document has no note.
     """
     notes = records.by("invoicing", "credit_notes", "invoice_id")
     lines = records.by("invoicing", "invoice_lines", "invoice_id")
@@ -129,10 +132,20 @@ def void_in_full(records: Records, tally: Tally) -> None:
         voided = {line["voided"] for line in lines.get(invoice["id"], ())}
         in_full = sum(note["total_minor"] for note in own) == invoice["total_minor"]
         is_replaced = voided == {True} and any(note["reason"] == "LATE_USAGE" for note in own) and in_full
-        holds = voiding == int(is_void) and voided <= {is_void or is_replaced}
+        holds = voiding == int(is_void and invoice["number"] is not None) and voided <= {is_void or is_replaced}
         if is_void:
             holds = holds and in_full and invoice["amount_paid_minor"] == 0
+        holds = holds and (not own or invoice["number"] is not None)
         tally.check(holds, f"{invoice['id']} is {invoice['state']} with {voiding} notes that void it")
+
+
+def given_back_once(records: Records, tally: Tally) -> None:
+    """Of usage that was billed no more is given back than that, by later invoices and credit notes together."""
+    credited = Credited(records)
+    for lines in lines_by_key(records).values():
+        if lines[0]["meter"]:
+            billed, back = sum(line["amount_minor"] for line in lines), credited.all(lines)
+            tally.check(back <= billed, f"{lines[0]['id']}: {back} given back of {billed} that were left")
 
 
 def every_note_announced(records: Records, tally: Tally) -> None:
@@ -165,5 +178,6 @@ INVARIANTS: Final = (
     Invariant(name="no more is taken back than was billed", needs=_INVOICING, verify=never_more_than_billed),
     Invariant(name="credit notes agree with invoices and refunds", needs=_INVOICING, verify=settled_as_noted),
     Invariant(name="void invoices are taken back in full", needs=_INVOICING, verify=void_in_full),
+    Invariant(name="no usage that was billed is given back twice", needs=_INVOICING, verify=given_back_once),
     Invariant(name="every credit note is announced", needs=_INVOICING, verify=every_note_announced),
 )

@@ -72,6 +72,7 @@ def became_what_is_said(records: Records, tally: Tally) -> None:
         first[seller_id] = min(first.get(seller_id, row["create_time"]), row["create_time"])
         if row["outcome"] == "REISSUED":
             because = any(note["reason"] == "LATE_USAGE" for note in notes.get(row["invoice_id"], ()))
+            because = because or invoices[row["invoice_id"]]["number"] is None
             gone = because and all(line["voided"] for line in of_invoice.get(row["invoice_id"], ()))
             tally.check(gone, f"{row['invoice_id']} was not taken back for {row['id']}")
         # What a draft has dropped since waits, and has a record of its own when it is billed.
@@ -95,6 +96,8 @@ def _stood(line: Row, invoice: Row, notes: Sequence[Row], refusal: Row) -> bool:
     if invoice["state"] == "DRAFT" or invoice["finalize_time"] > at:
         return False
     # What is void was so from the last of its credit notes on.
+    if invoice["number"] is None and line["voided"]:
+        return bool(invoice["void_time"] > at)
     return not line["voided"] or any(note["issue_time"] > at for note in notes)
 
 

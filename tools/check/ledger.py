@@ -19,7 +19,7 @@ from tools.check.report import Invariant, Tally
 ACCOUNTS: Final = frozenset(
     (
         *("RECEIVABLE", "CASH", "REVENUE", "DEFERRED_REVENUE", "DISCOUNTS", "TAX_PAYABLE", "CUSTOMER_CREDIT"),
-        *("REFUNDS_PAYABLE", "PROMOTIONAL_CREDIT", "WRITE_OFFS", "ROUNDING"),
+        *("REFUNDS_PAYABLE", "PROMOTIONAL_CREDIT", "WRITE_OFFS", "ROUNDING", "CREDIT_TRANSFERS"),
     )
 )
 MONTHS_MAX: Final = 1_200

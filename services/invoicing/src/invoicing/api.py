@@ -9,7 +9,7 @@ from common.db import Database, Tx
 from common.rpc import Desk, transactional
 from invoicing import store
 from invoicing.convert.credit_note import parse_credit_reason, parse_memo
-from invoicing.convert.invoice import invoice_to_proto, parse_invoice_id, parse_layout
+from invoicing.convert.invoice import invoice_to_proto, parse_invoice_id, parse_layout, parse_numbering
 from invoicing.convert.issuing_policy import parse_reason, policy_from_proto, policy_to_proto
 from invoicing.convert.series import ordinal_after, parse_series, series_to_proto, verification_to_proto
 from invoicing.documents.document import Printer
@@ -38,7 +38,11 @@ class InvoicingApi(InvoicingServiceServicer):
         page = wire.page(request)
         customer_id = ids.check(request.customer_id, "cus", field="customer_id") if request.customer_id else ""
         found, after = await store.list_invoices(
-            tx, customer_id=customer_id, after=page.after[0] if page.after else "", limit=page.size
+            tx,
+            customer_id=customer_id,
+            is_numbered=parse_numbering(request.numbering),
+            after=page.after[0] if page.after else "",
+            limit=page.size,
         )
         return pb.ListInvoicesResponse(
             invoices=[invoice_to_proto(invoice) for invoice in found],

@@ -9,7 +9,7 @@ from common import wire
 from common.consumer import Handlers
 from common.db import Tx
 from invoicing.domain.invoice import InvoiceId
-from invoicing.usecases import bill_run, paying
+from invoicing.usecases import bill_run, merging, paying
 from saldo.payments.v1 import events_pb2 as payments
 from saldo.subscriptions.v1 import events_pb2 as subscriptions
 from saldo.subscriptions.v1.subscription_pb2 import Subscription
@@ -35,6 +35,10 @@ async def on_subscription_moved(tx: Tx, event: AboutSubscription) -> None:
 async def on_subscription_transferred(tx: Tx, event: subscriptions.SubscriptionTransferred) -> None:
     await _mark(tx, event, look_back_to=None)
     await bill_run.mark_customer_due(tx, event.from_customer_id)
+
+
+async def on_customer_merged(tx: Tx, event: subscriptions.CustomerMerged) -> None:
+    await merging.take_note_of_merge(tx, event.customer.id, event.customer.merged_into_id)
 
 
 async def on_payment_succeeded(tx: Tx, event: payments.PaymentSucceeded) -> None:
@@ -70,5 +74,6 @@ HANDLERS: Handlers = {
     subscriptions.SubscriptionReactivated: on_subscription_moved,
     subscriptions.SubscriptionTransferred: on_subscription_transferred,
     subscriptions.BillingPeriodEnded: on_subscription_moved,
+    subscriptions.CustomerMerged: on_customer_merged,
     payments.PaymentSucceeded: on_payment_succeeded,
 }

@@ -9,7 +9,7 @@ from typing import Final
 
 from common.jobs import Batch, BatchErrand, Errand, Job, Scheduled
 from invoicing import store
-from invoicing.usecases import bill_run, credit, drafts, ledger, overdue, reservations, sweep, top_ups
+from invoicing.usecases import bill_run, credit, drafts, ledger, merging, overdue, reservations, sweep, top_ups
 from invoicing.usecases.taxing import TaxProvider
 
 EXPIRED_TOGETHER: Final = 200
@@ -35,6 +35,7 @@ def jobs(*, grace: timedelta, taxes: TaxProvider) -> Sequence[Scheduled]:
             run=reservations.expire,
             size=EXPIRED_TOGETHER,
         ),
+        Job(name="move credit of merged customers", due=store.CREDIT_MOVES_DUE, run=merging.move_credit),
         Errand(name="top up credit", due=store.TOP_UPS_DUE, run=top_ups.top_up),
         Errand(name="look for customers that were missed", due=store.SWEEPS_DUE, run=sweep.sweep),
         Errand(

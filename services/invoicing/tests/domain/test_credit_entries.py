@@ -28,6 +28,11 @@ KIND = MovementKind
         (KIND.REVOKED, PAID, Source.MANUAL, "CASH", 5),
         (KIND.REVOKED, PAID, Source.OVERPAYMENT, "REFUNDS_PAYABLE", 5),
         (KIND.REVOKED, PROMOTIONAL, Source.MANUAL, "PROMOTIONAL_CREDIT", 5),
+        (KIND.REVOKED, PAID, Source.MERGE, "REFUNDS_PAYABLE", 5),
+        (KIND.MOVED, PAID, Source.TOP_UP, "CREDIT_TRANSFERS", 5),
+        (KIND.MOVED, PROMOTIONAL, Source.MANUAL, "CREDIT_TRANSFERS", 5),
+        (KIND.GRANTED, PAID, Source.MERGE, "CREDIT_TRANSFERS", -5),
+        (KIND.GRANTED, PROMOTIONAL, Source.MERGE, "CREDIT_TRANSFERS", -5),
     ],
 )
 def test_what_moves_is_posted(kind: MovementKind, whose: GrantKind, source: Source, other: str, credit: int) -> None:

@@ -24,13 +24,14 @@ from invoicing.domain.errors import (
     InvoiceNotOpen,
     InvoiceNotOverdue,
     InvoiceNotOwed,
+    InvoiceWithoutNumber,
     NegativeTotal,
     PaymentExceedsRemaining,
     PaymentNotPositive,
 )
 from invoicing.domain.invoice import OVERDUE_AFTER, Invoice, InvoiceId, State
 from invoicing.domain.issuing_policy import IssuingPolicy
-from invoicing.domain.line import Line, Usage
+from invoicing.domain.line import Line, LineDiscount, Usage
 from invoicing.domain.party import CollectionMethod, Customer, Party, Seller
 from invoicing.domain.steps import flat_step
 
@@ -134,6 +135,23 @@ def test_finalizing_freezes_parties_terms_and_total() -> None:
     assert invoice.finalize_time == LATER
     assert invoice.due_time == LATER + timedelta(days=14)
     assert invoice.revision == 2
+
+
+def test_what_is_of_nothing_may_do_without_a_number() -> None:
+    """Not what cancels out, nor what a discount or credit pays for: that was sold. Nor what somebody wrote."""
+    gift = LineDiscount(discount_id="disc_1", description="A gift", amount=Money(5, "GBP"))
+    assert draft(line(0), line(0)).is_of_nothing
+    assert draft().is_of_nothing
+    assert not draft(line(5), line(-5)).is_of_nothing
+    assert not draft(replace(line(5), discounts=(gift,))).is_of_nothing
+    assert not draft(line(5)).with_credit(Money(5, "GBP")).is_of_nothing
+    assert not replace(draft(line(0)), is_manual=True).is_of_nothing
+    invoice = draft(line(0)).finalize(number="", at=LATER, seller=SELLER, customer=CUSTOMER)
+    assert (invoice.state, invoice.number, invoice.paid_time) == (State.PAID, "", LATER)
+    with pytest.raises(InvoiceWithoutNumber):
+        invoice.check_document()
+    with pytest.raises(AssertionError):
+        draft(line(1)).finalize(number="", at=LATER, seller=SELLER, customer=CUSTOMER)
 
 
 def test_a_zero_invoice_is_paid_when_finalized() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -42,11 +43,13 @@ def due(
     billed: Sequence[Line] = (),
     policy: LateUsage = LateUsage.NEXT_INVOICE,
     refused: Refused | None = None,
+    credited: Money | None = None,
     position: int = 2,
 ) -> list[Due]:
     usage = usage_of(PERIODS, counted(quantity, position=position))
     key: LineKey = PERIODS[0].key
-    known = {key: Billed.of((line, True) for line in billed)} if billed else {}
+    before = Billed.of((line, True) for line in billed) if billed else None
+    known = {} if before is None else {key: replace(before, credited=credited)}
     return lines_due(
         PERIODS,
         PRICES,
@@ -135,6 +138,22 @@ def test_nothing_is_left_out_of_what_comes_back() -> None:
     [back] = due(90, billed=[first(100)])
     assert less_refused(back.line, Money(5_00, "GBP")) is back.line
     assert all(step.kind is not StepKind.REFUSED for step in back.line.steps)
+
+
+@given(quantity=st.integers(0, 99), share=st.fractions(0, 1))
+def test_nobody_is_given_the_same_back_twice(quantity: int, share: Fraction) -> None:
+    """What credit notes gave back and what corrections take off never come to more than was billed; the line says it,
+    and is made again from that to the cent.
+    """
+    before = first(100)
+    credited = Money(int(before.amount.minor * share), "GBP")
+    found = due(quantity, billed=[before], credited=credited)
+    taken_off = min(before.amount - first(quantity).amount, before.amount - credited)
+    assert [-each.line.amount for each in found] == ([taken_off] if taken_off.minor else [])
+    for each in found:
+        assert exact_sum(step.amount for step in each.line.steps) == each.line.exact_amount
+        billed = Billed.of([(before, True)])
+        assert derived_again(each.line, price=KWH, usage=each.line.usage, billed=billed) == each.line
 
 
 @pytest.mark.parametrize("policy", list(LateUsage))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from common.money import Money
 from common.period import Period
+from invoicing.domain.line import Usage
 from invoicing.domain.lines_due import UsageKey
 from invoicing.domain.price import (
     Capacity,
@@ -32,7 +33,16 @@ from invoicing.domain.price import (
     Tier,
     Volume,
 )
-from invoicing.domain.simulation import QUANTILES, BilledPeriod, Bills, CurrencyOutcome, PriceToTry, rated_anew, to_ask
+from invoicing.domain.simulation import (
+    QUANTILES,
+    BilledPeriod,
+    Bills,
+    CurrencyOutcome,
+    PriceToTry,
+    rated_anew,
+    rated_by,
+    to_ask,
+)
 
 MONTHLY = ("MONTH", 1)
 ONE = Decimal(1)
@@ -68,6 +78,8 @@ LICENSED = BilledPeriod(
     period=JANUARY,
     proration=Fraction(1),
     is_complete=True,
+    refused=eur(0),
+    refused_since=eur(0),
 )
 METERED = replace(LICENSED, meter="calls", quantity=Decimal(100), usage_quantity=Decimal(120), line_count=2)
 
@@ -86,6 +98,18 @@ def test_a_licensed_line_is_rated_with_its_quantity() -> None:
 def test_a_metered_line_is_rated_with_what_was_last_known() -> None:
     """Late usage counts from the beginning: the first line's quantity was only what was known then."""
     assert anew(METERED, to_try(PerUnit(unit_price=Decimal("0.1")), meter="calls")) == 12_00
+
+
+def test_of_what_was_refused_the_same_share_is_left_out() -> None:
+    """At the same price nothing changes, at twice the price twice as much is billed; what nothing was billed for stays
+    free. What was refused since counts only where usage is counted anew.
+    """
+    refused = replace(METERED, billed=eur(9_00), refused=eur(3_00), refused_since=eur(1_00))
+    same, dearer = (to_try(PerUnit(unit_price=Decimal(price)), meter="calls") for price in ("0.1", "0.2"))
+    assert (anew(refused, same), anew(refused, dearer)) == (9_00, 18_00)
+    assert anew(replace(refused, billed=eur(0)), dearer) == 0
+    counted = Usage(meter="calls", quantity=Decimal(130), event_count=1, digest="d", through_position=1)
+    assert [rated_by(refused, counted, each) for each in (same, dearer)] == [eur(9_00), eur(18_00)]
 
 
 def test_a_part_of_a_period_stays_that_part() -> None:

@@ -13,7 +13,8 @@ import pytest
 from common import ids, wire
 from common.caller import current_caller, service_caller
 from common.testing import Suite, refused
-from invoicing.usecases import bill_run, facts
+from invoicing.domain.errors import UsageTooDetailed
+from invoicing.usecases import bill_run, drafts, facts
 from invoicing.usecases.taxing import RatesByHand
 from saldo.catalog.v1 import price_pb2
 from saldo.invoicing.v1 import bill_run_pb2, invoice_pb2
@@ -224,6 +225,48 @@ async def test_what_nobody_foresaw_is_parked_too_and_can_be_tried_again(
     assert await runs.parked() == [] == await dead_letters(suite)
     await suite.travel(utc(2026, 1, 10))
     assert len(await business.invoices(ada)) == 1
+
+
+async def test_whose_draft_cannot_be_finalized_is_parked_until_something_is_known(
+    suite: Suite, business: Business, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the reason, and nobody else waits; each bill run of those who are parked has it tried again, none of them
+    for ever, and one is enough when the cause is removed. The customer stays as due as it was.
+    """
+    await business.meter("kwh")
+    power = await business.plan(await business.price("Power", meter="kwh", **flat("10")))
+    ada, bob = [await business.customer() for _ in range(2)]
+    for customer in (ada, bob):
+        await business.subscribe(customer, power)
+    await suite.travel(FEBRUARY)
+    [bad] = await business.invoices(ada)
+    pull, tries = drafts.pull, 0
+
+    async def failing(desk: Any, invoice_ids: Any, **more: Any) -> Any:  # Any: as the function itself
+        nonlocal tries
+        if bad.id in invoice_ids:
+            tries += len(invoice_ids) == 1
+            raise UsageTooDetailed("more than can be looked at", invoice=bad.id)
+        return await pull(desk, invoice_ids, **more)
+
+    monkeypatch.setattr(drafts, "pull", failing)
+    due = (await runs.state()).next_due_time
+    await suite.travel(FEBRUARY + HOUR)
+    assert [each.state for each in await business.invoices(bob)] == [invoice_pb2.Invoice.OPEN]
+    for again in range(1, 4):
+        assert await dead_letters(suite) == []
+        assert tries == again
+        [parked] = await runs.parked()
+        assert (parked.customer_id, parked.reason) == (ada.id, "USAGE_TOO_DETAILED")
+        assert [each.state for each in await business.invoices(ada)] == [invoice_pb2.Invoice.DRAFT]
+        assert (await runs.state()).next_due_time == due
+        await runs.begin(scope=BillRun.PARKED)
+        await suite.quiet()
+    monkeypatch.setattr(drafts, "pull", pull)
+    await runs.begin(scope=BillRun.PARKED)
+    await suite.quiet()
+    assert [(each.state, pence(each)) for each in await business.invoices(ada)] == [(invoice_pb2.Invoice.OPEN, 10_00)]
+    assert await runs.parked() == [] == await dead_letters(suite)
 
 
 @pytest.mark.own_services

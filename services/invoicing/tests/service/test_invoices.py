@@ -18,7 +18,7 @@ from common.ids import SellerId
 from common.migrate import differences
 from common.testing import SANDBOX_START, Suite, refused
 from invoicing.domain.invoice import InvoiceId
-from invoicing.store import invoices, metadata
+from invoicing.store import metadata, paging
 from invoicing.usecases import bill_run, drafts
 from invoicing.usecases.taxing import RatesByHand
 from saldo.invoicing.v1 import events_pb2, invoice_pb2
@@ -274,7 +274,7 @@ async def test_invoices_come_in_pages_by_their_ids(
     assert not rest.next_page_token
     of_second = await business.invoicing.ListInvoices(pb.ListInvoicesRequest(customer_id=second.customer_id))
     assert list(of_second.invoices) == [second]
-    monkeypatch.setattr(invoices, "LINES_PER_PAGE_MAX", 1)
+    monkeypatch.setattr(paging, "LINES_PER_PAGE_MAX", 1)
     short = await business.invoicing.ListInvoices(pb.ListInvoicesRequest())
     assert list(short.invoices) == [first]
     assert short.next_page_token == page.next_page_token

@@ -13,11 +13,14 @@ from common.caller import current_caller, service_caller
 from common.testing import Suite, refused
 from invoicing.usecases import bill_run
 from invoicing.usecases.taxing import RatesByHand
+from saldo.catalog.v1 import catalog_service_pb2 as catalog
 from saldo.invoicing.v1 import credit_note_pb2 as notes
 from saldo.invoicing.v1 import invoice_pb2
 from saldo.invoicing.v1 import invoicing_service_pb2 as pb
 from saldo.invoicing.v1 import proof_service_pb2 as proof
 from saldo.invoicing.v1.proof_service_pb2_grpc import ProofServiceStub
+from saldo.invoicing.v1.rating_service_pb2 import SimulatePricesRequest
+from saldo.invoicing.v1.rating_service_pb2_grpc import RatingServiceStub
 from saldo.metering.v1 import corrections_service_pb2 as corrections
 from saldo.metering.v1.corrections_service_pb2_grpc import CorrectionServiceStub
 from saldo.operations.v1 import operations_service_pb2 as operations
@@ -117,6 +120,77 @@ async def test_what_comes_back_waits_for_an_invoice_with_room(suite: Suite, busi
     await suite.travel(MARCH + HOUR)
     _, february = await business.invoices()
     assert told(february) == [("Electricity – late usage", -10_00), ("Electricity", 50_00)]
+    await replayed(business)
+
+
+async def test_what_a_credit_note_gave_back_does_not_come_back_once_more(suite: Suite, business: Business) -> None:
+    """Somebody was quicker than the next invoice: only the rest is taken off it, and then nothing is left to credit."""
+    ada = await powered(business, policy=NEXT_INVOICE)
+    [january] = await business.invoices()
+    await credit(business, january, part(january, 4_00))
+    await voided(business, "in-time")
+    upcoming = await business.invoicing.GetUpcomingInvoice(pb.GetUpcomingInvoiceRequest(customer_id=ada.id))
+    assert told(upcoming) == [("Electricity", 0)]
+    await business.use(ada, "kwh", "500", utc(2026, 2, 4))
+    await suite.travel(utc(2026, 2, 5))
+    upcoming = await business.invoicing.GetUpcomingInvoice(pb.GetUpcomingInvoiceRequest(customer_id=ada.id))
+    both = [("Electricity – late usage", -6_00), ("Electricity", 50_00)]
+    assert told(upcoming) == both
+    await suite.travel(MARCH + HOUR)
+    _, february = await business.invoices()
+    assert told(february) == both
+    api: Any = suite.stub(ProofServiceStub, "invoicing")  # Any: grpc stubs are generated
+    trace = await api.TraceLine(proof.TraceLineRequest(invoice_id=february.id, line_id=february.line_items[0].id))
+    assert list(trace.sentences[-2:]) == [
+        "Less what was billed before: 0.00 GBP − 10.00 GBP = -10.00 GBP.",
+        "Given back before by credit notes: -10.00 GBP + 4.00 GBP = -6.00 GBP.",
+    ]
+    await replayed(business)
+    with refused("CREDIT_EXCEEDS_LINE") as refusal:
+        await credit(business, january, part(january, 1))
+    assert (refusal.metadata["line"], refusal.metadata["left"]) == (january.line_items[0].id, "0.00 GBP")
+
+
+async def test_what_was_given_back_in_full_is_on_no_later_invoice(suite: Suite, business: Business) -> None:
+    """The customer has it already; usage that is more than what was billed is owed all the same."""
+    ada = await powered(business, policy=CORRECT)
+    [january] = await business.invoices()
+    await credit(business, january)
+    await voided(business, "in-time")
+    await business.use(ada, "kwh", "500", utc(2026, 2, 4))
+    await suite.travel(MARCH + HOUR)
+    assert [told(each) for each in (await business.invoices())[1:]] == [[("Electricity", 50_00)]]
+    await business.use(ada, "kwh", "130", utc(2026, 1, 20))
+    await suite.travel(MARCH + 3 * DAY)
+    assert told((await business.invoices())[-1]) == [("Electricity – late usage", 3_00)]
+    await replayed(business)
+
+
+async def test_a_draft_takes_off_no_more_than_credit_notes_have_left(suite: Suite, business: Business) -> None:
+    """Both are made at the same time: what the draft takes off is not credited, and what is credited meanwhile is not
+    taken off when more of the usage turns out not to have been.
+    """
+    await business.meter("kwh")
+    plan = await business.plan(await business.price("Electricity", meter="kwh", **per_unit("0.10")))
+    ada = await business.customer()
+    await business.subscribe(ada, plan)
+    for event_id, value in (("first", "70"), ("second", "30")):
+        await business.use(ada, "kwh", value, utc(2026, 1, 5), id=event_id)
+    await suite.travel(FEBRUARY + HOUR)
+    [january] = await business.invoices()
+    await voided(business, "second")
+    await business.use(ada, "kwh", "500", utc(2026, 2, 4))
+    await suite.travel(MARCH)
+    _, draft = await business.invoices()
+    assert told(draft) == [("Electricity – late usage", -3_00), ("Electricity", 50_00)]
+    with refused("CREDIT_EXCEEDS_LINE") as refusal:
+        await credit(business, january)
+    assert refusal.metadata["left"] == "7.00 GBP"
+    await credit(business, january, part(january, 7_00))
+    await voided(business, "first")
+    await suite.travel(MARCH + HOUR)
+    _, february = await business.invoices()
+    assert (february.state, told(february)) == (OPEN, told(draft))
     await replayed(business)
 
 
@@ -225,6 +299,31 @@ async def test_what_is_refused_is_never_billed(suite: Suite, business: Business)
     ]
     assert [minor(each) for each in await statement(business)] == [3_00, 70]
     await replayed(business)
+
+
+async def test_at_the_same_price_what_was_refused_changes_nothing(suite: Suite, business: Business) -> None:
+    """What was not billed because it came late would not have been billed then either: refused after the last line that
+    was billed, and before it.
+    """
+    ada = await powered(business, policy=REFUSE)
+    plans = await business.catalog.ListPlans(catalog.ListPlansRequest())
+    [plan] = plans.plans
+    rating: Any = suite.stub(RatingServiceStub, "invoicing")  # Any: grpc stubs are generated
+
+    async def change() -> tuple[int, int]:
+        """Of all bills until now, at the price that they have: billed, and by how much the other is more."""
+        simulated = await rating.SimulatePrices(SimulatePricesRequest(plan_id=plan.id, months=12))
+        [pounds] = simulated.currencies
+        billed = wire.parse_money(pounds.billed_amount, field="amount").minor
+        return billed, wire.parse_money(pounds.simulated_amount, field="amount").minor - billed
+
+    await business.use(ada, "kwh", "30", utc(2026, 1, 20))
+    await suite.travel(MARCH + HOUR)
+    assert await change() == (10_00, 0)
+    await declare(business, late_usage=NEXT_INVOICE)
+    await business.use(ada, "kwh", "7", utc(2026, 1, 21))
+    await suite.travel(APRIL + HOUR)
+    assert await change() == (10_70, 0)
 
 
 async def test_each_refusal_adds_to_the_one_before(suite: Suite, business: Business) -> None:

@@ -39,6 +39,13 @@ def parse_layout(value: service_pb.GetInvoiceDocumentRequest.Layout.ValueType) -
     return Layout[wire.enum_name(service_pb.GetInvoiceDocumentRequest.Layout, value, field="layout")]
 
 
+def parse_numbering(value: service_pb.ListInvoicesRequest.Numbering.ValueType) -> bool | None:
+    """Whether invoices are to have a number; None where that is all the same."""
+    if not value:
+        return None
+    return wire.enum_name(service_pb.ListInvoicesRequest.Numbering, value, field="numbering") == "NUMBERED"
+
+
 def invoice_to_proto(invoice: Invoice) -> pb.Invoice:
     proto = _invoice_without_parties(invoice)
     if invoice.seller is not None:

@@ -9,7 +9,7 @@ from typing import Final
 
 from common import wire
 from common.errors import InvalidArgument
-from invoicing.domain.issuing_policy import IssuingPolicy
+from invoicing.domain.issuing_policy import IssuingPolicy, ZeroInvoices
 from invoicing.domain.late_usage import LateUsage
 from saldo.invoicing.v1 import invoicing_service_pb2 as pb
 
@@ -37,6 +37,7 @@ def policy_from_proto(proto: pb.IssuingPolicy) -> IssuingPolicy:
         meter_late_usage={
             meter: _late_usage(told, field="policy.meter_late_usage") for meter, told in proto.meter_late_usage.items()
         },
+        zero_invoices=_zero_invoices(proto.zero_invoices) if proto.zero_invoices else None,
     )
 
 
@@ -49,6 +50,9 @@ def policy_to_proto(policy: IssuingPolicy) -> pb.IssuingPolicy:
         update_time=None if policy.update_time is None else wire.timestamp(policy.update_time),
         late_usage=told_late_usage(policy.late_usage),
         meter_late_usage={meter: told_late_usage(late_usage) for meter, late_usage in policy.meter_late_usage.items()},
+        zero_invoices=pb.IssuingPolicy.ZeroInvoices.Value(
+            "ZERO_INVOICES_UNSPECIFIED" if policy.zero_invoices is None else policy.zero_invoices.name
+        ),
     )
 
 
@@ -66,6 +70,10 @@ def _check_meters(told: Collection[str], *, field: str) -> None:
 
 def _late_usage(told: pb.IssuingPolicy.LateUsage.ValueType, *, field: str) -> LateUsage:
     return LateUsage[wire.enum_name(pb.IssuingPolicy.LateUsage, told, field=field)]
+
+
+def _zero_invoices(told: pb.IssuingPolicy.ZeroInvoices.ValueType) -> ZeroInvoices:
+    return ZeroInvoices[wire.enum_name(pb.IssuingPolicy.ZeroInvoices, told, field="policy.zero_invoices")]
 
 
 def _grace(seconds: int, *, field: str) -> timedelta:

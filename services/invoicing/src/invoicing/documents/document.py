@@ -39,7 +39,6 @@ from invoicing.documents.words import (
     tax_share,
 )
 from invoicing.domain.credit_note import CreditNote
-from invoicing.domain.errors import InvoiceNotFinalized
 from invoicing.domain.invoice import Invoice, State
 from invoicing.domain.line import Line
 from invoicing.domain.party import CollectionMethod
@@ -78,10 +77,9 @@ class Printer:
         self, invoice: Invoice, *, layout: Layout = Layout.SECTIONS, since: Since | None = None
     ) -> Document:
         """The PDF of a finalized invoice: as it was issued or, told what became of it `since`, as it stands by then.
-        Fails with INVOICE_NOT_FINALIZED for a draft.
+        Fails with INVOICE_NOT_FINALIZED for a draft, or INVOICE_WITHOUT_NUMBER.
         """
-        if invoice.state is State.DRAFT:
-            raise InvoiceNotFinalized(f"invoice {invoice.id} is a draft", invoice=invoice.id)
+        invoice.check_document()
         name = invoice.number
         if since is not None:
             name = f"{name}-on-{civil_date(since.as_of, invoice.time_zone).isoformat()}"

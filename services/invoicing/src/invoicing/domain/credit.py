@@ -2,7 +2,7 @@
 
     GRANTED  +remaining        RESERVED   +reserved                 EXPIRED  -remaining
     APPLIED  -remaining        RELEASED   -reserved                 REVOKED  -remaining
-    RETURNED +remaining        COMMITTED  -remaining -reserved
+    RETURNED +remaining        COMMITTED  -remaining -reserved      MOVED    -remaining
 
 What is used first: the lower priority, then what expires sooner, then promotional before paid, then the older. What is
 reserved of a grant can be committed whatever becomes of the grant meanwhile; everything else of it ends with it.
@@ -42,6 +42,8 @@ class Source(Enum):
     CREDIT_NOTE = "CREDIT_NOTE"
     OVERPAYMENT = "OVERPAYMENT"
     TOP_UP = "TOP_UP"
+    MERGE = "MERGE"
+    """What a customer had that was merged into this one."""
 
 
 class GrantState(Enum):
@@ -67,6 +69,8 @@ class MovementKind(Enum):
     COMMITTED = "COMMITTED"
     EXPIRED = "EXPIRED"
     REVOKED = "REVOKED"
+    MOVED = "MOVED"
+    """It went to the customer that its own was merged into."""
 
 
 # What each does with what is left of a grant, and with how much of that is reserved.
@@ -79,6 +83,7 @@ _EFFECTS: Final = {
     MovementKind.COMMITTED: (-1, -1),
     MovementKind.EXPIRED: (-1, 0),
     MovementKind.REVOKED: (-1, 0),
+    MovementKind.MOVED: (-1, 0),
 }
 
 
@@ -165,6 +170,21 @@ class Grant:
         """Whether something is left that has to go."""
         return at >= (self.expire_time or NEVER) and self.free.minor > 0
 
+    def moved_to(self, customer_id: str, *, id: GrantId, at: datetime) -> Grant:  # noqa: A002
+        """What another customer gets for what is free of it, to be used as this could be."""
+        return replace(
+            self,
+            id=id,
+            customer_id=customer_id,
+            amount=self.free,
+            source=Source.MERGE,
+            document_id=self.id,
+            expired_time=None,
+            expire_count=0,
+            revoked_time=None,
+            create_time=at,
+        )
+
     def state(self, at: datetime) -> GrantState:
         if self.remaining.minor:
             return GrantState.ACTIVE if self.effective_time <= at else GrantState.PENDING
@@ -224,11 +244,17 @@ class Holding:
     """How often it fell below the threshold."""
     top_up_threshold: Money | None = None
     """That of the rule by which it is topped up; None if there is none, or it goes by the calendar."""
+    merged_into_id: str = ""
+    """The customer that its own was merged into, which has whatever becomes free here; empty if it was not."""
     revision: int = 1
 
     def watching(self, threshold: Money | None) -> Holding:
         """Tell when it is low; of the next movement on, or of how it stands."""
         return replace(self, low_threshold=threshold, is_low=False, revision=self.revision + 1)
+
+    def merged(self, into_id: str) -> Holding:
+        """Nobody is told any more that it is low: it is another's."""
+        return replace(self.watching(None), merged_into_id=into_id)
 
     def moved(self, before: Money, after: Money) -> Holding:
         """What can be used was one thing, and is another. It falls once, until it has been back."""
@@ -374,6 +400,16 @@ class Wallet:
         if found is None or not found.free.minor:
             raise CreditGrantEnded(f"nothing is left of grant {grant_id} that is not reserved", grant=grant_id)
         return self._put(replace(found, revoked_time=at))._move(grant_id, MovementKind.REVOKED, found.free, "")
+
+    def move(self, grant_id: GrantId, *, to: Grant) -> Wallet:
+        """What is left of one and not reserved: another customer's from then on, by a grant of its own."""
+        return self._move(grant_id, MovementKind.MOVED, self._named(grant_id).free, to.id)
+
+    def leaving(self, at: datetime) -> list[Grant]:
+        """Those of which something is the customer's into which this one was merged; not what is over."""
+        if not self.holding.merged_into_id:
+            return []
+        return [grant for grant in self.grants if grant.free.minor and not grant.is_over(at)]
 
     def wants_top_up(self, at: datetime) -> bool:
         threshold = self.holding.top_up_threshold

@@ -4,6 +4,7 @@
     committed   CUSTOMER_CREDIT -> REVENUE
     expired     PAID  CUSTOMER_CREDIT -> REVENUE                                      PROMOTIONAL  back
     revoked     PAID  CUSTOMER_CREDIT -> CASH, or REFUNDS_PAYABLE of what was paid    PROMOTIONAL  back
+    moved       CUSTOMER_CREDIT -> CREDIT_TRANSFERS, and granted to the other customer from there
 
 What an invoice applies it posts itself; what is left by a credit note, or comes back with one, the credit note.
 """
@@ -27,6 +28,7 @@ _EVENTS: Final = {
     MovementKind.COMMITTED: Event.CREDIT_COMMITTED,
     MovementKind.EXPIRED: Event.CREDIT_EXPIRED,
     MovementKind.REVOKED: Event.CREDIT_REVOKED,
+    MovementKind.MOVED: Event.CREDIT_MOVED,
 }
 
 
@@ -59,6 +61,10 @@ def _other(movement: Movement) -> LedgerAccount | None:
     grant = movement.grant
     is_present = grant.kind is GrantKind.PROMOTIONAL
     match movement.kind:
+        case MovementKind.MOVED:
+            return LedgerAccount.CREDIT_TRANSFERS
+        case MovementKind.GRANTED if grant.source is Source.MERGE:
+            return LedgerAccount.CREDIT_TRANSFERS
         case MovementKind.GRANTED:
             return LedgerAccount.PROMOTIONAL_CREDIT if is_present else _paid_from(grant)
         case MovementKind.COMMITTED:

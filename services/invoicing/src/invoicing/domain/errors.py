@@ -137,6 +137,10 @@ class InvoiceNotOpen(FailedPrecondition):
     """Only what is owed can be given up: the invoice is a draft, settled, void or given up already."""
 
 
+class InvoiceWithoutNumber(FailedPrecondition):
+    """The invoice is of nothing, and by the seller's policy no document: there is none to print or to correct."""
+
+
 class InvoiceIsVoid(FailedPrecondition):
     """The invoice was annulled: nothing can be taken back of it any more."""
 
@@ -255,6 +259,10 @@ class CreditBalanceNotFound(NotFound):
 
 class CreditReservationNotFound(NotFound):
     """There is no such reservation of credit at this seller."""
+
+
+class CustomerIsPartOfAnother(FailedPrecondition):
+    """The customer is part of another one, which has its credit from now on."""
 
 
 class CreditTopUpRuleNotFound(NotFound):

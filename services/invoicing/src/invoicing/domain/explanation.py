@@ -19,7 +19,7 @@ CUT: Final = (
     f"What has no last decimal is written with {WRITTEN_PLACES} of them, and rounded as the fraction that it is."
 )
 
-TAKEN_OFF_LAST: Final = (StepKind.BILLED_BEFORE, StepKind.REFUSED)
+TAKEN_OFF_LAST: Final = (StepKind.BILLED_BEFORE, StepKind.REFUSED, StepKind.CREDITED_BEFORE)
 
 
 def sentences(rating: Rating, price: Price, *, share: str = "") -> list[str]:

@@ -45,6 +45,7 @@ from invoicing.domain.errors import (
     InvoiceNotOverdue,
     InvoiceNotOwed,
     InvoiceTooLong,
+    InvoiceWithoutNumber,
     NegativeTotal,
     NoLines,
     PaymentExceedsRemaining,
@@ -80,7 +81,7 @@ class State(Enum):
 class Invoice:
     id: InvoiceId
     number: str
-    """Empty in a draft."""
+    """Empty in a draft, and in an invoice of nothing that is no document."""
     state: State
     customer_id: str
     seller: Party | None
@@ -203,6 +204,13 @@ class Invoice:
         return self.amount_due - self.amount_paid - self.amount_credited - self.amount_written_off
 
     @property
+    def is_of_nothing(self) -> bool:
+        """Whether each of its lines comes to nothing. Lines that cancel out, and a price that a discount took off, are
+        to be seen on a document; what somebody wrote is wanted as one.
+        """
+        return not self.is_manual and not any(line.amount.minor for line in self.lines) and not self.total.minor
+
+    @property
     def consolidation_key(self) -> str:
         """The same for the same declared keys and values: drafts of one moment are told apart by it."""
         return "" if self.consolidation is None else self.consolidation.fingerprint
@@ -314,7 +322,8 @@ class Invoice:
         customer: Customer,
         users: Mapping[str, str] | None = None,
     ) -> Invoice:
-        """Freeze lines, parties and terms, and make the total due. What leaves nothing to pay is paid on the spot.
+        """Freeze lines, parties and terms, and make the total due. What leaves nothing to pay is paid on the spot. Only
+        what is of nothing may do without a number.
 
         What somebody wrote is on the terms that were written. `users` are what those are called that it is paid for.
         """
@@ -325,6 +334,7 @@ class Invoice:
             raise NoLines(f"invoice {self.id} has no lines", invoice=self.id)
         if self.total.minor < 0:
             raise NegativeTotal(f"the lines of {self.id} add up to {self.total}", invoice=self.id, total=self.total)
+        assert number or self.is_of_nothing, "whatever is owed stands on a document"
         settled = self.amount_due.minor == 0
         return replace(
             self,
@@ -407,6 +417,13 @@ class Invoice:
             raise InvoiceNotFinalized(f"invoice {self.id} is a draft", invoice=self.id)
         if self.state is State.VOID:
             raise InvoiceIsVoid(f"invoice {self.id} was annulled", invoice=self.id)
+
+    def check_document(self) -> None:
+        """Whether it is a document, which can be printed and corrected."""
+        if self.state is State.DRAFT:
+            raise InvoiceNotFinalized(f"invoice {self.id} is a draft", invoice=self.id)
+        if not self.number:
+            raise InvoiceWithoutNumber(f"invoice {self.id} is of nothing, and no document", invoice=self.id)
 
     def mark_overdue(self, *, at: datetime) -> Invoice:
         """Note, once, that it is past its due time."""

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import Enum
+from fractions import Fraction
 from typing import Final
 
-from common.money import Money, exact_sum
+from common.money import Money, exact_sum, round_half_up
 from common.period import Period
 from invoicing.domain.line import Line, Usage
 from invoicing.domain.steps import StepKind, flat_step
@@ -130,6 +131,33 @@ def less_refused(line: Line, refused: Money | None) -> Line:
     )
 
 
+def less_credited(line: Line, left: Money) -> Line:
+    """What it takes off as far as credit notes have so much `left` of what was billed: nothing is given back twice."""
+    kept = -line.amount - left
+    return line if kept.minor <= 0 else without_credited(line, min(kept, -line.amount))
+
+
+def without_credited(line: Line, credited: Money) -> Line:
+    """A difference below zero without what credit notes gave back before; discounts are taken back in proportion."""
+    step = flat_step("Given back before by credit notes", credited.amount, kind=StepKind.CREDITED_BEFORE)
+    amount = line.amount + credited
+    share = Fraction(amount.minor, line.amount.minor)
+    shares = [replace(each, amount=_part(each.amount, share)) for each in line.discounts]
+    return replace(
+        line,
+        amount=amount,
+        steps=(*line.steps, step),
+        exact_amount=exact_sum((line.exact_amount, step.amount)),
+        discounts=tuple(each for each in shares if each.amount.minor),
+    )
+
+
+def credited_in(line: Line) -> Money | None:
+    """What the line leaves out because credit notes gave it back before."""
+    taken = taken_off(line, StepKind.CREDITED_BEFORE)
+    return None if taken is None else -taken
+
+
 def refused_in(line: Line) -> Money | None:
     """What the line leaves out of what it was derived from, because it was refused."""
     return taken_off(line, StepKind.REFUSED)
@@ -139,6 +167,10 @@ def taken_off(line: Line, kind: StepKind) -> Money | None:
     """By the steps of a kind; None where there is none."""
     steps = [step.amount for step in line.steps if step.kind is kind]
     return -Money.rounded(exact_sum(steps), line.amount.currency) if steps else None
+
+
+def _part(amount: Money, share: Fraction) -> Money:
+    return Money(round_half_up(amount.minor * share), amount.currency)
 
 
 def counted_last(billed: Usage, refused: Refused | None) -> Usage:

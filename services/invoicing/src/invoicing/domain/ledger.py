@@ -63,6 +63,8 @@ class LedgerAccount(Enum):
     """Debit. What was owed and is given up: an expense."""
     ROUNDING = "ROUNDING"
     """Either. What totals were rounded by to an amount that can be paid."""
+    CREDIT_TRANSFERS = "CREDIT_TRANSFERS"
+    """Nothing, over all customers: credit of one that was merged goes to the other by way of it."""
 
 
 class DocumentKind(Enum):
@@ -88,6 +90,8 @@ class Event(Enum):
     """Credit that was set aside was used, for what no invoice billed."""
     CREDIT_EXPIRED = "CREDIT_EXPIRED"
     CREDIT_REVOKED = "CREDIT_REVOKED"
+    CREDIT_MOVED = "CREDIT_MOVED"
+    """It went to the customer that its own was merged into."""
     CREDITED = "CREDITED"
     """It took back what was billed."""
     REFUNDED = "REFUNDED"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -193,6 +193,16 @@ class Line:
                 replace(each, amount=share) for each, share in zip(self.discounts, shares, strict=True) if share.minor
             ),
         )
+
+
+def together(lists: Iterable[Iterable[LineDiscount]]) -> tuple[LineDiscount, ...]:
+    """Each discount once, in order, with all that it comes to; those that come to nothing are left out."""
+    found: dict[str, LineDiscount] = {}
+    for discounts in lists:
+        for each in discounts:
+            before = found.get(each.discount_id)
+            found[each.discount_id] = each if before is None else replace(each, amount=before.amount + each.amount)
+    return tuple(each for each in found.values() if each.amount.minor)
 
 
 def usage_to_rate(price: Price, usage: Usage) -> UsageToRate:

@@ -23,8 +23,18 @@ from common.period import Period
 from invoicing.domain.errors import TooManyLines
 from invoicing.domain.exact import as_decimal
 from invoicing.domain.issuing_policy import NOTHING_DECLARED, IssuingPolicy
-from invoicing.domain.late_usage import LOOK_EVERY, LateUsage, Refused, counted_last, less_refused, refused_in
-from invoicing.domain.line import Line, LineDiscount, LineKey, LineKind, Usage, usage_to_rate
+from invoicing.domain.late_usage import (
+    LOOK_EVERY,
+    LateUsage,
+    Refused,
+    counted_last,
+    credited_in,
+    less_credited,
+    less_refused,
+    refused_in,
+    without_credited,
+)
+from invoicing.domain.line import Line, LineDiscount, LineKey, LineKind, Usage, together, usage_to_rate
 from invoicing.domain.price import Needs, Price
 from invoicing.domain.rating import Rating, rate
 from invoicing.domain.steps import StepKind, flat_step
@@ -127,6 +137,8 @@ class Billed:
     """Whether every one of the lines stands on a finalized invoice. A draft is recomputed, never corrected."""
     discounts: tuple[LineDiscount, ...] = ()
     """What was taken off them, each discount once."""
+    credited: Money | None = None
+    """What credit notes gave back of it, where somebody has asked."""
 
     @classmethod
     def of(cls, lines: Iterable[tuple[BilledLine, bool]]) -> Billed:
@@ -232,6 +244,7 @@ def recomputed(
     again = _rated(line, rate(price, usage_to_rate(price, usage)), usage)
     if billed_elsewhere is not None:
         again = _difference(again, billed_elsewhere, correction=line.correction)
+        again = _not_twice(again, billed_elsewhere)
     return less_refused(again, None if refused is None else refused.amount)
 
 
@@ -264,6 +277,8 @@ def derived_again(line: Line, *, price: Price, usage: Usage | None, billed: Bill
         if billed is not None:
             again = _difference(again, billed, correction=line.correction)
         again = less_refused(again, refused_in(line))
+        credited = credited_in(line)
+        again = again if credited is None else without_credited(again, credited)
     return replace(
         again,
         id=line.id,
@@ -388,16 +403,6 @@ def _credit(each: BillablePeriod, price: Price, billed: Billed | None, source: S
     return whole if whole.amount.minor < 0 else None
 
 
-def together(lists: Iterable[Iterable[LineDiscount]]) -> tuple[LineDiscount, ...]:
-    """Each discount once, in order, with all that it comes to; those that come to nothing are left out."""
-    found: dict[str, LineDiscount] = {}
-    for discounts in lists:
-        for each in discounts:
-            before = found.get(each.discount_id)
-            found[each.discount_id] = each if before is None else replace(each, amount=before.amount + each.amount)
-    return tuple(each for each in found.values() if each.amount.minor)
-
-
 def _taken_back(amount: Money, of: Money, discounts: Iterable[LineDiscount]) -> tuple[LineDiscount, ...]:
     """What goes back of discounts with an amount below zero, of what they were given on: the same share."""
     if of.minor <= 0:
@@ -440,8 +445,13 @@ def _correction(
         # Asked before the invoice was finalized with what came in later.
         return None
     line = _difference(_first(each, price, usage), billed, correction=billed.correction + 1)
-    line = less_refused(line, None if refused is None else refused.amount)
+    line = _not_twice(less_refused(line, None if refused is None else refused.amount), billed)
     return line if line.amount.minor else None
+
+
+def _not_twice(correction: Line, billed: Billed) -> Line:
+    """What it takes off as far as no credit note has given it back."""
+    return correction if billed.credited is None else less_credited(correction, billed.amount - billed.credited)
 
 
 def _difference(whole: Line, billed: Billed, *, correction: int) -> Line:

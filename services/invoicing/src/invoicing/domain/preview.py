@@ -12,8 +12,8 @@ from invoicing.domain.consolidation_policy import Arrangement
 from invoicing.domain.errors import PreviewTooLong
 from invoicing.domain.issuing_policy import NOTHING_DECLARED, IssuingPolicy
 from invoicing.domain.late_usage import LateUsage, Refused
-from invoicing.domain.line import Line, LineKey, Usage
-from invoicing.domain.lines_due import BillablePeriod, Billed, Due, UsageKey, lines_due, together
+from invoicing.domain.line import Line, LineKey, Usage, together
+from invoicing.domain.lines_due import BillablePeriod, Billed, Due, UsageKey, lines_due
 from invoicing.domain.price import Price
 from invoicing.domain.proposing import Beside
 
@@ -122,4 +122,11 @@ def _left(periods: Iterable[BillablePeriod], due: Sequence[Due], lines: Iterable
 def _with(before: Billed | None, line: Line) -> Billed:
     amount = line.amount if before is None else before.amount + line.amount
     discounts = together([() if before is None else before.discounts, line.discounts])
-    return Billed(amount=amount, usage=line.usage, correction=line.correction, is_final=True, discounts=discounts)
+    return Billed(
+        amount=amount,
+        usage=line.usage,
+        correction=line.correction,
+        is_final=True,
+        discounts=discounts,
+        credited=None if before is None else before.credited,
+    )

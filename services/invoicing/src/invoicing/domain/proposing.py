@@ -11,10 +11,11 @@ from datetime import datetime
 
 from invoicing.domain.commitments import CommittedPeriod, true_ups_due
 from invoicing.domain.coupons import Coupon, Share, Used, shares_of, with_discounts
-from invoicing.domain.line import Line, LineKey
-from invoicing.domain.lines_due import BillablePeriod, Billed, Due, Source
+from invoicing.domain.line import Line, LineKey, Usage
+from invoicing.domain.lines_due import BillablePeriod, Billed, Due, Source, UsageKey
 from invoicing.domain.manual import PendingLine, pending_due
 from invoicing.domain.party import Customer
+from invoicing.domain.price import Price
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,24 @@ class Beside:
         customer_id = self.customer.party.id
         line = replace(due.line, customer_id=customer_id if payer_id != customer_id else "")
         return replace(due, line=line, customer_id=customer_id, payer_id=payer_id, plan_id=plan_id)
+
+
+def recounted(
+    periods: Sequence[BillablePeriod],
+    prices: Mapping[str, Price],
+    usage: Mapping[UsageKey, Usage],
+    billed: Mapping[LineKey, Billed],
+) -> list[LineKey]:
+    """What of it was billed and is counted otherwise by now, so that something may come back of it."""
+    found: list[LineKey] = []
+    for each in periods:
+        before = billed.get(each.key) if each.meter else None
+        if before is None or before.usage is None:
+            continue
+        now = usage.get(UsageKey(each.meter, each.period, prices[each.price_id].needs))
+        if now is not None and not now.is_counted_like(before.usage):
+            found.append(each.key)
+    return found
 
 
 def _discounted(due: Sequence[Due], coupons: Mapping[str, Coupon], used: Used) -> list[Due]:

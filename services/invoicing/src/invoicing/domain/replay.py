@@ -11,7 +11,7 @@ from typing import Final
 from common.money import sum_money
 from invoicing.domain.invoice import Invoice
 from invoicing.domain.issued import canonical, content_of, hash_of
-from invoicing.domain.late_usage import refused_in
+from invoicing.domain.late_usage import credited_in, refused_in
 from invoicing.domain.line import Line
 from invoicing.domain.lines_due import Billed
 
@@ -100,6 +100,9 @@ def _line(told: Mapping[str, object], line: Line, before: Billed | None) -> dict
     refused = refused_in(line)
     if refused is not None:
         made_of["refused_before_minor"] = str(refused.minor)
+    credited = credited_in(line)
+    if credited is not None:
+        made_of["credited_before_minor"] = str(credited.minor)
     return made_of
 
 

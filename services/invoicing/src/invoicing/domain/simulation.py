@@ -9,7 +9,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Final
 
-from common.money import AmountOutOfRange, Money
+from common.money import AmountOutOfRange, Money, round_half_up
 from common.period import Period
 from invoicing.domain.errors import NegativeQuantity
 from invoicing.domain.line import Usage, usage_to_rate
@@ -41,6 +41,10 @@ class BilledPeriod:
     proration: Fraction
     is_complete: bool
     """Whether the first line is among them, so that they are what the period cost."""
+    refused: Money
+    """What the last of the lines left out of what its usage comes to, because that came late and was refused."""
+    refused_since: Money
+    """What was refused of usage that came after it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +63,13 @@ def to_ask(period: BilledPeriod, to_try: PriceToTry, *, billed_by: BillingInterv
     return UsageKey(price.meter, period.period, price.needs)
 
 
-def rated_by(usage: Usage, to_try: PriceToTry) -> Money | None:
+def rated_by(period: BilledPeriod, usage: Usage, to_try: PriceToTry) -> Money | None:
     """What the period would have cost with what metering counts in it now; None if nobody could pay that."""
     try:
-        return rate(to_try.price, usage_to_rate(to_try.price, usage)).amount
+        amount = rate(to_try.price, usage_to_rate(to_try.price, usage)).amount
     except AmountOutOfRange:
         return None
+    return _less_refused(amount, period, period.refused + period.refused_since)
 
 
 def rated_anew(period: BilledPeriod, to_try: PriceToTry, *, billed_by: BillingInterval) -> Money | None:
@@ -78,10 +83,20 @@ def rated_anew(period: BilledPeriod, to_try: PriceToTry, *, billed_by: BillingIn
     try:
         rating = rate(price, UsageToRate.of(quantity))
         if period.proration == 1:
-            return rating.amount
+            return _less_refused(rating.amount, period, period.refused)
         return Money.rounded(Fraction(rating.exact_amount) * period.proration, price.currency)
     except (AmountOutOfRange, NegativeQuantity):
         return None
+
+
+def _less_refused(amount: Money, period: BilledPeriod, refused: Money) -> Money:
+    """Late usage that was refused would have been so at any price: of what all usage comes to, the share is left that
+    was billed. So the same price makes what was billed.
+    """
+    whole = period.billed + refused
+    if refused.minor <= 0 or period.billed.minor < 0:
+        return amount
+    return Money(round_half_up(Fraction(amount.minor * period.billed.minor, whole.minor)), amount.currency)
 
 
 def _needs_only_a_quantity(price: Price) -> bool:

@@ -13,8 +13,10 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from common.db import Tx
 from common.telemetry import traceparent
+from invoicing.domain.bill_run import Parked
+from invoicing.domain.invoice import InvoiceId
 from invoicing.store.many import update_rows
-from invoicing.store.tables import billing, sweeps
+from invoicing.store.tables import billing, invoices, sweeps
 
 CUSTOMERS_DUE: Final = select(
     billing.c.seller_id, billing.c.customer_id.label("id"), billing.c.due_time, billing.c.traceparent
@@ -176,6 +178,20 @@ async def save_billings(tx: Tx, looked: Sequence[Looked]) -> None:
         for each in looked
     ]
     await update_rows(tx, billing, rows, key="customer_id")
+
+
+async def park_draft(tx: Tx, invoice_id: InvoiceId, found: Parked) -> None:
+    """With its customer, who stays as due as it was. What is due again later for the same moment has another trace."""
+    parked = {"park_time": found.park_time, "park_reason": found.reason, "park_message": found.message}
+    new = insert(billing).values(
+        seller_id=tx.seller_id, customer_id=found.customer_id, revision=1, traceparent="", **parked
+    )
+    await tx.execute(new.on_conflict_do_update(index_elements=["seller_id", "customer_id"], set_=parked))
+    await tx.execute(
+        update(invoices)
+        .where(invoices.c.seller_id == tx.seller_id, invoices.c.id == invoice_id)
+        .values(is_parked=True, traceparent=traceparent() or invoices.c.traceparent)
+    )
 
 
 async def known_customers(tx: Tx, customer_ids: Collection[str]) -> set[str]:

@@ -29,6 +29,7 @@ from invoicing.domain.credit import (
 from invoicing.domain.errors import CreditGrantNotFound
 from invoicing.store.credit_tables import credit_grants, credit_holdings, credit_movements
 from invoicing.store.many import insert_rows, update_rows
+from invoicing.store.merged import hold_customer, merged_into
 
 GRANTS_EXPIRING: Final = select(
     credit_grants.c.seller_id,
@@ -51,9 +52,17 @@ class GrantFilter(NamedTuple):
 
 
 async def add_holding(tx: Tx, key: HoldingKey) -> None:
-    """Unless there is one."""
-    row = _holding_row(tx, Holding(id=tx.new_id("chol"), key=key))
-    await tx.execute(insert(credit_holdings).values(row).on_conflict_do_nothing())
+    """Unless there is one. Nobody merges the customer meanwhile without seeing it."""
+    known = select(credit_holdings.c.id).where(
+        credit_holdings.c.seller_id == tx.seller_id,
+        credit_holdings.c.customer_id == key.customer_id,
+        credit_holdings.c.currency == key.currency,
+    )
+    if (await tx.execute(known)).first() is not None:
+        return
+    await hold_customer(tx, key.customer_id)
+    holding = Holding(id=tx.new_id("chol"), key=key, merged_into_id=await merged_into(tx, key.customer_id))
+    await tx.execute(insert(credit_holdings).values(_holding_row(tx, holding)).on_conflict_do_nothing())
 
 
 async def lock_wallets(
@@ -220,6 +229,7 @@ def _holding(row: Row[Any]) -> Holding:  # Any: a row of `credit_holdings`
         is_low=row.is_low,
         low_count=row.low_count,
         top_up_threshold=_amount(row.top_up_threshold_minor, row.currency),
+        merged_into_id=row.merged_into_id,
         revision=row.revision,
     )
 
@@ -234,6 +244,7 @@ def _holding_row(tx: Tx, holding: Holding) -> dict[str, object]:
         "is_low": holding.is_low,
         "low_count": holding.low_count,
         "top_up_threshold_minor": None if holding.top_up_threshold is None else holding.top_up_threshold.minor,
+        "merged_into_id": holding.merged_into_id,
         "revision": holding.revision,
     }
 

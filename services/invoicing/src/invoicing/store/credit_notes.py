@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from sqlalchemy import Row, Text, any_, literal, select, update
+from sqlalchemy import Row, Text, and_, any_, func, literal, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from common.db import Tx
 from common.money import Money
 from invoicing.domain.credit_note import CreditLine, CreditNote, CreditNoteId, NoteKind, Reason, Settlement, Taken
 from invoicing.domain.errors import CreditNoteNotFound
-from invoicing.domain.invoice import InvoiceId
-from invoicing.store.invoices import LINES_PER_PAGE_MAX
+from invoicing.domain.invoice import InvoiceId, State
+from invoicing.domain.line import LineKey, LineKind
+from invoicing.store.paging import numbered, page_of
 from invoicing.store.rows import party_of, tax_of, tax_row
-from invoicing.store.tables import credit_note_lines, credit_note_refunds, credit_notes
+from invoicing.store.tables import credit_note_lines, credit_note_refunds, credit_notes, invoice_lines, invoices
 
 LINES_PER_INSERT: Final = 1_000
+_KEY: Final = ("item_id", "price_id", "period_start", "kind", "change_id")
 
 
 async def credit_note(tx: Tx, note_id: CreditNoteId, *, lock: bool = False) -> CreditNote:
@@ -43,39 +45,69 @@ async def credit_notes_of(tx: Tx, invoice_id: InvoiceId) -> list[CreditNote]:
 async def list_credit_notes(
     tx: Tx, *, customer_id: str, invoice_id: str, after: str, limit: int
 ) -> tuple[list[CreditNote], str]:
-    """A page, and the id after which the next one begins; empty on the last. Long notes make a page shorter."""
-    query = select(credit_notes).where(credit_notes.c.seller_id == tx.seller_id, credit_notes.c.id > after)
+    """A page, and the id after which the next one begins; empty on the last."""
+    query = select(credit_notes)
     if customer_id:
         query = query.where(credit_notes.c.customer_id == customer_id)
     if invoice_id:
         query = query.where(credit_notes.c.invoice_id == invoice_id)
-    rows = (await tx.execute(query.order_by(credit_notes.c.id).limit(limit + 1))).all()
-    page: list[Row[Any]] = []  # Any: rows of `credit_notes`
-    line_count = 0
-    for row in rows[:limit]:
-        line_count += row.line_count
-        if page and line_count > LINES_PER_PAGE_MAX:
-            break
-        page.append(row)
-    return await _with_lines(tx, page), page[-1].id if len(page) < len(rows) else ""
+    page, next_after = await page_of(tx, credit_notes, query, after=after, limit=limit)
+    return await _with_lines(tx, page), next_after
 
 
 async def credit_notes_numbered(tx: Tx, numbers: Sequence[str], *, lines_max: int) -> tuple[dict[str, CreditNote], int]:
-    """By number; and how many of the numbers were looked for: fewer when they have more lines than that together."""
-    query = select(credit_notes).where(
-        credit_notes.c.seller_id == tx.seller_id, credit_notes.c.number == any_(literal(list(numbers), ARRAY(Text)))
-    )
-    rows = {row.number: row for row in await tx.execute(query)}
-    page: list[Row[Any]] = []  # Any: rows of `credit_notes`
-    line_count = 0
-    looked_for = len(numbers)
-    for nth, number in enumerate(numbers):
-        line_count += rows[number].line_count if number in rows else 0
-        if page and line_count > lines_max:
-            looked_for = nth
-            break
-        page += [rows[number]] if number in rows else []
+    """By number; and how many of the numbers were looked for."""
+    page, looked_for = await numbered(tx, credit_notes, numbers, lines_max=lines_max)
     return {found.number: found for found in await _with_lines(tx, page)}, looked_for
+
+
+async def credited_so_far(tx: Tx, keys: Collection[LineKey]) -> dict[LineKey, Money]:
+    """Of those keys of which anything was given back: how much, before discounts."""
+    if not keys:
+        return {}
+    line, part = invoice_lines, credit_note_lines
+    query = (
+        select(*(line.c[name] for name in _KEY), part.c.currency, func.sum(part.c.amount_minor).label("minor"))
+        .join(part, and_(part.c.seller_id == line.c.seller_id, part.c.line_id == line.c.id))
+        .where(
+            line.c.seller_id == tx.seller_id,
+            line.c.item_id == any_(literal(sorted({key.item_id for key in keys}), ARRAY(Text))),
+            # As the index has both.
+            line.c.item_id != "",
+            ~line.c.voided,
+            line.c.period_start >= min(key.period_start for key in keys),
+            line.c.period_start <= max(key.period_start for key in keys),
+        )
+        .group_by(*(line.c[name] for name in _KEY), part.c.currency)
+    )
+    found = {
+        LineKey(row.item_id, row.price_id, row.period_start, LineKind[row.kind], row.change_id): Money(
+            int(row.minor), row.currency
+        )
+        for row in await tx.execute(query)
+    }
+    return {key: found[key] for key in set(keys) & found.keys()}
+
+
+async def lock_drafts_that_correct(tx: Tx, keys: Collection[LineKey]) -> None:
+    """Drafts with a line of one of these keys, until the commit: nobody finalizes them meanwhile."""
+    of_key = (
+        select(invoice_lines.c.invoice_id)
+        .where(
+            invoice_lines.c.seller_id == tx.seller_id,
+            invoice_lines.c.item_id == any_(literal(sorted({key.item_id for key in keys}), ARRAY(Text))),
+            # As above.
+            invoice_lines.c.item_id != "",
+            ~invoice_lines.c.voided,
+            invoice_lines.c.correction > 0,
+        )
+        .scalar_subquery()
+    )
+    query = select(invoices.c.id).where(
+        invoices.c.seller_id == tx.seller_id, invoices.c.state == State.DRAFT.name, invoices.c.id.in_(of_key)
+    )
+    if keys:
+        await tx.execute(query.order_by(invoices.c.id).with_for_update())
 
 
 async def add_credit_note(tx: Tx, note: CreditNote) -> None:

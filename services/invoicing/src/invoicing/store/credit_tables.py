@@ -36,6 +36,7 @@ credit_holdings = Table(
     Column("is_low", Boolean, nullable=False),
     Column("low_count", BigInteger, nullable=False),
     Column("top_up_threshold_minor", BigInteger),
+    Column("merged_into_id", Text, nullable=False, server_default=""),
     Column("revision", BigInteger, nullable=False),
     UniqueConstraint("seller_id", "id", name="credit_holdings_id"),
     comment="whose credit it is: locked by whoever moves any of it",
@@ -70,7 +71,8 @@ credit_grants = Table(
         "credit_grants_once",
         *("seller_id", "source", "document_id"),
         unique=True,
-        postgresql_where=text("document_id <> ''"),
+        # Of one grant several parts may become free one after the other, each of which moves.
+        postgresql_where=text("document_id <> '' AND source <> 'MERGE'"),
     ),
     Index("credit_grants_of_customer", "seller_id", "customer_id", "id"),
     Index("credit_grants_open", *_HOLDING, postgresql_where=text("remaining_minor > 0")),
@@ -165,4 +167,30 @@ credit_top_up_rules = Table(
         postgresql_where=text("next_time IS NOT NULL"),
     ),
     _of_holding("credit_top_up_rules_holding"),
+)
+
+merged_customers = Table(
+    "merged_customers",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("customer_id", Text, primary_key=True),
+    Column("into_id", Text, nullable=False),
+    Column("create_time", Instant, nullable=False),
+    comment="customers that are part of another one, which has what credit they get from then on",
+)
+
+credit_moves = Table(
+    "credit_moves",
+    metadata,
+    Column("seller_id", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("customer_id", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("due_time", Instant, nullable=False),
+    Column("traceparent", Text, nullable=False),
+    UniqueConstraint("seller_id", "customer_id", "currency", name="credit_moves_once"),
+    Index("credit_moves_due", "due_time"),
+    Index("credit_moves_due_of_seller", "seller_id", "due_time"),
+    _of_holding("credit_moves_holding"),
+    comment="wallets of merged customers with something in them that is to go to another",
 )

@@ -115,13 +115,26 @@ async def periods_billed_by(
 
 
 _PERIODS: Final = """
+    SELECT p.*, (
+        SELECT coalesce(sum(u.amount_minor), 0) FROM late_usages u
+        WHERE u.seller_id = $1 AND u.outcome = 'REFUSED' AND u.item_id = p.item_id AND u.price_id = p.price_id
+            AND u.period_start = p.period_start AND u.usage_through_position > p.through_position
+    ) AS refused_since_minor
+    FROM (
     SELECT coalesce(nullif(l.customer_id, ''), i.customer_id) AS customer_id, l.price_id, l.currency,
-        l.period_start, min(l.period_end) AS period_end,
+        l.item_id, l.period_start, min(l.period_end) AS period_end,
         sum(l.amount_minor) AS billed_minor, count(*) AS line_count,
         bool_or(l.correction = 0) AS is_complete,
         (array_agg(l.quantity ORDER BY l.correction))[1] AS quantity,
         (array_agg(l.meter ORDER BY l.correction))[1] AS meter,
         (array_agg(l.usage_quantity ORDER BY l.correction DESC))[1] AS usage_quantity,
+        max(l.usage_through_position) AS through_position,
+        (array_agg(
+            CASE WHEN l.rating_steps @> '[{"kind": "REFUSED"}]' THEN (
+                SELECT -sum((step->>'amount')::numeric) FROM jsonb_array_elements(l.rating_steps) step
+                WHERE step->>'kind' = 'REFUSED'
+            ) ELSE 0 END ORDER BY l.correction DESC
+        ))[1] AS refused,
         (array_agg(l.proration_numerator ORDER BY l.correction))[1] AS proration_numerator,
         (array_agg(l.proration_denominator ORDER BY l.correction))[1] AS proration_denominator
     FROM invoice_lines l JOIN invoices i ON i.seller_id = l.seller_id AND i.id = l.invoice_id
@@ -129,10 +142,12 @@ _PERIODS: Final = """
         AND l.item_id <> '' AND NOT l.voided
         AND i.state = ANY ($5::text[])
     GROUP BY 1, l.item_id, l.price_id, l.period_start, l.currency
+    ) p
 """
 
 
 def _period(row: asyncpg.Record) -> BilledPeriod:
+    refused = Money.rounded(row["refused"], row["currency"])
     return BilledPeriod(
         customer_id=row["customer_id"],
         price_id=row["price_id"],
@@ -144,6 +159,8 @@ def _period(row: asyncpg.Record) -> BilledPeriod:
         period=Period(row["period_start"], row["period_end"]),
         proration=Fraction(row["proration_numerator"], row["proration_denominator"]),
         is_complete=row["is_complete"],
+        refused=refused,
+        refused_since=Money(int(row["refused_since_minor"]), row["currency"]),
     )
 
 

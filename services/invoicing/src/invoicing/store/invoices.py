@@ -20,15 +20,24 @@ from invoicing.domain.line import Line, LineDiscount, LineKey, LineKind, Usage
 from invoicing.domain.lines_due import Billed
 from invoicing.domain.received import Received
 from invoicing.store.many import insert_rows, update_rows
+from invoicing.store.paging import numbered, page_of
 from invoicing.store.rows import MANUAL, discounts_of, invoice_of, invoice_row, line_of, line_row, usage_of
-from invoicing.store.tables import invoice_lines, invoice_payments, invoices
+from invoicing.store.tables import billing, invoice_lines, invoice_payments, invoices
 
-LINES_PER_PAGE_MAX: Final = 2_000
-"""A page of invoices ends early rather than outgrow a message."""
+_PARKED: Final = and_(
+    invoices.c.is_parked,
+    select(literal(1))
+    .where(
+        billing.c.seller_id == invoices.c.seller_id,
+        billing.c.customer_id == invoices.c.customer_id,
+        billing.c.park_time.is_not(None),
+    )
+    .exists(),
+)
 
 DRAFTS_DUE: Final = select(
     invoices.c.seller_id, invoices.c.id, invoices.c.finalize_time.label("due_time"), invoices.c.traceparent
-).where(invoices.c.state == "DRAFT", invoices.c.hold_reason == "", invoices.c.finalize_time.is_not(None))
+).where(invoices.c.state == "DRAFT", invoices.c.hold_reason == "", invoices.c.finalize_time.is_not(None), ~_PARKED)
 
 OVERDUE_DUE: Final = select(
     invoices.c.seller_id, invoices.c.id, invoices.c.overdue_from_time.label("due_time"), invoices.c.traceparent
@@ -155,37 +164,25 @@ async def _drafts(tx: Tx, query: Select[Any], *, lock: bool) -> list[Draft]:  # 
     return [Draft(found, row.traceparent) for found, row in zip(with_lines, rows, strict=True)]
 
 
-async def list_invoices(tx: Tx, *, customer_id: str, after: str, limit: int) -> tuple[list[Invoice], str]:
-    """A page, and the id after which the next one begins; empty on the last. Long invoices make a page shorter."""
-    query = select(invoices).where(invoices.c.seller_id == tx.seller_id, invoices.c.id > after)
+async def list_invoices(
+    tx: Tx, *, customer_id: str, is_numbered: bool | None = None, after: str, limit: int
+) -> tuple[list[Invoice], str]:
+    """A page, and the id after which the next one begins; empty on the last. With a number, or finalized without one;
+    by default both, and drafts.
+    """
+    query = select(invoices)
     if customer_id:
         query = query.where(invoices.c.customer_id == customer_id)
-    rows = (await tx.execute(query.order_by(invoices.c.id).limit(limit + 1))).all()
-    page: list[Row[Any]] = []  # Any: rows of `invoices`
-    line_count = 0
-    for row in rows[:limit]:
-        line_count += row.line_count
-        if page and line_count > LINES_PER_PAGE_MAX:
-            break
-        page.append(row)
-    return await _with_lines(tx, page), page[-1].id if len(page) < len(rows) else ""
+    if is_numbered is not None:
+        without = and_(invoices.c.number.is_(None), invoices.c.state != State.DRAFT.name)
+        query = query.where(invoices.c.number.is_not(None) if is_numbered else without)
+    page, next_after = await page_of(tx, invoices, query, after=after, limit=limit)
+    return await _with_lines(tx, page), next_after
 
 
 async def invoices_numbered(tx: Tx, numbers: Sequence[str], *, lines_max: int) -> tuple[dict[str, Invoice], int]:
-    """By number; and how many of the numbers were looked for: fewer when they have more lines than that together."""
-    query = select(invoices).where(
-        invoices.c.seller_id == tx.seller_id, invoices.c.number == any_(literal(list(numbers), ARRAY(Text)))
-    )
-    rows = {row.number: row for row in await tx.execute(query)}
-    page: list[Row[Any]] = []  # Any: rows of `invoices`
-    line_count = 0
-    looked_for = len(numbers)
-    for nth, number in enumerate(numbers):
-        line_count += rows[number].line_count if number in rows else 0
-        if page and line_count > lines_max:
-            looked_for = nth
-            break
-        page += [rows[number]] if number in rows else []
+    """By number; and how many of the numbers were looked for."""
+    page, looked_for = await numbered(tx, invoices, numbers, lines_max=lines_max)
     return {found.number: found for found in await _with_lines(tx, page)}, looked_for
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 from common.db import Tx
-from invoicing.domain.issuing_policy import IssuingPolicy
+from invoicing.domain.issuing_policy import IssuingPolicy, ZeroInvoices
 from invoicing.domain.late_usage import LateUsage
 from invoicing.store.tables import issuing_policies
 
@@ -25,6 +25,7 @@ async def issuing_policy(tx: Tx) -> IssuingPolicy:
         requires_approval=row.requires_approval,
         late_usage=None if row.late_usage is None else LateUsage[row.late_usage],
         meter_late_usage={meter: LateUsage[told] for meter, told in row.meter_late_usage.items()},
+        zero_invoices=None if row.zero_invoices is None else ZeroInvoices[row.zero_invoices],
         revision=row.revision,
         update_time=row.update_time,
     )
@@ -38,6 +39,7 @@ async def save_issuing_policy(tx: Tx, policy: IssuingPolicy) -> IssuingPolicy:
         "requires_approval": policy.requires_approval,
         "late_usage": None if policy.late_usage is None else policy.late_usage.name,
         "meter_late_usage": {meter: told.name for meter, told in policy.meter_late_usage.items()},
+        "zero_invoices": None if policy.zero_invoices is None else policy.zero_invoices.name,
         "update_time": tx.now,
     }
     new = insert(issuing_policies).values(seller_id=tx.seller_id, revision=1, **declared)

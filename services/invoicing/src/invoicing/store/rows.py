@@ -71,6 +71,8 @@ def invoice_row(invoice: Invoice) -> dict[str, object]:
         "memo": invoice.memo,
         "purchase_order": invoice.purchase_order,
         "section_names": dict(invoice.section_names),
+        # Whoever saves it has it tried again.
+        "is_parked": False,
     }
 
 

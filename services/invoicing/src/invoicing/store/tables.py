@@ -71,8 +71,20 @@ invoices = Table(
     Column("memo", Text, nullable=False, server_default=""),
     Column("purchase_order", Text, nullable=False, server_default=""),
     Column("section_names", JSONB, nullable=False, server_default="{}", comment="what its sections are called, by id"),
+    Column(
+        "is_parked",
+        Boolean,
+        nullable=False,
+        server_default="false",
+        comment="whether it cannot be finalized as things stand, and waits with its customer",
+    ),
     UniqueConstraint("seller_id", "number", name="invoices_number"),
     Index("invoices_of_customer", "seller_id", "customer_id", "id"),
+    Index(
+        "invoices_without_number",
+        *("seller_id", "id"),
+        postgresql_where=text("number IS NULL AND state <> 'DRAFT'"),
+    ),
     Index(
         "invoices_one_draft",
         *("seller_id", "customer_id", "currency", "bill_time", "consolidation_key"),
@@ -322,6 +334,7 @@ issuing_policies = Table(
     Column("update_time", Instant, nullable=False),
     Column("late_usage", Text),
     Column("meter_late_usage", JSONB, nullable=False, server_default="{}"),
+    Column("zero_invoices", Text),
     comment="how long drafts wait for late usage, and whether for somebody's word",
 )
 
@@ -435,6 +448,7 @@ credit_note_lines = Table(
     Column("amount_minor", BigInteger, nullable=False),
     Column("discount_minor", BigInteger, nullable=False),
     UniqueConstraint("seller_id", "credit_note_id", "line_id", name="credit_note_lines_line"),
+    Index("credit_note_lines_of_line", "seller_id", "line_id"),
     ForeignKeyConstraint(
         ["seller_id", "credit_note_id"],
         ["credit_notes.seller_id", "credit_notes.id"],

@@ -17,12 +17,13 @@ from invoicing.domain.credit_note import (
     Preference,
     Reason,
     Settlement,
+    Taken,
     check_creditable,
     check_settlement,
     settled_by,
 )
 from invoicing.domain.crediting import Part, taken_back
-from invoicing.domain.errors import RefundAlreadyRecorded, TopUpNotGivenBack
+from invoicing.domain.errors import CreditExceedsLine, RefundAlreadyRecorded, TopUpNotGivenBack
 from invoicing.domain.invoice import Invoice, InvoiceId, State
 from invoicing.domain.ledger import entries_of_credit_note, entries_of_refund
 from invoicing.usecases import credit, issuing, top_ups
@@ -44,7 +45,7 @@ class Order:
 
 
 async def create_credit_note(tx: Tx, order: Order) -> CreditNote:
-    owed = await store.invoice(tx, order.invoice_id, lock=True)
+    owed = await _locked(tx, order)
     planned = await _planned(tx, owed, order)
     invoice = owed.credit(planned.settlement.debt, at=tx.now)
     note = await issuing.issue_credit_note(tx, planned)
@@ -82,9 +83,11 @@ async def record_refund(tx: Tx, note_id: CreditNoteId, *, amount: Money | None, 
 
 async def _planned(tx: Tx, invoice: Invoice, order: Order) -> CreditNote:
     invoice.check_issued()
+    invoice.check_document()
     earlier = await store.credit_notes_of(tx, invoice.id)
     taken = taken_back(invoice, earlier, order.parts)
     check_creditable(invoice, earlier, taken)
+    await _check_left(tx, invoice, taken)
     if order.settlement is None:
         settlement = settled_by(invoice, taken, order.preference)
     else:
@@ -94,6 +97,36 @@ async def _planned(tx: Tx, invoice: Invoice, order: Order) -> CreditNote:
     return CreditNote.of(
         invoice, taken, settlement, kind=NoteKind.CREDIT, reason=order.reason, memo=order.memo, at=tx.now
     )
+
+
+async def _locked(tx: Tx, order: Order) -> Invoice:
+    """With all that may correct what was used and billed on it: neither a bill run nor a draft does so meanwhile. The
+    customers' billing before the invoice, as a bill run has it.
+    """
+    found = await store.invoice(tx, order.invoice_id)
+    metered = [line for line in found.lines if line.usage is not None]
+    for customer_id in sorted({found.used_by(line) for line in metered}):
+        await store.find_billings(tx, [customer_id], lock=True)
+    owed = await store.invoice(tx, order.invoice_id, lock=True)
+    await store.lock_drafts_that_correct(tx, [line.key for line in metered])
+    return owed
+
+
+async def _check_left(tx: Tx, invoice: Invoice, taken: Taken) -> None:
+    """A later invoice may have taken off, because usage changed, what is wanted back here: not the same twice."""
+    lines = {line.id: line for line in invoice.lines if line.usage is not None}
+    wanted = [(each, lines[each.line_id].key) for each in taken.lines if each.line_id in lines]
+    if not wanted:
+        return
+    keys = [key for _, key in wanted]
+    billed, credited = await store.already_billed(tx, keys), await store.credited_so_far(tx, keys)
+    for each, key in wanted:
+        if key not in billed:
+            continue  # it was annulled
+        left = billed[key].amount - credited.get(key, Money.zero(invoice.currency))
+        if each.amount.minor > 0 and each.amount > left:
+            message = f"{each.amount} is not of the {left} that later invoices have left of line {each.line_id}"
+            raise CreditExceedsLine(message, line=each.line_id, left=left)
 
 
 async def _save_less_owed(tx: Tx, invoice: Invoice, *, before: Invoice) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from common.crash import crashpoint, register
 from common.db import Tx
+from common.errors import SaldoError
 from common.rpc import Desk
 from invoicing import clients, store
 from invoicing.clients import counting
@@ -23,7 +24,7 @@ from invoicing.domain.lines_due import Billed, UsageKey, recomputed
 from invoicing.domain.party import Customer, Seller
 from invoicing.domain.price import Price
 from invoicing.domain.tax_rules import TaxTerms
-from invoicing.usecases import completing, issuing
+from invoicing.usecases import completing, issuing, parking
 from invoicing.usecases.taxing import TaxProvider, tax_terms
 
 RECOUNTED: Final = register("invoicing.recounted", "the usage of drafts was asked for again and nothing written")
@@ -46,7 +47,19 @@ class Facts:
 
 
 async def finalize_due_drafts(desk: Desk, invoice_ids: Sequence[str], *, taxes: TaxProvider) -> None:
-    """Finalize drafts whose grace period is over."""
+    """Finalize drafts whose grace period is over. Of one that cannot be, as things stand, the customer is parked with
+    the reason.
+    """
+    try:
+        await _finalize_due(desk, invoice_ids, taxes=taxes)
+    except SaldoError as error:
+        # Of several, each half is tried by itself.
+        if len(invoice_ids) > 1 or not parking.is_lasting(error):
+            raise
+        await parking.park_draft(desk, InvoiceId(invoice_ids[0]), error)
+
+
+async def _finalize_due(desk: Desk, invoice_ids: Sequence[str], *, taxes: TaxProvider) -> None:
     facts = await pull(desk, [InvoiceId(each) for each in invoice_ids], taxes=taxes)
     crashpoint(RECOUNTED)
     if facts is None:
@@ -137,7 +150,7 @@ async def _finalize(tx: Tx, drafts: Sequence[store.Draft], facts: Facts) -> list
         ids = ", ".join(moved)
         raise DraftMoved(f"a coupon or a customer joined {ids} while others were asked", invoices=",".join(moved))
     corrected = {draft.id: [line.key for line in draft.lines if line.correction] for draft, _ in drafts}
-    elsewhere = await store.billed_elsewhere(tx, corrected)
+    elsewhere = await _with_credited(tx, await store.billed_elsewhere(tx, corrected))
     metered = [line.key for draft, _ in drafts for line in draft.lines if line.usage is not None]
     refused = await store.refused_so_far(tx, metered)
     recounted = [_recounted(draft, facts, elsewhere.get(draft.id, {}), refused) for draft, _ in drafts]
@@ -158,6 +171,19 @@ async def _finalize(tx: Tx, drafts: Sequence[store.Draft], facts: Facts) -> list
     await store.save_invoices(tx, invoices)
     crashpoint(NUMBERED)
     return invoices
+
+
+async def _with_credited(
+    tx: Tx, elsewhere: Mapping[InvoiceId, Mapping[LineKey, Billed]]
+) -> dict[InvoiceId, dict[LineKey, Billed]]:
+    """What was billed before corrections, with what credit notes gave back of it. Nobody credits any of it meanwhile:
+    who does waits for the drafts.
+    """
+    credited = await store.credited_so_far(tx, {key for own in elsewhere.values() for key in own})
+    return {
+        invoice_id: {key: replace(each, credited=credited.get(key)) for key, each in own.items()}
+        for invoice_id, own in elsewhere.items()
+    }
 
 
 def _recounted(

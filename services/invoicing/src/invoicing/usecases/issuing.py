@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,6 +15,7 @@ from invoicing.domain.credit_note import CreditNote, CreditNoteId
 from invoicing.domain.errors import SeriesNotFound
 from invoicing.domain.invoice import Invoice, State
 from invoicing.domain.issued import Document, Issued, Number, Series, Verification, faults
+from invoicing.domain.issuing_policy import IssuingPolicy
 from invoicing.domain.ledger import entries_of_issue
 from invoicing.domain.party import Customer, Seller
 from invoicing.usecases import credit
@@ -38,16 +40,21 @@ class Ready:
     """Of the story that it belongs to; empty for the one under way."""
 
 
-async def issue(tx: Tx, ready: Sequence[Ready], *, seller: Seller) -> list[Invoice]:
+async def issue(
+    tx: Tx, ready: Sequence[Ready], *, seller: Seller, policy: IssuingPolicy | None = None
+) -> list[Invoice]:
     """Give each the next number, keep what it says, post it, announce it: the invoices in the order given. Everyone
-    else who issues waits from here to the commit.
+    else who issues waits from here to the commit. What is of nothing may do without a number, and is no document then;
+    the policy is looked up, if there is such an invoice and it is not given.
     """
     # Before the numbers: whoever waits for a wallet must not keep others waiting for theirs.
     drafts = await credit.take_up(tx, [each.draft for each in ready])
+    unnumbered = await _unnumbered(tx, drafts, policy)
     of_series: dict[str, list[int]] = defaultdict(list)
     for place, each in enumerate(ready):
-        of_series[seller.series_of(each.draft.invoice_date)].append(place)
-    found: dict[int, Invoice] = {}
+        if place not in unnumbered:
+            of_series[seller.series_of(each.draft.invoice_date)].append(place)
+    found = {place: _finalized(tx, drafts[place], ready[place], number="", seller=seller) for place in unnumbered}
     issued: list[Issued] = []
     # Everybody takes the series in one order.
     for series, places in sorted(of_series.items()):
@@ -55,10 +62,7 @@ async def issue(tx: Tx, ready: Sequence[Ready], *, seller: Seller) -> list[Invoi
         before = await store.link_before(tx, first)
         for ordinal, place in enumerate(places, start=first.ordinal):
             number = Number(series=series, ordinal=ordinal)
-            draft, its = drafts[place], ready[place]
-            invoice = draft.finalize(
-                number=str(number), at=tx.now, seller=seller, customer=its.customer, users=its.users
-            )
+            invoice = _finalized(tx, drafts[place], ready[place], number=str(number), seller=seller)
             issued.append(Issued.of(invoice, number, before=before))
             before = issued[-1].link
             found[place] = invoice
@@ -110,6 +114,19 @@ async def verify_series(tx: Tx, series: str, *, after: int, limit: int) -> Verif
         faults=tuple(faults(numbers, documents, kept)),
         is_end=numbers[-1].ordinal == last,
     )
+
+
+async def _unnumbered(tx: Tx, drafts: Sequence[Invoice], policy: IssuingPolicy | None) -> AbstractSet[int]:
+    """The places of those that are to have no number."""
+    places = {place for place, draft in enumerate(drafts) if draft.is_of_nothing}
+    if not places:
+        return places
+    policy = policy or await store.issuing_policy(tx)
+    return set() if policy.numbers_zero_invoices else places
+
+
+def _finalized(tx: Tx, draft: Invoice, its: Ready, *, number: str, seller: Seller) -> Invoice:
+    return draft.finalize(number=number, at=tx.now, seller=seller, customer=its.customer, users=its.users)
 
 
 async def _announce(tx: Tx, invoice: Invoice, *, traceparent: str) -> None:

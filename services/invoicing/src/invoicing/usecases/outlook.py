@@ -109,7 +109,7 @@ async def _look(
         periods = [period for one in outlooks for period in one.periods]
         commitments = [committed for one in outlooks for committed in one.beside.commitments]
         keys = [*(period.key for period in periods), *(committed.key for committed in commitments)]
-        billed = await store.already_billed(tx, keys)
+        billed = await proposing.with_credited(tx, await store.already_billed(tx, keys), outlooks)
         policies = await store.policies_for(
             tx, payer_ids={payer_id}, subscription_ids={period.subscription_id for period in periods}
         )

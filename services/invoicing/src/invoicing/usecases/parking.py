@@ -17,6 +17,7 @@ from common.errors import (
 from common.rpc import Desk, NeighbourRefused
 from invoicing import store
 from invoicing.domain.bill_run import Parked
+from invoicing.domain.invoice import InvoiceId
 
 MESSAGE_LENGTH_MAX: Final = 1_000
 
@@ -56,6 +57,18 @@ async def bill_or_park(
             raise
         async with desk.transaction() as tx:
             await store.park_customer(tx, _parked(customer_id, error, at=tx.now), revision=billing.revision)
+
+
+async def park_draft(desk: Desk, invoice_id: InvoiceId, error: SaldoError) -> None:
+    """It is tried again when its customer is parked no more, which is as soon as anything is known of the customer; or
+    when somebody saves or finalizes it. The customer is looked at as it was going to be.
+    """
+    async with desk.transaction() as tx:
+        # The customer's billing before its invoice, as a bill run has it.
+        for draft in await store.drafts(tx, [invoice_id]):
+            await store.find_billings(tx, [draft.invoice.customer_id], lock=True)
+        for draft in await store.drafts(tx, [invoice_id], lock=True):
+            await store.park_draft(tx, invoice_id, _parked(draft.invoice.customer_id, error, at=tx.now))
 
 
 def _parked(customer_id: str, error: SaldoError, *, at: datetime) -> Parked:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from common.db import Tx
@@ -12,8 +12,9 @@ from invoicing.domain.consolidation import Bill
 from invoicing.domain.issuing_policy import IssuingPolicy
 from invoicing.domain.late_usage import LateUsage, Refused
 from invoicing.domain.line import LineKey, LineKind
-from invoicing.domain.lines_due import Due, lines_due
-from invoicing.domain.proposing import Beside
+from invoicing.domain.lines_due import Billed, Due, lines_due
+from invoicing.domain.preview import Outlook
+from invoicing.domain.proposing import Beside, recounted
 from invoicing.usecases import late_usage
 from invoicing.usecases.facts import Facts
 from invoicing.usecases.late_usage import Settled
@@ -43,7 +44,8 @@ async def propose(
 ) -> Proposed:
     """For some customers. What waits to be billed is locked if it is going to be."""
     keys = [each.key for one in found for each in one.periods]
-    billed = await store.already_billed(tx, [*keys, *(each.key for one in found for each in one.commitments)])
+    lines = await store.already_billed(tx, [*keys, *(each.key for one in found for each in one.commitments)])
+    billed = await with_credited(tx, lines, found)
     refused = await store.refused_so_far(tx, keys)
     known = await beside(tx, found, lock=lock)
     derived = [
@@ -70,6 +72,17 @@ async def propose(
         proposed.append([one for one in complete if one.payer_id not in held_payers] if held_payers else complete)
         waiting.append(len(proposed[-1]) < len(complete))
     return Proposed(due=proposed, late=late, refused=refused, waiting=waiting)
+
+
+async def with_credited(
+    tx: Tx, billed: Mapping[LineKey, Billed], found: Iterable[Facts | Outlook]
+) -> Mapping[LineKey, Billed]:
+    """With what credit notes gave back of it, where something may come back by the usage as it is now."""
+    recounts = (recounted(each.periods, each.prices, each.usage, billed) for each in found)
+    credited = await store.credited_so_far(tx, [key for own in recounts for key in own])
+    if not credited:
+        return billed
+    return {**billed, **{key: replace(billed[key], credited=amount) for key, amount in credited.items()}}
 
 
 async def beside(tx: Tx, found: Sequence[Facts], *, lock: bool = False) -> list[Beside]:

@@ -82,7 +82,7 @@ class _Trial:
         """What was asked about a customer, with the answers; what could not be told in detail has none."""
         for period, to_try, question in self.asked[customer_id]:
             usage = usages.get(question)
-            self._add(period, None if usage is None else rated_by(usage, to_try))
+            self._add(period, None if usage is None else rated_by(period, usage, to_try))
 
     def _add(self, period: BilledPeriod, simulated: Money | None) -> None:
         if simulated is None:

@@ -10,7 +10,7 @@ from common.db import Tx
 from common.rpc import Desk
 from invoicing import clients, store
 from invoicing.domain.credit import GrantId, HoldingKey
-from invoicing.domain.errors import CreditTopUpRuleNotFound
+from invoicing.domain.errors import CreditTopUpRuleNotFound, CustomerIsPartOfAnother
 from invoicing.domain.invoice import Invoice, InvoiceId
 from invoicing.domain.party import Customer, Seller
 from invoicing.domain.top_ups import DAY, Calendar, RuleId, TopUpRule
@@ -20,8 +20,16 @@ TOPPED_UP = register("invoicing.topped_up", "a top-up has its invoice and nothin
 
 
 async def set_rule(tx: Tx, new: TopUpRule) -> TopUpRule:
-    """In the place of the one that there is, or as the first. It is looked at as soon as something may be to do."""
-    await wallets.open_wallet(tx, new.key)
+    """In the place of the one that there is, or as the first. It is looked at as soon as something may be to do. Fails
+    with CUSTOMER_IS_PART_OF_ANOTHER.
+    """
+    wallet = await wallets.open_wallet(tx, new.key)
+    if wallet.holding.merged_into_id:
+        raise CustomerIsPartOfAnother(
+            f"{new.customer_id} is part of {wallet.holding.merged_into_id}",
+            customer=new.customer_id,
+            merged_into=wallet.holding.merged_into_id,
+        )
     before = await store.find_top_up_rule(tx, new.key, lock=True)
     is_due_later = isinstance(new.trigger, Calendar) and new.trigger.start_time < tx.now
     first = new.trigger.start_time if isinstance(new.trigger, Calendar) else tx.now

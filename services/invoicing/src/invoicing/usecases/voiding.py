@@ -123,7 +123,17 @@ async def _void(tx: Tx, invoice_id: InvoiceId, why: Why) -> Invoice:
     owed = await store.invoice(tx, invoice_id, lock=True)
     invoice = owed.void(at=tx.now)
     await _check_corrected(tx, invoice_id)
-    earlier = await store.credit_notes_of(tx, invoice_id)
+    if owed.number:
+        await _take_back(tx, owed, why)
+    await store.save_invoice(tx, invoice)
+    await store.void_lines(tx, invoice_id)
+    await tx.emit(events.InvoiceVoided(invoice=invoice_for_event(invoice)))
+    return invoice
+
+
+async def _take_back(tx: Tx, owed: Invoice, why: Why) -> None:
+    """By a credit note, all that is left of a document."""
+    earlier = await store.credit_notes_of(tx, owed.id)
     taken = taken_back(owed, earlier, ())
     if owed.total.minor:
         check_creditable(owed, earlier, taken)
@@ -137,11 +147,7 @@ async def _void(tx: Tx, invoice_id: InvoiceId, why: Why) -> Invoice:
         annuls = credited == owed.credit_applied
         await credit.give_credited(tx, owed, credited, credit_note_id=note.id, annuls=annuls)
     await store.add_entries(tx, entries_of_credit_note(owed, note))
-    await store.save_invoice(tx, invoice)
-    await store.void_lines(tx, invoice_id)
     await tx.emit(events.CreditNoteIssued(credit_note=credit_note_for_event(note)))
-    await tx.emit(events.InvoiceVoided(invoice=invoice_for_event(invoice)))
-    return invoice
 
 
 async def _check_corrected(tx: Tx, invoice_id: InvoiceId) -> None:

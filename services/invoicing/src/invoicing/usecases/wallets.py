@@ -32,6 +32,8 @@ async def close(tx: Tx, wallets: Collection[Wallet]) -> None:
         await _announce(tx, movement)
     for wallet in moved:
         await look_at(tx, wallet)
+    # What has become free at a customer that was merged is another's.
+    await store.want_moves(tx, [wallet.holding.key for wallet in moved if wallet.leaving(tx.now)])
     wanting = [wallet.holding.key for wallet in moved if wallet.wants_top_up(tx.now)]
     if wanting:
         await store.want_top_ups(tx, wanting)

@@ -82,7 +82,7 @@ async def write(
     await store.save_drafts(tx, grown)
     await store.add_invoices(tx, waiting)
     # The numbers last: everyone else who finalizes waits for them.
-    issued = await issuing.issue(tx, ready, seller=seller)
+    issued = await issuing.issue(tx, ready, seller=seller, policy=policy)
     await store.add_invoices(
         tx, [Draft(invoice, each.traceparent) for invoice, each in zip(issued, ready, strict=True)]
     )
