@@ -24,6 +24,7 @@ from invoicing.proof_api import ProofApi
 from invoicing.rating_api import RatingApi
 from invoicing.schedule import jobs
 from invoicing.settings import Settings
+from invoicing.spend_thresholds_api import SpendThresholdsApi
 from invoicing.tax_api import TaxApi
 from invoicing.usecases.taxing import RatesByHand, TaxProvider
 from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
@@ -66,9 +67,16 @@ def build(settings: Settings, *, bus: Bus | None = None, taxes: TaxProvider | No
         ("ProofService", ProofApi(desk)),
         ("TaxService", TaxApi(database, desk, taxes)),
         ("CreditService", CreditApi(database, desk)),
+        ("SpendThresholdsService", SpendThresholdsApi(database, desk)),
     ):
         service.serve(contracts.FindServiceByName(f"saldo.invoicing.v1.{name}"), api)
     service.watch("customers_parked", store.CUSTOMERS_PARKED)
     service.consume(HANDLERS)
-    service.schedule(jobs(grace=timedelta(seconds=settings.grace_seconds), taxes=taxes))
+    service.schedule(
+        jobs(
+            grace=timedelta(seconds=settings.grace_seconds),
+            spend_looks=timedelta(seconds=settings.spend_look_seconds),
+            taxes=taxes,
+        )
+    )
     return service

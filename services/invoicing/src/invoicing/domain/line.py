@@ -164,6 +164,10 @@ class Line:
         return LineKey(self.item_id, self.price_id, self.period.start, self.kind, self.change_id)
 
     @property
+    def period_end(self) -> datetime:
+        return self.period.end
+
+    @property
     def is_credit(self) -> bool:
         return self.kind in (LineKind.CREDIT, LineKind.REFUND)
 

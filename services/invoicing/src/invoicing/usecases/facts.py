@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
 from common.period import Period
 from common.rpc import Desk
-from invoicing import clients
+from invoicing import clients, store
 from invoicing.clients import counting
 from invoicing.domain.commitments import CommittedPeriod
 from invoicing.domain.coupons import Coupon
@@ -19,6 +19,7 @@ from invoicing.domain.line import Usage
 from invoicing.domain.lines_due import CORRECTION_WINDOW, BillablePeriod, UsageKey
 from invoicing.domain.party import Customer
 from invoicing.domain.price import Price
+from invoicing.domain.spend_threshold import Thresholds, is_under_way
 from invoicing.store import Billing
 from invoicing.usecases import discounts
 
@@ -39,21 +40,43 @@ class Facts:
     commitments: Sequence[CommittedPeriod] = ()
     coupons: Mapping[str, Coupon] = field(default_factory=dict)
     """Those that apply to any of the periods."""
+    ahead: Ahead | None = None
+    """What is under way, where anything may be billed before its period ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ahead:
+    """What of a customer is under way, and how much of it may stay unbilled."""
+
+    periods: Sequence[BillablePeriod]
+    thresholds: Thresholds
+    is_counted: bool
+    """Whether usage was asked for, of what a threshold applies to."""
+
+    def watched(self, prices: Mapping[str, Price], at: datetime) -> list[BillablePeriod]:
+        return [each for each in self.periods if is_under_way(each, at) and self.thresholds.of(each, prices)]
 
 
 async def gather(
-    desk: Desk, since: Mapping[str, datetime | None], *, through: datetime, as_of: datetime, proven: bool
+    desk: Desk,
+    since: Mapping[str, datetime | None],
+    *,
+    through: datetime,
+    as_of: datetime,
+    proven: bool,
+    counted_ahead: Set[str] | None = None,
 ) -> dict[str, Facts]:
     """Of each of the customers all that is to be billed from a time of its own through another, or as much of it as can
-    be had at once, with usage up to `as_of`.
+    be had at once, with usage up to `as_of`. `counted_ahead`: also what is under way, with the usage of some of them.
     """
-    schedules = await clients.schedules(desk, since, through=through)
-    prices = await clients.prices(desk, {each.price_id for found in schedules.values() for each in found.periods})
+    schedules = await clients.schedules(desk, since, through=through, with_under_way=counted_ahead is not None)
+    prices = await clients.prices(desk, {each.price_id for found in schedules.values() for each in found.all_periods})
     schedules, coupons = await discounts.applicable(desk, schedules, prices)
-    keys = [
-        {UsageKey(each.meter, each.period, prices[each.price_id].needs) for each in found.periods if each.meter}
-        for found in schedules.values()
-    ]
+    ahead = {} if counted_ahead is None else await _ahead(desk, schedules, counted_ahead)
+    counted_of = [[each for each in found.periods if each.meter] for found in schedules.values()]
+    for own, its in zip(counted_of, ahead.values(), strict=False):
+        own += its.watched(prices, as_of) if its.is_counted else []
+    keys = [{UsageKey(each.meter, each.period, prices[each.price_id].needs) for each in own} for own in counted_of]
     asked = [{key: _until(key, as_of) for key in own if key.period.start < as_of} for own in keys]
     questions = [(found.customer, set(own.values())) for found, own in zip(schedules.values(), asked, strict=True)]
     counted = await counting.usages_of_all(desk, questions, proven=proven)
@@ -61,9 +84,26 @@ async def gather(
     for (customer_id, schedule), own, clipped, usage in zip(schedules.items(), keys, asked, counted, strict=True):
         known = {key: usage[until] for key, until in clipped.items() if until in usage}
         missing = {(key.meter, key.period) for key in clipped.keys() - known.keys()}
-        usage_of = {key: _none(key.meter) for key in own} | known
-        facts[customer_id] = _facts(schedule, prices, usage_of, missing, coupons)
+        usage_of = {key: _none(key.meter) for key in own - clipped.keys()} | known
+        found = _facts(schedule, prices, usage_of, missing, coupons)
+        facts[customer_id] = replace(found, ahead=ahead.get(customer_id)) if ahead else found
     return facts
+
+
+async def _ahead(
+    desk: Desk, schedules: Mapping[str, clients.CustomerSchedule], counted: Set[str]
+) -> dict[str, Ahead]:
+    periods = [each for found in schedules.values() for each in found.under_way]
+    async with desk.transaction() as tx:
+        thresholds = await store.thresholds_for(
+            tx,
+            customer_ids={each.customer_id for each in periods},
+            subscription_ids={each.subscription_id for each in periods},
+        )
+    return {
+        customer_id: Ahead(periods=found.under_way, thresholds=thresholds, is_counted=customer_id in counted)
+        for customer_id, found in schedules.items()
+    }
 
 
 async def parties(desk: Desk, found: Collection[Facts]) -> dict[str, Customer]:
@@ -93,7 +133,7 @@ def _facts(
 ) -> Facts:
     through = _through(schedule, missing)
     periods = [each for each in schedule.periods if each.bill_time <= through]
-    if missing and not periods:
+    if through < schedule.through and not periods:
         customer_id = schedule.customer.party.id
         raise UsageTooDetailed(f"customer {customer_id} has too much usage to look at at once", customer=customer_id)
     return Facts(

@@ -12,9 +12,10 @@ from invoicing.domain.consolidation import Bill
 from invoicing.domain.issuing_policy import IssuingPolicy
 from invoicing.domain.late_usage import LateUsage, Refused
 from invoicing.domain.line import LineKey, LineKind
-from invoicing.domain.lines_due import Due, lines_due
+from invoicing.domain.lines_due import Billed, Due, lines_due
 from invoicing.domain.proposing import Beside
-from invoicing.usecases import late_usage
+from invoicing.domain.spend_threshold import EarlyLine, open_periods
+from invoicing.usecases import early, late_usage
 from invoicing.usecases.facts import Facts
 from invoicing.usecases.late_usage import Settled
 
@@ -30,6 +31,9 @@ class Proposed:
     """What was refused before."""
     waiting: list[bool]
     """Whether something of each waits until what it was billed before is annulled."""
+    opened: Mapping[LineKey, EarlyLine]
+    """Of what was billed early, and nothing since."""
+    billed: Mapping[LineKey, Billed]
 
 
 async def propose(
@@ -43,7 +47,12 @@ async def propose(
 ) -> Proposed:
     """For some customers. What waits to be billed is locked if it is going to be."""
     keys = [each.key for one in found for each in one.periods]
-    billed = await store.already_billed(tx, [*keys, *(each.key for one in found for each in one.commitments)])
+    billed_early = await early.known_of(tx, found)
+    beyond = [each.key for one in found if one.ahead is not None for each in one.ahead.periods]
+    beyond += [each.key for each in billed_early]
+    billed = await store.already_billed(tx, [*keys, *(each.key for one in found for each in one.commitments), *beyond])
+    opened = open_periods(billed_early, billed)
+    whose = {key: each.customer_id for key, each in opened.items()}
     refused = await store.refused_so_far(tx, keys)
     known = await beside(tx, found, lock=lock)
     derived = [
@@ -57,7 +66,9 @@ async def propose(
             sources=its.sources,
             policy=policy,
             refused=refused,
+            early=whose,
         )
+        + early.due_early(each, billed, opened, as_of=as_of)
         for each, its, next_bill_time in zip(found, known, next_bill_times, strict=True)
     ]
     late = await late_usage.settle(tx, derived)
@@ -69,7 +80,9 @@ async def propose(
         complete = its.completed(standing, billed, periods=each.periods, as_of=as_of)
         proposed.append([one for one in complete if one.payer_id not in held_payers] if held_payers else complete)
         waiting.append(len(proposed[-1]) < len(complete))
-    return Proposed(due=proposed, late=late, refused=refused, waiting=waiting)
+    return Proposed(
+        due=proposed, late=late, refused=refused, waiting=waiting, opened=opened, billed=billed
+    )
 
 
 async def beside(tx: Tx, found: Sequence[Facts], *, lock: bool = False) -> list[Beside]:
