@@ -79,7 +79,7 @@ async def proven(sandbox: Sandbox, invoices: Sequence[Invoice]) -> None:
         assert replay.is_identical, (invoice.number, replay.differences)
         for line in invoice.line_items:
             trace = await sandbox.client.proof.TraceLine(TraceLineRequest(invoice_id=invoice.id, line_id=line.id))
-            assert not line.usage.meter or trace.counted.is_alike
+            assert not line.usage.meter or trace.is_counted_alike
 
 
 async def test_tiers_are_gone_through_once_however_often_something_is_billed_early(sandbox: Sandbox) -> None:
@@ -98,8 +98,8 @@ async def test_tiers_are_gone_through_once_however_often_something_is_billed_ear
         await sandbox.use(usage(bob, "calls", at, "10", event_id=f"bob {at}"))
     early = await sandbox.invoices(ann)
     assert told(early) == [
-        ("01.01. 00:00 - 05.01. 13:00", "10", "10.00 EUR"),
-        ("01.01. 00:00 - 20.01. 13:00", "20", "14.17 EUR"),
+        ("01.01. 00:00 - 06.01. 00:00", "10", "10.00 EUR"),
+        ("01.01. 00:00 - 21.01. 00:00", "20", "14.17 EUR"),
     ]
     assert [line.description for line in metered_lines(early)] == ["Phone-Calls – billed early, so far"] * 2
     assert {invoice.state for invoice in early} == {Invoice.PAID}
@@ -142,7 +142,7 @@ async def test_what_comes_late_after_all_of_it_was_billed_is_late_as_ever(sandbo
 
     early, rest, march = await sandbox.invoices(ann)
     assert told([early, rest]) == [
-        ("01.01. 00:00 - 05.01. 13:00", "10", "10.00 EUR"),
+        ("01.01. 00:00 - 06.01. 00:00", "10", "10.00 EUR"),
         ("01.01. 00:00 - 01.02. 00:00", "0", "0.00 EUR"),
     ]
     (correction,) = [line for line in march.line_items if line.correction]
@@ -164,7 +164,7 @@ async def test_a_year_is_billed_early_and_then_once(sandbox: Sandbox) -> None:
     await sandbox.travel(day(1, 2, year=2027))
 
     assert told(await sandbox.invoices(ann)) == [
-        ("01.01. 00:00 - 09.01. 13:00", "20", "20.00 EUR"),
+        ("01.01. 00:00 - 10.01. 00:00", "20", "20.00 EUR"),
         ("01.01. 00:00 - 01.01. 00:00", "10", "10.00 EUR"),
     ]
 
@@ -211,7 +211,7 @@ async def test_a_change_of_plan_cuts_short_what_was_billed_early(sandbox: Sandbo
     await sandbox.travel(day(2, 2))
 
     assert sorted(told(await sandbox.invoices(ann))) == [
-        ("01.01. 00:00 - 05.01. 13:00", "10", "10.00 EUR"),
+        ("01.01. 00:00 - 06.01. 00:00", "10", "10.00 EUR"),
         ("01.01. 00:00 - 16.01. 00:00", "3", "3.00 EUR"),
         ("16.01. 00:00 - 01.02. 00:00", "3", "6.00 EUR"),
     ]
@@ -252,13 +252,13 @@ async def test_without_the_threshold_nothing_more_is_billed_early(sandbox: Sandb
     await sandbox.subscribe(ann, plan)
     declared = await declare(sandbox, 10_00)
     await use(sandbox, ann, day(1, 5, 12))
-    await sandbox.travel(day(1, 6))
+    await sandbox.travel(day(1, 7))
     await sandbox.client.spend_thresholds.RemoveSpendThreshold(pb.RemoveSpendThresholdRequest(id=declared.id))
     await use(sandbox, ann, day(1, 8, 12), day(1, 12, 12))
     await sandbox.travel(day(2, 2))
 
     assert told(await sandbox.invoices(ann)) == [
-        ("01.01. 00:00 - 05.01. 13:00", "10", "10.00 EUR"),
+        ("01.01. 00:00 - 06.01. 00:00", "10", "10.00 EUR"),
         ("01.01. 00:00 - 01.02. 00:00", "20", "20.00 EUR"),
     ]
 
@@ -271,7 +271,7 @@ async def test_what_was_billed_early_by_mistake_is_billed_with_the_whole(sandbox
     await sandbox.subscribe(ann, plan)
     declared = await declare(sandbox, 10_00)
     await use(sandbox, ann, day(1, 5, 12))
-    await sandbox.travel(day(1, 6))
+    await sandbox.travel(day(1, 7))
     _, early = await sandbox.invoices(ann)
     await sandbox.client.spend_thresholds.RemoveSpendThreshold(pb.RemoveSpendThresholdRequest(id=declared.id))
     await sandbox.client.invoicing.VoidInvoice(VoidInvoiceRequest(id=early.id, reason=CreditNote.BILLING_ERROR))

@@ -17,6 +17,7 @@ from invoicing.consumers import HANDLERS
 from invoicing.credit_api import CreditApi
 from invoicing.credit_notes_api import CreditNotesApi
 from invoicing.documents.document import Printer
+from invoicing.domain.spend_threshold import SpendLooks
 from invoicing.ledger_api import LedgerApi
 from invoicing.manual_api import ManualInvoicesApi
 from invoicing.money_api import MoneyApi
@@ -75,7 +76,10 @@ def build(settings: Settings, *, bus: Bus | None = None, taxes: TaxProvider | No
     service.schedule(
         jobs(
             grace=timedelta(seconds=settings.grace_seconds),
-            spend_looks=timedelta(seconds=settings.spend_look_seconds),
+            spend_looks=SpendLooks(
+                live=timedelta(seconds=settings.spend_look_seconds),
+                sandbox=timedelta(seconds=settings.sandbox_spend_look_seconds),
+            ),
             taxes=taxes,
         )
     )

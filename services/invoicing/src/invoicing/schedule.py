@@ -9,13 +9,14 @@ from typing import Final
 
 from common.jobs import Batch, BatchErrand, Errand, Job, Scheduled
 from invoicing import store
+from invoicing.domain.spend_threshold import SpendLooks
 from invoicing.usecases import bill_run, credit, drafts, early, ledger, overdue, reservations, sweep, top_ups
 from invoicing.usecases.taxing import TaxProvider
 
 EXPIRED_TOGETHER: Final = 200
 
 
-def jobs(*, grace: timedelta, spend_looks: timedelta, taxes: TaxProvider) -> Sequence[Scheduled]:
+def jobs(*, grace: timedelta, spend_looks: SpendLooks, taxes: TaxProvider) -> Sequence[Scheduled]:
     return [
         BatchErrand(
             name=store.BILL_CUSTOMERS,
@@ -25,7 +26,7 @@ def jobs(*, grace: timedelta, spend_looks: timedelta, taxes: TaxProvider) -> Seq
         BatchErrand(
             name="look whether thresholds are reached",
             due=store.SPEND_LOOKS_DUE,
-            run=partial(early.look, every=spend_looks),
+            run=partial(early.look, looks=spend_looks),
         ),
         BatchErrand(
             name="finalize drafts whose grace is over",

@@ -20,7 +20,13 @@ class Settings(ServiceSettings):
         default=3_600,
         ge=60,
         le=86_400,
-        description="how often usage is looked at that has a spend threshold; a divisor of a day",
+        description="how often usage is looked at that has a spend threshold",
+    )
+    sandbox_spend_look_seconds: int = Field(
+        default=86_400,
+        ge=60,
+        le=86_400,
+        description="the same of sandboxes, whose time stops at every look while it is travelled",
     )
     font_folder: Path | None = Field(
         default=None, description="more fonts for documents, for scripts such as Chinese, Japanese, Korean or Thai"

@@ -70,9 +70,7 @@ class SpendThresholdsApi(SpendThresholdsServiceServicer):
         if request.customer_id:
             ids.check(request.customer_id, "cus", field="customer_id")
         after = page.after[0] if page.after else ""
-        found = await store.list_early_lines(
-            tx, customer_id=request.customer_id, after=after, limit=page.size + 1
-        )
+        found = await store.list_early_lines(tx, customer_id=request.customer_id, after=after, limit=page.size + 1)
         return pb.ListEarlyLinesResponse(
             lines=[early_line_to_proto(each) for each in found[: page.size]],
             next_page_token=wire.encode_page_token(found[page.size - 1].line_id) if len(found) > page.size else "",

@@ -59,9 +59,7 @@ def left_waiting(due: Iterable[Due], taken: Mapping[LineKey, Money]) -> list[dat
     return [
         each.bill_time
         for each in due
-        if each.is_rest and each.is_held
-        or each.line.is_credit
-        and taken.get(each.line.key) != each.line.amount
+        if (each.is_rest and each.is_held) or (each.line.is_credit and taken.get(each.line.key) != each.line.amount)
     ]
 
 

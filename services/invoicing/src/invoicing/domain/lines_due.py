@@ -444,8 +444,14 @@ def _correction(
 def _rest(each: BillablePeriod, whole: Line, billed: Billed, refused: Refused | None, *, customer_id: str) -> Due:
     """The line of a period of which a part was billed early, with what is left: also if that is nothing."""
     rest = further(whole, billed, described=REST)
-    assert billed.through is not None and billed.usage is not None and whole.usage is not None, "it was counted"
-    is_beyond = billed.through > each.period.end or customer_id != each.customer_id or rest.amount.minor < 0
+    assert billed.usage is not None, "it was counted"
+    assert whole.usage is not None, "so is this"
+    is_beyond = (
+        billed.through is None
+        or billed.through > each.period.end
+        or customer_id != each.customer_id
+        or rest.amount.minor < 0
+    )
     is_older = whole.usage.through_position < billed.usage.through_position
     proposed = each.due(
         less_refused(rest, None if refused is None else refused.amount), bill_time=each.bill_time, can_wait=False

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, NewType
 
+from common import ids
+from common.ids import SellerId
 from common.money import Money, sum_money
 from common.period import Period
 from invoicing.domain.consolidation_policy import Scope
@@ -135,16 +137,16 @@ def spends(
         places[each.subscription_id, prices[each.price_id].currency].append(each)
     found: list[Spend] = []
     for (subscription_id, currency), periods in places.items():
-        counted = [(each, usage.get(UsageKey(each.meter, each.period, prices[each.price_id].needs))) for each in periods]
         parts: list[tuple[BillablePeriod, Line]] = []
         is_waiting = False
-        for each, used in counted:
-            billed = already_billed.get(each.key)
+        for each in periods:
+            price, billed = prices[each.price_id], already_billed.get(each.key)
+            used = usage.get(UsageKey(each.meter, each.period, price.needs))
             if used is None:
                 is_waiting = True
                 continue
             is_waiting = is_waiting or not _can_follow(used, billed, proven=proven)
-            line = _so_far(each, prices[each.price_id], used, billed, as_of=as_of)
+            line = _so_far(each, price, used, billed, as_of=as_of)
             if line is not None:
                 parts.append((each, line))
         before = [billed.amount for each in periods if (billed := already_billed.get(each.key)) is not None]
@@ -174,19 +176,30 @@ def early_due(spend: Sequence[Spend], *, as_of: datetime) -> list[Due]:
     return due
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpendLooks:
+    """How often it is looked whether thresholds are reached. A sandbox stops at every look while time is travelled."""
+
+    live: timedelta = timedelta(hours=1)
+    sandbox: timedelta = timedelta(days=1)
+
+    def after(self, as_of: datetime, *, seller_id: SellerId) -> datetime:
+        """On the hour, if it is every hour: all customers are looked at in the same moments."""
+        every = self.sandbox if ids.is_sandbox(seller_id) else self.live
+        return as_of + every - (as_of - _EPOCH) % every
+
+
+HOURLY: Final = SpendLooks()
+
+
 def open_periods(known: Iterable[EarlyLine], already_billed: Mapping[LineKey, Billed]) -> dict[LineKey, EarlyLine]:
     """The last of what was billed early of each period, where nothing was billed of it since."""
     return {each.key: each for each in known if each.is_last_of(already_billed.get(each.key))}
 
 
-def next_spend_look(as_of: datetime, *, every: timedelta) -> datetime:
-    """On the hour, if it is every hour: all customers are looked at in the same moments."""
-    return as_of + every - (as_of - _EPOCH) % every
-
-
 def is_under_way(period: BillablePeriod, at: datetime) -> bool:
     """Whether it counts towards a threshold: it has begun, and its own time to be billed is yet to come."""
-    return bool(period.meter) and period.kind is LineKind.OWED and period.period.start < at < period.bill_time
+    return bool(period.meter) and period.kind is LineKind.OWED and period.period.start <= at < period.bill_time
 
 
 def _can_follow(used: Usage, billed: Billed | None, *, proven: bool) -> bool:
@@ -197,10 +210,10 @@ def _can_follow(used: Usage, billed: Billed | None, *, proven: bool) -> bool:
     return billed.is_final and (not proven or used.through_position >= billed.usage.through_position)
 
 
-def _so_far(
-    each: BillablePeriod, price: Price, used: Usage, billed: Billed | None, *, as_of: datetime
-) -> Line | None:
-    """What a period has come to more than was billed of it; None where the same moment was billed before."""
+def _so_far(each: BillablePeriod, price: Price, used: Usage, billed: Billed | None, *, as_of: datetime) -> Line | None:
+    """What a period has come to more than was billed of it; None where it begins now, or was billed up to now."""
+    if as_of <= each.period.start:
+        return None
     cut = replace(each, period=Period(each.period.start, min(each.period.end, as_of)))
     whole = first_line(cut, price, used)
     if billed is None:

@@ -36,7 +36,7 @@ spend_looks = Table(
     Column("is_reached", Boolean, nullable=False),
     Index("spend_looks_due", "look_time"),
     Index("spend_looks_of_seller", "seller_id", "look_time"),
-    comment="when to look at what customers have spent, and who had reached a threshold then",
+    comment="when to look at what customers have spent, and who had reached a threshold",
 )
 
 early_lines = Table(

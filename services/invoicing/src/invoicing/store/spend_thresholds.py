@@ -98,7 +98,7 @@ async def declare_threshold(tx: Tx, new: SpendThreshold) -> SpendThreshold:
     if row is not None and row.amount_minor == new.amount.minor:
         return _threshold_of(row)
     await tx.execute(update(spend_thresholds).where(counting).values(end_time=tx.now))
-    row = {
+    values = {
         "seller_id": tx.seller_id,
         "id": new.id,
         "scope": new.scope.name,
@@ -107,7 +107,7 @@ async def declare_threshold(tx: Tx, new: SpendThreshold) -> SpendThreshold:
         "amount_minor": new.amount.minor,
         "create_time": new.create_time,
     }
-    await tx.execute(insert(spend_thresholds).values(row))
+    await tx.execute(insert(spend_thresholds).values(values))
     return new
 
 
@@ -244,9 +244,7 @@ async def standing_early_lines(tx: Tx, key: LineKey) -> list[EarlyLine]:
 
 async def _look(tx: Tx, new: Any) -> None:  # Any: an insert, of values or of what a query finds
     sooner = func.least(spend_looks.c.look_time, new.excluded.look_time)
-    await tx.execute(
-        new.on_conflict_do_update(index_elements=["seller_id", "customer_id"], set_={"look_time": sooner})
-    )
+    await tx.execute(new.on_conflict_do_update(index_elements=["seller_id", "customer_id"], set_={"look_time": sooner}))
 
 
 def _threshold_of(row: Row[Any]) -> SpendThreshold:  # Any: a row of `spend_thresholds`

@@ -22,7 +22,7 @@ from invoicing.domain.invoice import Invoice, InvoiceId
 from invoicing.domain.line import LineKey
 from invoicing.domain.lines_due import Due, next_look
 from invoicing.domain.party import Seller
-from invoicing.domain.spend_threshold import next_spend_look
+from invoicing.domain.spend_threshold import HOURLY, SpendLooks
 from invoicing.usecases import companions, early, facts, late_usage, naming, parking, proposing
 from invoicing.usecases.companions import Company
 from invoicing.usecases.facts import Facts
@@ -32,9 +32,6 @@ from invoicing.usecases.writing import Names, Owed, write
 
 SLICES_MAX: Final = 1_000
 """Of a bill run that finds more than can be looked at at once: ten years of every day, of several hundred items."""
-
-SPEND_LOOKS: Final = timedelta(hours=1)
-"""How often it is looked whether a threshold is reached, unless the operator says otherwise."""
 
 PATIENCE: Final = 20
 """How often those who belong together are tried to be had together, while somebody else holds one of them."""
@@ -89,7 +86,7 @@ async def bill_customers(
     *,
     grace: timedelta,
     taxes: TaxProvider,
-    spend_looks: timedelta = SPEND_LOOKS,
+    spend_looks: SpendLooks = HOURLY,
 ) -> None:
     """Bill everything that some customers owe as of now, once, and note when to come again; with them whoever is due
     and has a payer in common with one of them. One who cannot be billed is parked, with the reason.
@@ -120,7 +117,7 @@ async def _bill_all(
     *,
     grace: timedelta,
     taxes: TaxProvider,
-    spend_looks: timedelta,
+    spend_looks: SpendLooks,
 ) -> None:
     async with desk.transaction() as tx:
         beside = set(company.companion_ids)
@@ -188,7 +185,7 @@ async def _bill(
     *,
     as_of: datetime,
     grace: timedelta,
-    spend_looks: timedelta,
+    spend_looks: SpendLooks,
 ) -> _Done:
     """Write what is owed, and how far they are billed, as they are `locked`. Answers what is to be billed otherwise."""
     terms, seller = asked.terms, asked.seller
@@ -222,7 +219,7 @@ async def _bill(
         given_back.update(own_back)
         if own_back or any(one.is_rest and one.is_held for one in due[customer_id]):
             # Until what was billed early is final, or given back.
-            mine.looks.append(next_spend_look(as_of, every=spend_looks))
+            mine.looks.append(spend_looks.after(as_of, seller_id=tx.seller_id))
         now = locked[customer_id]
         # What was marked while the neighbours were asked may not have been in their answers: it stays due.
         is_seen = each.through == as_of and not is_waiting
@@ -250,7 +247,7 @@ async def _bill(
         await early.record(tx, due.values(), invoices)
     await store.save_billings(tx, looked)
     ended = {each.customer_id for each in looked}
-    await early.plan_looks(tx, {each: found[each] for each in ended}, as_of=as_of, every=spend_looks)
+    await early.plan_looks(tx, {each: found[each] for each in ended}, as_of=as_of, looks=spend_looks)
     told = {each for each in found if locked[each].in_bill_run}
     await store.tell_bill_runs(tx, _results(told, ended, bills, invoices))
     final = {key for key in given_back if proposed.billed[key].is_final}

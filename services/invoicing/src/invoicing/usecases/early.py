@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from common.db import Tx
@@ -19,9 +19,8 @@ from invoicing.domain.lines_due import Billed, Due
 from invoicing.domain.spend_threshold import (
     EarlyLine,
     Spend,
+    SpendLooks,
     early_due,
-    next_spend_look,
-    open_periods,
     spends,
 )
 from invoicing.store import SpendLook
@@ -32,7 +31,7 @@ from invoicing.usecases.facts import Facts
 NOT_OWED: Final = "billed before the period ended, which became another"
 
 
-async def look(desk: Desk, customer_ids: Sequence[str], *, every: timedelta) -> None:
+async def look(desk: Desk, customer_ids: Sequence[str], *, looks: SpendLooks) -> None:
     """Look at what customers have spent, and have those billed who have reached a threshold. What is only looked at
     needs no proof.
     """
@@ -48,7 +47,7 @@ async def look(desk: Desk, customer_ids: Sequence[str], *, every: timedelta) -> 
         # Their billing before the plan for the next look, as a bill run has it: nobody waits for whom he keeps waiting.
         for customer_id in sorted(reached):
             await store.mark_due(tx, customer_id)
-        soon = next_spend_look(now, every=every)
+        soon = looks.after(now, seller_id=tx.seller_id)
         await store.plan_looks(
             tx,
             [
@@ -121,16 +120,16 @@ async def record(tx: Tx, proposed: Iterable[Sequence[Due]], invoices: Iterable[I
     )
 
 
-async def plan_looks(tx: Tx, found: Mapping[str, Facts], *, as_of: datetime, every: timedelta) -> None:
+async def plan_looks(tx: Tx, found: Mapping[str, Facts], *, as_of: datetime, looks: SpendLooks) -> None:
     """When to look at customers next who have just been billed."""
-    soon = next_spend_look(as_of, every=every)
-    looks = [
+    soon = looks.after(as_of, seller_id=tx.seller_id)
+    planned = [
         SpendLook(customer_id=customer_id, time=soon if each.ahead.watched(each.prices, as_of) else None)
         for customer_id, each in found.items()
         if each.ahead is not None
     ]
-    if looks:
-        await store.plan_looks(tx, looks)
+    if planned:
+        await store.plan_looks(tx, planned)
 
 
 async def give_back(desk: Desk, keys: Collection[LineKey]) -> None:
@@ -204,9 +203,7 @@ async def _spent(tx: Tx, found: Mapping[str, Facts], *, as_of: datetime) -> dict
     for customer_id, own in watched.items():
         its, ahead = found[customer_id], found[customer_id].ahead
         assert ahead is not None, "as was asked"
-        spent[customer_id] = spends(
-            own, its.prices, its.usage, billed, ahead.thresholds, as_of=as_of, proven=False
-        )
+        spent[customer_id] = spends(own, its.prices, its.usage, billed, ahead.thresholds, as_of=as_of, proven=False)
     return spent
 
 

@@ -74,9 +74,11 @@ async def gather(
     schedules, coupons = await discounts.applicable(desk, schedules, prices)
     ahead = {} if counted_ahead is None else await _ahead(desk, schedules, counted_ahead)
     counted_of = [[each for each in found.periods if each.meter] for found in schedules.values()]
-    for own, its in zip(counted_of, ahead.values(), strict=False):
-        own += its.watched(prices, as_of) if its.is_counted else []
-    keys = [{UsageKey(each.meter, each.period, prices[each.price_id].needs) for each in own} for own in counted_of]
+    for metered, its in zip(counted_of, ahead.values(), strict=False):
+        metered += its.watched(prices, as_of) if its.is_counted else []
+    keys = [
+        {UsageKey(each.meter, each.period, prices[each.price_id].needs) for each in metered} for metered in counted_of
+    ]
     asked = [{key: _until(key, as_of) for key in own if key.period.start < as_of} for own in keys]
     questions = [(found.customer, set(own.values())) for found, own in zip(schedules.values(), asked, strict=True)]
     counted = await counting.usages_of_all(desk, questions, proven=proven)
@@ -85,14 +87,12 @@ async def gather(
         known = {key: usage[until] for key, until in clipped.items() if until in usage}
         missing = {(key.meter, key.period) for key in clipped.keys() - known.keys()}
         usage_of = {key: _none(key.meter) for key in own - clipped.keys()} | known
-        found = _facts(schedule, prices, usage_of, missing, coupons)
-        facts[customer_id] = replace(found, ahead=ahead.get(customer_id)) if ahead else found
+        its_own = _facts(schedule, prices, usage_of, missing, coupons)
+        facts[customer_id] = replace(its_own, ahead=ahead[customer_id]) if ahead else its_own
     return facts
 
 
-async def _ahead(
-    desk: Desk, schedules: Mapping[str, clients.CustomerSchedule], counted: Set[str]
-) -> dict[str, Ahead]:
+async def _ahead(desk: Desk, schedules: Mapping[str, clients.CustomerSchedule], counted: Set[str]) -> dict[str, Ahead]:
     periods = [each for found in schedules.values() for each in found.under_way]
     async with desk.transaction() as tx:
         thresholds = await store.thresholds_for(

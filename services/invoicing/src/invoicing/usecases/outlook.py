@@ -60,9 +60,7 @@ async def next_bill(desk: Desk, payer_id: str) -> Ahead:
         is_found = any(each.bill_time > now for one in ahead.outlooks for each in one.periods)
         if is_found or ahead.next_bill_time is None or ahead.payer.payer_id:
             break
-        ahead = await _look(
-            desk, payer_id, since, through=ahead.next_bill_time, now=now, may_be_early=may_be_early
-        )
+        ahead = await _look(desk, payer_id, since, through=ahead.next_bill_time, now=now, may_be_early=may_be_early)
     return ahead
 
 

@@ -80,9 +80,7 @@ async def propose(
         complete = its.completed(standing, billed, periods=each.periods, as_of=as_of)
         proposed.append([one for one in complete if one.payer_id not in held_payers] if held_payers else complete)
         waiting.append(len(proposed[-1]) < len(complete))
-    return Proposed(
-        due=proposed, late=late, refused=refused, waiting=waiting, opened=opened, billed=billed
-    )
+    return Proposed(due=proposed, late=late, refused=refused, waiting=waiting, opened=opened, billed=billed)
 
 
 async def beside(tx: Tx, found: Sequence[Facts], *, lock: bool = False) -> list[Beside]:

@@ -137,7 +137,7 @@ def under_way(
     for subscription in subscriptions:
         for track in subscription.tracks:
             for billable in _Item(subscription, track.item_id).in_arrears(track, at):
-                if billable.period.start >= at:
+                if billable.period.start > at:
                     break
                 if billable.customer_id == customer_id and billable.terms.meter and billable.bill_time > at:
                     found.append(billable)

@@ -1,4 +1,4 @@
-"""How much usage may stay unbilled until its period ends, when it is looked at, and what was billed early because of it."""
+"""How much usage may stay unbilled until its period ends, when it is looked at, and what was billed early."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def upgrade() -> None:
             is_reached boolean NOT NULL,
             PRIMARY KEY (seller_id, customer_id)
         );
-        COMMENT ON TABLE spend_looks IS 'when to look at what customers have spent, and who had reached a threshold then';
+        COMMENT ON TABLE spend_looks IS 'when to look at what customers have spent, and who had reached a threshold';
         CREATE INDEX spend_looks_due ON spend_looks (look_time);
         CREATE INDEX spend_looks_of_seller ON spend_looks (seller_id, look_time);
 
