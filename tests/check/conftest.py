@@ -52,6 +52,7 @@ from saldo.payments.v1 import payments_service_pb2
 from saldo.subscriptions.v1 import customer_pb2, entitlement_pb2, entitlement_service_pb2, subscription_pb2
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as pb
 from saldo.subscriptions.v1.subscription_pb2 import SubscriptionAction, SubscriptionChange
+from tests.check.early import bill_early
 from tests.check.late_usage import settle_late_usage
 from tests.check.taxes import bill_with_taxes
 from tools.check.journal import Journal
@@ -559,6 +560,7 @@ async def world(databases: Databases, keys: Keys, tmp_path_factory: pytest.TempP
                 await bill_with_taxes(client, end_of(example.story) + timedelta(days=12))
                 await take_back(client)
                 await settle_late_usage(client, end_of(example.story) + timedelta(days=14))
+                await bill_early(client, end_of(example.story) + timedelta(days=21))
                 await run_bills(client)
         await suite.stop(*SERVICES)
         yield World(dict(suite.urls), os.environ["SALDO_POSTGRES_URL"], journal_path, seller.id)

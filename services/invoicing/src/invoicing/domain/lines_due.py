@@ -446,16 +446,11 @@ def _rest(each: BillablePeriod, whole: Line, billed: Billed, refused: Refused | 
     rest = further(whole, billed, described=REST)
     assert billed.usage is not None, "it was counted"
     assert whole.usage is not None, "so is this"
-    is_beyond = (
-        billed.through is None
-        or billed.through > each.period.end
-        or customer_id != each.customer_id
-        or rest.amount.minor < 0
-    )
+    is_beyond = customer_id != each.customer_id or rest.amount.minor < 0
+    is_beyond = is_beyond or billed.through is None or billed.through > each.period.end
     is_older = whole.usage.through_position < billed.usage.through_position
-    proposed = each.due(
-        less_refused(rest, None if refused is None else refused.amount), bill_time=each.bill_time, can_wait=False
-    )
+    line = less_refused(rest, None if refused is None else refused.amount)
+    proposed = each.due(line, bill_time=each.bill_time, can_wait=False)
     is_held = is_beyond or is_older or not billed.is_final
     return replace(proposed, is_rest=True, is_held=is_held, gives_back=is_beyond and billed.is_final)
 
