@@ -17,7 +17,7 @@ SPEND_CORRUPTIONS = {
     ),
     "something was billed early for somebody else's threshold": Corruption(
         "invoicing",
-        (one("spend_thresholds", "scope_id = (SELECT customer_id FROM billing WHERE customer_id <> scope_id LIMIT 1)"),),
+        (one("spend_thresholds", "scope_id = (SELECT min(customer_id) FROM billing WHERE customer_id <> scope_id)"),),
         (REACHED,),
     ),
     "what was billed early is on no record": Corruption(

@@ -14,7 +14,6 @@ from saldo.invoicing.v1 import spend_thresholds_service_pb2 as pb
 from saldo.invoicing.v1.credit_note_pb2 import CreditNote
 from saldo.invoicing.v1.invoice_pb2 import Invoice, LineItem
 from saldo.invoicing.v1.invoicing_service_pb2 import (
-    FinalizeInvoiceRequest,
     GetUpcomingInvoiceRequest,
     IssuingPolicy,
     ReleaseInvoiceRequest,
@@ -224,24 +223,29 @@ async def test_what_was_billed_early_and_is_not_owed_is_given_back(sandbox: Sand
     await sandbox.meter("calls")
     old = await sandbox.plan("old", per_unit("calls", "1", meter="calls"))
     new = await sandbox.plan("new", per_unit("calls", "2", meter="calls"))
-    ann = await sandbox.customer("ann", token="sim:ok")
-    subscription = await sandbox.subscribe(ann, old)
+    ann, bob = await sandbox.customer("ann", token="sim:ok"), await sandbox.customer("bob", by_hand=True)
+    agreed = [await sandbox.subscribe(each, old) for each in (ann, bob)]
     await declare(sandbox, 10_00)
-    await use(sandbox, ann, day(1, 5, 12), value="4")
-    await use(sandbox, ann, day(1, 14, 12), value="8")
+    for at, value in ((day(1, 5, 12), "4"), (day(1, 14, 12), "8")):
+        await sandbox.travel(at)
+        await sandbox.use(*(usage(each, "calls", at, value, event_id=f"{each.id} {at}") for each in (ann, bob)))
     await sandbox.travel(day(1, 16))
-    (early,) = await sandbox.invoices(ann)
-    assert text(early.total) == "12.00 EUR"
-    await change(sandbox, subscription, change_plan(new.id), at=day(1, 10))
+    assert [text(invoice.total) for invoice in await sandbox.invoices()] == ["12.00 EUR", "12.00 EUR"]
+    for subscription in agreed:
+        await change(sandbox, subscription, change_plan(new.id), at=day(1, 10))
     await sandbox.travel(day(2, 2))
 
-    early, *others = await sandbox.invoices(ann)
-    assert sorted(told(others)) == [
-        ("01.01. 00:00 - 10.01. 00:00", "4", "4.00 EUR"),
-        ("10.01. 00:00 - 14.01. 13:00", "8", "16.00 EUR"),
-        ("10.01. 00:00 - 01.02. 00:00", "0", "0.00 EUR"),
-    ]
-    assert sum(wire.parse_money(each.credit_applied, field="credit_applied").minor for each in others) == 12_00
+    for customer in (ann, bob):
+        early, *others = await sandbox.invoices(customer)
+        assert sorted(told(others)) == [
+            ("01.01. 00:00 - 10.01. 00:00", "4", "4.00 EUR"),
+            ("10.01. 00:00 - 01.02. 00:00", "0", "0.00 EUR"),
+            ("10.01. 00:00 - 17.01. 00:00", "8", "16.00 EUR"),
+        ]
+        credited = sum(wire.parse_money(each.credit_applied, field="credit_applied").minor for each in others)
+        is_paid = customer is ann
+        assert (credited, text(early.amount_credited)) == ((12_00, "0.00 EUR") if is_paid else (0, "12.00 EUR"))
+        await proven(sandbox, [early, *others])
 
 
 async def test_without_the_threshold_nothing_more_is_billed_early(sandbox: Sandbox) -> None:
@@ -305,5 +309,6 @@ async def test_an_early_invoice_waits_for_the_word_that_the_seller_has_to_give(s
     early, rest = await sandbox.invoices(ann)
     assert (early.state, rest.state) == (Invoice.PAID, Invoice.DRAFT)
     assert told([rest]) == [("01.01. 00:00 - 01.02. 00:00", "10", "10.00 EUR")]
-    await sandbox.client.invoicing.FinalizeInvoice(FinalizeInvoiceRequest(id=rest.id))
-    await sandbox.quiet()
+    await sandbox.client.invoicing.ReleaseInvoice(ReleaseInvoiceRequest(id=rest.id))
+    await sandbox.travel(day(2, 5))
+    assert {invoice.state for invoice in await sandbox.invoices(ann)} == {Invoice.PAID}

@@ -38,8 +38,9 @@ def billed_early_for_a_reason(records: Records, tally: Tally) -> None:
     together: dict[tuple[str, str, datetime], list[Row]] = defaultdict(list)
     for row in records.rows("invoicing", "early_lines"):
         nearest = declared.nearest(row, row["customer_id"], at=row["create_time"])
-        holds = any(each["id"] == row["threshold_id"] and row["spend_minor"] >= each["amount_minor"] for each in nearest)
-        tally.check(holds, f"{row['line_id']} was billed early at {row['spend_minor']} {row['currency']} for no threshold")
+        reached = {each["id"] for each in nearest if row["spend_minor"] >= each["amount_minor"]}
+        holds = row["threshold_id"] in reached
+        tally.check(holds, f"{row['line_id']} was billed early for no threshold that {row['spend_minor']} had reached")
         line = lines.get(row["line_id"])
         if line is None:
             continue  # a draft has dropped it
@@ -77,9 +78,7 @@ def nothing_left_at_its_threshold(records: Records, tally: Tally) -> None:
         until = now - within
         about = {"seller_id": seller_id, "subscription_id": billable.subscription_id, "currency": currency}
         counted = [
-            each
-            for each in declared.nearest(about, billable.terms.customer_id, at=now)
-            if each["create_time"] <= until
+            each for each in declared.nearest(about, billable.terms.customer_id, at=now) if each["create_time"] <= until
         ]
         if not counted or billable.period.start >= until:
             continue
