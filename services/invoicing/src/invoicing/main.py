@@ -73,14 +73,6 @@ def build(settings: Settings, *, bus: Bus | None = None, taxes: TaxProvider | No
         service.serve(contracts.FindServiceByName(f"saldo.invoicing.v1.{name}"), api)
     service.watch("customers_parked", store.CUSTOMERS_PARKED)
     service.consume(HANDLERS)
-    service.schedule(
-        jobs(
-            grace=timedelta(seconds=settings.grace_seconds),
-            spend_looks=SpendLooks(
-                live=timedelta(seconds=settings.spend_look_seconds),
-                sandbox=timedelta(seconds=settings.sandbox_spend_look_seconds),
-            ),
-            taxes=taxes,
-        )
-    )
+    looks = SpendLooks.every(seconds=settings.spend_look_seconds, sandbox_seconds=settings.sandbox_spend_look_seconds)
+    service.schedule(jobs(grace=timedelta(seconds=settings.grace_seconds), spend_looks=looks, taxes=taxes))
     return service

@@ -89,6 +89,7 @@ def rest(quantity: int, lines: Sequence[Line], *, final: bool = True, whose: str
 
 
 def test_the_nearest_threshold_counts_in_each_currency_by_itself() -> None:
+    """Of the subscription, of its customer, of the seller: the first that there is."""
     own, customers = threshold(1, Scope.SUBSCRIPTION, "sub_1"), threshold(2, Scope.CUSTOMER, "cus_1")
     everybodys, dollars = threshold(3), threshold(4, Scope.SUBSCRIPTION, "sub_1", "USD")
 
@@ -103,11 +104,13 @@ def test_the_nearest_threshold_counts_in_each_currency_by_itself() -> None:
 
 @pytest.mark.parametrize("minor", [0, -1])
 def test_a_threshold_is_more_than_nothing(minor: int) -> None:
+    """Else everything would be billed at every look."""
     with pytest.raises(SpendThresholdNotPositive):
         checked_amount(Money(minor, "GBP"))
 
 
 def test_what_is_under_way_has_begun_and_is_billed_later() -> None:
+    """From its first instant, so that somebody looks at it; until its own time has come."""
     march = metered("calls", MAR)
     assert is_under_way(march, MAR.start)
     assert is_under_way(march, MIDDLE)
@@ -150,6 +153,7 @@ def test_what_was_billed_up_to_this_moment_is_not_billed_again() -> None:
 
 
 def test_nothing_more_is_billed_while_what_was_is_a_draft() -> None:
+    """It is counted once more before it is final."""
     [first] = early(200)
     [spend] = spent(900, known=billed([first.line], final=False), as_of=LATER)
     assert spend.is_waiting
@@ -157,6 +161,7 @@ def test_nothing_more_is_billed_while_what_was_is_a_draft() -> None:
 
 
 def test_nothing_more_is_billed_by_what_was_counted_before() -> None:
+    """An older count never replaces a newer one."""
     [first] = early(200, position=5)
     assert early(900, known=billed([first.line]), as_of=LATER, position=4) == []
 
@@ -191,6 +196,7 @@ def test_the_rest_of_a_period_is_billed_also_when_there_is_none() -> None:
 
 
 def test_the_rest_waits_for_what_is_still_a_draft() -> None:
+    """And the bill run knows how far it has to look back then."""
     [first] = early(200)
     [held] = rest(300, [first.line], final=False)
     assert (held.is_held, held.gives_back) == (True, False)
@@ -199,13 +205,14 @@ def test_the_rest_waits_for_what_is_still_a_draft() -> None:
 
 @pytest.mark.parametrize("quantity", [0, 199])
 def test_what_became_less_than_was_billed_is_given_back(quantity: int) -> None:
-    """By voided readings, or where more costs less."""
+    """By voided readings, or where more costs less: nobody waits for an invoice that has room for it."""
     [first] = early(200)
     [less] = rest(quantity, [first.line])
     assert (less.is_held, less.gives_back) == (True, True)
 
 
 def test_what_was_billed_beyond_a_period_that_was_cut_short_is_given_back() -> None:
+    """It may be more by now: what was used after the cut is another period's."""
     [first] = early(200)
     beyond = replace(first.line, period=replace(MAR, end=APR.end))
     [more] = rest(900, [beyond])
@@ -213,6 +220,7 @@ def test_what_was_billed_beyond_a_period_that_was_cut_short_is_given_back() -> N
 
 
 def test_what_somebody_else_was_billed_of_a_period_is_given_back() -> None:
+    """Nobody's bill takes off what another has paid."""
     [first] = early(200)
     [foreign] = rest(900, [first.line], whose="cus_other")
     assert foreign.gives_back
@@ -267,6 +275,7 @@ def test_only_what_was_billed_last_is_open() -> None:
 
 
 def test_looks_are_on_the_hour_and_those_of_sandboxes_at_midnight() -> None:
+    """However late one was: all customers stop the clock of a sandbox at once."""
     at = datetime(2026, 3, 5, 9, 30, tzinfo=UTC)
     live, sandbox = SellerId("sel_x"), SellerId(f"{ids.SANDBOX}_x")
     assert HOURLY.after(at, seller_id=live) == datetime(2026, 3, 5, 10, tzinfo=UTC)

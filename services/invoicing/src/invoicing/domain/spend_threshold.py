@@ -183,6 +183,10 @@ class SpendLooks:
     live: timedelta = timedelta(hours=1)
     sandbox: timedelta = timedelta(days=1)
 
+    @classmethod
+    def every(cls, *, seconds: int, sandbox_seconds: int) -> SpendLooks:
+        return cls(live=timedelta(seconds=seconds), sandbox=timedelta(seconds=sandbox_seconds))
+
     def after(self, as_of: datetime, *, seller_id: SellerId) -> datetime:
         """On the hour, if it is every hour: all customers are looked at in the same moments."""
         every = self.sandbox if ids.is_sandbox(seller_id) else self.live
