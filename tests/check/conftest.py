@@ -52,7 +52,7 @@ from saldo.payments.v1 import payments_service_pb2
 from saldo.subscriptions.v1 import customer_pb2, entitlement_pb2, entitlement_service_pb2, subscription_pb2
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as pb
 from saldo.subscriptions.v1.subscription_pb2 import SubscriptionAction, SubscriptionChange
-from tests.check.early import bill_early
+from tests.check.early import begin_early_bills, go_on_with_early_bills
 from tests.check.late_usage import settle_late_usage
 from tests.check.taxes import bill_with_taxes
 from tools.check.journal import Journal
@@ -559,8 +559,9 @@ async def world(databases: Databases, keys: Keys, tmp_path_factory: pytest.TempP
                 await take_more_seats(client, end_of(example.story))
                 await bill_with_taxes(client, end_of(example.story) + timedelta(days=12))
                 await take_back(client)
+                await begin_early_bills(client, end_of(example.story) + timedelta(days=13))
                 await settle_late_usage(client, end_of(example.story) + timedelta(days=14))
-                await bill_early(client, end_of(example.story) + timedelta(days=21))
+                await go_on_with_early_bills(client, end_of(example.story) + timedelta(days=20))
                 await run_bills(client)
         await suite.stop(*SERVICES)
         yield World(dict(suite.urls), os.environ["SALDO_POSTGRES_URL"], journal_path, seller.id)

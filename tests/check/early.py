@@ -18,11 +18,11 @@ from saldo.subscriptions.v1 import customer_pb2
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as subscriptions
 from tools.client import Client
 
-DAY = timedelta(days=1)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
-async def bill_early(client: Client, at: datetime) -> None:
-    """Of one week much is billed early, and the rest; of the next as much, and a little is left."""
+async def begin_early_bills(client: Client, at: datetime) -> None:
+    """Much is used in a week, and nothing after that."""
     await travel(client.operations, at)
     customer_id = await _subscriber(client, at)
     await client.spend_thresholds.SetSpendThreshold(
@@ -32,10 +32,16 @@ async def bill_early(client: Client, at: datetime) -> None:
             amount=money_pb2.Money(currency_code="EUR", units=10),
         )
     )
-    for day, value in ((1, "20"), (4, "2"), (8, "20"), (10, "2")):
-        await travel(client.operations, at + day * DAY)
-        await _use(client, at + day * DAY, value)
-    await travel(client.operations, at + 13 * DAY)
+    await travel(client.operations, at + HOUR)
+    await _use(client, at + HOUR, "20")
+
+
+async def go_on_with_early_bills(client: Client, at: datetime) -> None:
+    """As much in the next week, and a little that is left, and was there two days ago by then."""
+    for time, value in ((at + HOUR, "20"), (at + DAY + HOUR, "2")):
+        await travel(client.operations, time)
+        await _use(client, time, value)
+    await travel(client.operations, at + 3 * DAY + 2 * HOUR)
 
 
 async def _subscriber(client: Client, start: datetime) -> str:
