@@ -34,6 +34,7 @@ spend_looks = Table(
     Column("customer_id", Text, primary_key=True),
     Column("look_time", Instant, nullable=False),
     Column("is_reached", Boolean, nullable=False),
+    Column("traceparent", Text, nullable=False),
     Index("spend_looks_due", "look_time"),
     Index("spend_looks_of_seller", "seller_id", "look_time"),
     comment="when to look at what customers have spent, and who had reached a threshold",

@@ -32,6 +32,7 @@ def upgrade() -> None:
             customer_id text NOT NULL,
             look_time timestamptz NOT NULL,
             is_reached boolean NOT NULL,
+            traceparent text NOT NULL,
             PRIMARY KEY (seller_id, customer_id)
         );
         COMMENT ON TABLE spend_looks IS 'when to look at what customers have spent, and who had reached a threshold';
