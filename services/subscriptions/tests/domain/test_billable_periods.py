@@ -25,10 +25,11 @@ from services.subscriptions.tests.agreed import (
     terms,
     told,
 )
-from subscriptions.domain.billable_periods import PERIODS_MAX, BillablePeriod, Schedule, schedule, under_way
+from subscriptions.domain.billable_periods import PERIODS_MAX, BillablePeriod, Schedule, schedule
 from subscriptions.domain.customer import CustomerId
 from subscriptions.domain.errors import TooManyPeriods
 from subscriptions.domain.terms import BillingTiming, ItemId, SubscriptionId, Terms
+from subscriptions.domain.under_way import under_way
 
 WHOLE = Fraction(1)
 

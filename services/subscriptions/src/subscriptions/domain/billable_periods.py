@@ -129,21 +129,9 @@ def schedule(
     return Schedule(tuple(found), min(to_come, default=None))
 
 
-def under_way(
-    subscriptions: Sequence[Subscription], *, at: datetime, customer_id: CustomerId
-) -> tuple[BillablePeriod, ...]:
-    """What is metered, has begun and is billed later, as things stand: of one customer; or TOO_MANY_PERIODS."""
-    found: list[BillablePeriod] = []
-    for subscription in subscriptions:
-        for track in subscription.tracks:
-            for billable in _Item(subscription, track.item_id).in_arrears(track, at):
-                if billable.period.start > at:
-                    break
-                if billable.customer_id == customer_id and billable.terms.meter and billable.bill_time > at:
-                    found.append(billable)
-            if len(found) > PERIODS_MAX:
-                raise TooManyPeriods(f"more than {PERIODS_MAX} periods are under way", limit=PERIODS_MAX)
-    return tuple(found)
+def in_arrears(subscription: Subscription, track: Track, *, after: datetime) -> Iterator[BillablePeriod]:
+    """What of an item is billed when it has ended, not before `after`, in order of time; it may never end."""
+    return _Item(subscription, track.item_id).in_arrears(track, after)
 
 
 def billable_periods(subscription: Subscription, item_id: ItemId, *, after: datetime) -> Iterator[BillablePeriod]:

@@ -17,6 +17,7 @@ from subscriptions.domain.customer import Customer, CustomerId
 from subscriptions.domain.errors import SubscriptionNotFound, TooManyPeriods
 from subscriptions.domain.payer import addressed
 from subscriptions.domain.subscription import Subscription
+from subscriptions.domain.under_way import under_way
 
 PERIODS_PER_ANSWER_MAX: Final = 20_000
 """As many as fit a message of the size that services accept."""
@@ -80,7 +81,7 @@ async def schedules(
         ]
         begun: Sequence[BillablePeriod] = ()
         if with_under_way:
-            begun = billable_periods.under_way(theirs, at=through, customer_id=customer_id)
+            begun = under_way(theirs, at=through, customer_id=customer_id)
             begun = tuple(addressed(begun, payers)) if customer_id in payers else begun
         answer.append(CustomerSchedule(customer_id, customers.get(customer_id), schedule, committed, begun))
         room -= len(schedule.periods) + len(begun)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from common.migrate import protect, run_script
 
-revision = "0019"
-down_revision = "0018"
+revision = "0020"
+down_revision = "0019"
 
 
 def upgrade() -> None:
