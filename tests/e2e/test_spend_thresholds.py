@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from google.type.decimal_pb2 import Decimal
 
 from common import wire
 from common.money import Money
+from saldo.catalog.v1.coupon_pb2 import Coupon, PercentOff
+from saldo.catalog.v1.coupon_service_pb2 import CreateCouponRequest
 from saldo.catalog.v1.price_pb2 import BillingInterval
 from saldo.invoicing.v1 import spend_thresholds_service_pb2 as pb
 from saldo.invoicing.v1.credit_note_pb2 import CreditNote
@@ -23,6 +26,9 @@ from saldo.invoicing.v1.invoicing_service_pb2 import (
 from saldo.invoicing.v1.proof_service_pb2 import ReplayInvoiceRequest, TraceLineRequest
 from saldo.invoicing.v1.spend_threshold_pb2 import SpendThreshold
 from saldo.subscriptions.v1.customer_pb2 import Customer
+from saldo.subscriptions.v1.customers_service_pb2 import SetCustomerPayerRequest
+from saldo.subscriptions.v1.subscription_pb2 import SubscriptionAction
+from saldo.subscriptions.v1.subscriptions_service_pb2 import TransferSubscriptionRequest
 from tests.support.changes import change, change_plan
 from tests.support.sandbox import Sandbox, flat, graduated, per_unit, text, usage
 
@@ -312,3 +318,65 @@ async def test_an_early_invoice_waits_for_the_word_that_the_seller_has_to_give(s
     await sandbox.client.invoicing.ReleaseInvoice(ReleaseInvoiceRequest(id=rest.id))
     await sandbox.travel(day(2, 5))
     assert {invoice.state for invoice in await sandbox.invoices(ann)} == {Invoice.PAID}
+
+
+async def test_whoever_pays_gets_the_early_invoice_with_the_discounts(sandbox: Sandbox) -> None:
+    """One for all whom somebody pays for; a tenth off early and a tenth off the rest is a tenth off the whole."""
+    await sandbox.meter("calls")
+    plan = await sandbox.plan("phone", per_unit("calls", "1", meter="calls"))
+    boss = await sandbox.customer("boss", token="sim:ok")
+    ann, bob = await sandbox.customer("ann"), await sandbox.customer("bob")
+    tenth = await sandbox.client.coupons.CreateCoupon(
+        CreateCouponRequest(
+            coupon=Coupon(
+                code="tenth",
+                display_name="A tenth",
+                duration=Coupon.FOREVER,
+                percent_off=PercentOff(percent=Decimal(value="10")),
+            )
+        )
+    )
+    for each in (ann, bob):
+        await sandbox.client.customers.SetCustomerPayer(SetCustomerPayerRequest(id=each.id, payer_id=boss.id))
+        subscription = await sandbox.subscribe(each, plan)
+        discount = SubscriptionAction(apply_discount=SubscriptionAction.ApplyDiscount(coupon_id=tenth.id))
+        await change(sandbox, subscription, discount)
+    await declare(sandbox, 10_00)
+    for at in (day(1, 5, 12), day(1, 9, 12)):
+        await sandbox.travel(at)
+        await sandbox.use(*(usage(each, "calls", at, "11", event_id=f"{each.id} {at}") for each in (ann, bob)))
+    await sandbox.travel(day(1, 12))
+    await sandbox.use(*(usage(each, "calls", day(1, 12), "3", event_id=f"{each.id} more") for each in (ann, bob)))
+    await sandbox.travel(day(2, 2))
+
+    invoices = await sandbox.invoices()
+    assert {invoice.customer_id for invoice in invoices} == {boss.id}
+    assert [text(invoice.total) for invoice in invoices] == ["19.80 EUR", "19.80 EUR", "5.40 EUR"]
+    assert {line.customer_id for line in metered_lines(invoices)} == {ann.id, bob.id}
+    await proven(sandbox, invoices)
+
+
+async def test_what_was_billed_early_stays_with_whoever_used_it(sandbox: Sandbox) -> None:
+    """A subscription that is transferred: the old customer is billed the rest of his time, the new one for hers."""
+    await sandbox.meter("calls")
+    plan = await sandbox.plan("phone", per_unit("calls", "1", meter="calls"))
+    ann, bob = await sandbox.customer("ann", token="sim:ok"), await sandbox.customer("bob", token="sim:ok")
+    subscription = await sandbox.subscribe(ann, plan)
+    await declare(sandbox, 10_00)
+    await use(sandbox, ann, day(1, 5, 12))
+    await use(sandbox, ann, day(1, 14, 12), value="3")
+    await sandbox.travel(day(1, 16))
+    await sandbox.client.subscriptions.TransferSubscription(
+        TransferSubscriptionRequest(id=subscription.id, customer_id=bob.id)
+    )
+    await use(sandbox, bob, day(1, 20, 12), value="12")
+    await sandbox.travel(day(2, 2))
+
+    assert told(await sandbox.invoices(ann)) == [
+        ("01.01. 00:00 - 06.01. 00:00", "10", "10.00 EUR"),
+        ("01.01. 00:00 - 16.01. 00:00", "3", "3.00 EUR"),
+    ]
+    assert told(await sandbox.invoices(bob)) == [
+        ("16.01. 00:00 - 21.01. 00:00", "12", "12.00 EUR"),
+        ("16.01. 00:00 - 01.02. 00:00", "0", "0.00 EUR"),
+    ]

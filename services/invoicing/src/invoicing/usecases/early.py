@@ -68,11 +68,11 @@ async def unbilled_spend(desk: Desk, customer_id: str) -> list[Spend]:
 
 async def known_of(tx: Tx, found: Iterable[Facts]) -> list[EarlyLine]:
     """What was billed early of what these customers are to be billed, or were."""
-    those = [(each, each.ahead.periods) for each in found if each.ahead is not None]
+    those = [each for each in found if each.ahead is not None]
     if not those:
         return []
-    keys = {period.key for each, ahead in those for period in (*each.periods, *ahead) if period.meter}
-    return await store.early_lines_of(tx, customer_ids={each.customer.party.id for each, _ in those}, keys=keys)
+    keys = {period.key for each in those for period in each.all_periods if period.meter}
+    return await store.early_lines_of(tx, customer_ids={each.customer.party.id for each in those}, keys=keys)
 
 
 def due_early(
@@ -96,7 +96,7 @@ def not_owed(each: Facts, opened: Mapping[LineKey, EarlyLine]) -> list[LineKey]:
     """What was billed early of a customer whose periods are not there any more, or end before they were billed."""
     if each.ahead is None:
         return []
-    ends = {period.key: period.period.end for period in (*each.periods, *each.ahead.periods)}
+    ends = {period.key: period.period.end for period in each.all_periods}
     return [
         key
         for key, early in opened.items()

@@ -43,6 +43,10 @@ class Facts:
     ahead: Ahead | None = None
     """What is under way, where anything may be billed before its period ends."""
 
+    @property
+    def all_periods(self) -> Sequence[BillablePeriod]:
+        return self.periods if self.ahead is None else [*self.periods, *self.ahead.periods]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ahead:
@@ -109,7 +113,7 @@ async def _ahead(desk: Desk, schedules: Mapping[str, clients.CustomerSchedule], 
 async def parties(desk: Desk, found: Collection[Facts]) -> dict[str, Customer]:
     """Everybody whose lines these make, and everybody who gets an invoice of them."""
     known = {each.customer.party.id: each.customer for each in found}
-    payers = {period.payer_id for each in found for period in each.periods if period.payer_id}
+    payers = {period.payer_id for each in found for period in each.all_periods if period.payer_id}
     payers |= {each.customer.payer_id for each in found if each.customer.payer_id}
     return known | await clients.customers(desk, payers - known.keys())
 
@@ -144,7 +148,7 @@ def _facts(
         prices=prices,
         usage=usage,
         commitments=[each for each in schedule.commitments if each.bill_time <= through],
-        coupons={one: coupons[one] for each in periods for one in each.coupon_ids},
+        coupons={one: coupons[one] for each in (*periods, *schedule.under_way) for one in each.coupon_ids},
     )
 
 

@@ -88,16 +88,19 @@ async def beside(tx: Tx, found: Sequence[Facts], *, lock: bool = False) -> list[
     customer_ids = [each.customer.party.id for each in found]
     # What was used is also on invoices of whoever pays for it.
     payer_ids = {each.customer.payer_id for each in found} | {
-        period.payer_id for each in found for period in each.periods
+        period.payer_id for each in found for period in each.all_periods
     }
     invoiced = {*customer_ids, *payer_ids} - {""}
-    periods = [period for each in found for period in each.periods]
+    periods = [period for each in found for period in each.all_periods]
     sources = await store.sources_of(tx, periods)
     spent = await store.lines_spent(tx, [committed for each in found for committed in each.commitments])
     pending = await store.pending_lines_of(tx, customer_ids, lock=lock)
     coupons = {coupon_id for each in found for coupon_id in each.coupons}
     owners = {
-        period.subscription_id: each.customer.party.id for each in found for period in each.periods if period.coupon_ids
+        period.subscription_id: each.customer.party.id
+        for each in found
+        for period in each.all_periods
+        if period.coupon_ids
     }
     shares = await store.coupon_shares(tx, invoiced, coupons, owners=owners)
     return [
