@@ -28,6 +28,7 @@ from saldo.invoicing.v1.ledger_service_pb2_grpc import LedgerServiceStub
 from saldo.invoicing.v1.manual_invoices_service_pb2_grpc import ManualInvoicesServiceStub
 from saldo.invoicing.v1.proof_service_pb2_grpc import ProofServiceStub
 from saldo.invoicing.v1.rating_service_pb2_grpc import MoneyServiceStub, RatingServiceStub
+from saldo.invoicing.v1.spend_thresholds_service_pb2_grpc import SpendThresholdsServiceStub
 from saldo.invoicing.v1.tax_service_pb2_grpc import TaxServiceStub
 from saldo.metering.v1.archive_service_pb2_grpc import ArchiveServiceStub
 from saldo.metering.v1.backfill_service_pb2_grpc import BackfillServiceStub
@@ -117,6 +118,7 @@ class Client:
         self.rating = RatingServiceStub(self._channels["invoicing"])
         self.proof = ProofServiceStub(self._channels["invoicing"])
         self.money = MoneyServiceStub(self._channels["invoicing"])
+        self.spend_thresholds = SpendThresholdsServiceStub(self._channels["invoicing"])
         self.tax = TaxServiceStub(self._channels["invoicing"])
         self.payments = PaymentsServiceStub(self._channels["payments"])
         self.dunning = DunningServiceStub(self._channels["dunning"])

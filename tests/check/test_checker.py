@@ -14,12 +14,18 @@ from tests.check.corruptions import AMOUNTS, AS_PUBLISHED, BILLING_CORRUPTIONS, 
 from tests.check.credit_corruptions import CREDIT_CORRUPTIONS
 from tests.check.credit_note_corruptions import CREDIT_NOTE_CORRUPTIONS
 from tests.check.ledger_corruptions import LEDGER_CORRUPTIONS
+from tests.check.spend_corruptions import SPEND_CORRUPTIONS
 from tests.check.usage_corruptions import STORED, USAGE_CORRUPTIONS
 from tools.check.records import Sources
 from tools.check.verification import INVARIANTS, verify
 
 CORRUPTIONS = (
-    BILLING_CORRUPTIONS | CREDIT_CORRUPTIONS | CREDIT_NOTE_CORRUPTIONS | LEDGER_CORRUPTIONS | USAGE_CORRUPTIONS
+    BILLING_CORRUPTIONS
+    | CREDIT_CORRUPTIONS
+    | CREDIT_NOTE_CORRUPTIONS
+    | LEDGER_CORRUPTIONS
+    | SPEND_CORRUPTIONS
+    | USAGE_CORRUPTIONS
 )
 
 

@@ -74,6 +74,8 @@ NOT_IN_LONDON = {
     "a seller's usage is in one shard of the log",
     "what was given by hand was taken off",
     "what was refused of late usage is what it comes to",
+    "what was billed early had reached its threshold",
+    "nothing stays unbilled that has reached its threshold",
     "bill runs tell what became of their customers",
 }
 """What nobody does in this story; that of tests/check does."""

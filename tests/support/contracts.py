@@ -31,8 +31,10 @@ from saldo.invoicing.v1 import ledger_service_pb2 as ledger
 from saldo.invoicing.v1 import proof_service_pb2 as proof
 from saldo.invoicing.v1 import rating_pb2
 from saldo.invoicing.v1 import rating_service_pb2 as rating
+from saldo.invoicing.v1 import spend_thresholds_service_pb2 as spend_thresholds
 from saldo.invoicing.v1.bill_run_pb2 import BillRun
 from saldo.invoicing.v1.consolidation_policy_pb2 import ConsolidationPolicy
+from saldo.invoicing.v1.spend_threshold_pb2 import SpendThreshold
 from saldo.metering.v1 import archive_service_pb2 as archives
 from saldo.metering.v1 import backfill_service_pb2 as backfills
 from saldo.metering.v1 import corrections_service_pb2 as corrections
@@ -163,6 +165,11 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
     together = await sandbox.client.consolidation.SetConsolidationPolicy(
         consolidation.SetConsolidationPolicyRequest(
             scope=ConsolidationPolicy.CUSTOMER, scope_id=payer.id, keys=["subscription"]
+        )
+    )
+    most = await sandbox.client.spend_thresholds.SetSpendThreshold(
+        spend_thresholds.SetSpendThresholdRequest(
+            scope=SpendThreshold.CUSTOMER, scope_id=payer.id, amount=Money(currency_code="EUR", units=1_000)
         )
     )
     run = await sandbox.client.bill_runs.CreateBillRun(
@@ -324,6 +331,16 @@ async def requests_for(sandbox: Sandbox) -> dict[str, Message]:
             scope=ConsolidationPolicy.SUBSCRIPTION, scope_id=subscription.id, keys=["plan", "custom.team"]
         ),
         consolidation.GetConsolidationPolicyRequest(id=together.id),
+        spend_thresholds.SetSpendThresholdRequest(
+            scope=SpendThreshold.SUBSCRIPTION,
+            scope_id=subscription.id,
+            amount=Money(currency_code="EUR", units=2_000),
+        ),
+        spend_thresholds.GetSpendThresholdRequest(id=most.id),
+        spend_thresholds.ListSpendThresholdsRequest(scope=SpendThreshold.CUSTOMER, page_size=10),
+        spend_thresholds.RemoveSpendThresholdRequest(id=most.id),
+        spend_thresholds.GetUnbilledSpendRequest(customer_id=payer.id),
+        spend_thresholds.ListEarlyLinesRequest(customer_id=payer.id, page_size=10),
         consolidation.ListConsolidationPoliciesRequest(scope=ConsolidationPolicy.CUSTOMER, page_size=10),
         consolidation.RemoveConsolidationPolicyRequest(id=together.id),
         consolidation.ExplainConsolidationRequest(invoice_id=invoice.id),

@@ -17,6 +17,7 @@ from tools.check.calendar import Span
 from tools.check.counting import Counting
 from tools.check.covers import without
 from tools.check.credited import Credited
+from tools.check.early import Early
 from tools.check.payers import Payers, used_by
 from tools.check.rater import Capacity, Dynamic, Matrix, Percentage, Tariff, Used
 from tools.check.records import Records, Row
@@ -38,13 +39,20 @@ def every_period_once(records: Records, tally: Tally) -> None:
     A credit may wait for an invoice that it can be taken off: whether it waits too long, another invariant says. What
     stood on an invoice that is void may wait for a bill run that will look back as far.
     """
-    void = _void_lines(records)
+    void, early = _void_lines(records), Early(records)
     firsts: dict[BilledKey, list[Row]] = defaultdict(list)
-    for line in _standing_lines(records):
-        if line["correction"] == 0:
-            firsts[key_of(line)].append(line)
+    waiting: set[BilledKey] = set()
+    for key, all_lines in lines_by_key(records).items():
+        if early.is_begun(all_lines):
+            firsts[key].append(early.whole_of(all_lines))
+            waiting |= {key} if early.waits(all_lines) else set()
+        for line in all_lines if key not in firsts else ():
+            if line["correction"] == 0:
+                firsts[key].append(line)
     for billable in expected(records):
         lines = firsts.pop(billable.key, [])
+        if billable.key in waiting:
+            continue
         where = f"{billable.item_id} {billable.period}"
         can_wait = billable.kind != OWED or _will_be_looked_at(billable, void.get(billable.key, ()), records)
         tally.check(len(lines) == 1 or (can_wait and not lines), f"{where} is on {len(lines)} invoices")
@@ -52,6 +60,10 @@ def every_period_once(records: Records, tally: Tally) -> None:
             same = (line["period_end"], line["full_period_start"], line["full_period_end"], line["subscription_id"])
             due = (billable.period.end, billable.full.start, billable.full.end, billable.subscription_id)
             tally.check(same == due, f"{line['id']} covers another period than {where}")
+    for billable in early.under_way:
+        for line in firsts.pop(billable.key, ()):
+            holds = line["id"] in early.ids and line["period_end"] <= billable.period.end
+            tally.check(holds, f"{line['id']} bills {billable.item_id} {billable.period} before it is over")
     for key, lines in firsts.items():
         tally.check(False, f"{lines[0]['id']} bills {key.item_id} from {key.period_start} for no reason")
 

@@ -7,6 +7,7 @@ import json
 from typing import Final
 
 from tools.check.billing import expected, key_of
+from tools.check.early import Early
 from tools.check.payers import Payers, used_by
 from tools.check.records import Records
 from tools.check.report import Invariant, Tally
@@ -18,15 +19,18 @@ ALWAYS: Final = ("payer", "currency", "collection_method", "net_terms")
 def lines_go_to_whoever_pays(records: Records, tally: Tally) -> None:
     """A line is on an invoice of whoever paid for it when it was due, and says who used it if that is another."""
     due = {billable.key: billable for billable in expected(records)}
-    payers = Payers(records)
+    payers, early = Payers(records), Early(records).ids
     invoices = {row["id"]: row for row in records.rows("invoicing", "invoices")}
     for line in records.rows("invoicing", "invoice_lines"):
         billable = due.get(key_of(line))
         if billable is None:
             continue  # by hand, or for no reason, which another invariant says
-        payer_id = invoices[line["invoice_id"]]["customer_id"]
+        invoice = invoices[line["invoice_id"]]
+        payer_id = invoice["customer_id"]
         customer_id = billable.terms.customer_id
-        pays = payers.at(billable.subscription_id, customer_id, billable.bill_time)
+        # What was billed early was addressed to whoever paid by then.
+        bill_time = invoice["bill_time"] if line["id"] in early else billable.bill_time
+        pays = payers.at(billable.subscription_id, customer_id, bill_time)
         tally.check(payer_id == pays, f"{line['id']} is to be paid by {payer_id}, not by {pays}")
         told = used_by(line, invoices[line["invoice_id"]])
         tally.check(told == customer_id, f"{line['id']} was used by {customer_id}, not by {told}")

@@ -120,16 +120,26 @@ def settled_as_noted(records: Records, tally: Tally) -> None:
 
 def void_in_full(records: Records, tally: Tally) -> None:
     """A void invoice has one credit note that says so, and all of it is taken back; its lines count no more. No other
-    invoice has such a note, or such lines, but one that was paid, and taken back in full because usage came late. What
-    is no document has no note.
+    invoice has such a note, or such lines, but one that was paid, and taken back in full because usage came late; or
+    lines that were billed early, each of which was taken back in full. What is no document has no note.
     """
+    early = {row["line_id"] for row in records.rows("invoicing", "early_lines")}
+    credited: Counter[str] = Counter()
+    for row in records.rows("invoicing", "credit_note_lines"):
+        credited[row["line_id"]] += row["amount_minor"]
     notes = records.by("invoicing", "credit_notes", "invoice_id")
     lines = records.by("invoicing", "invoice_lines", "invoice_id")
     for invoice in records.rows("invoicing", "invoices"):
         own = notes.get(invoice["id"], ())
         is_void = invoice["state"] == "VOID"
         voiding = sum(note["kind"] == "VOID" for note in own)
-        voided = {line["voided"] for line in lines.get(invoice["id"], ())}
+        voided = {
+            line["voided"]
+            for line in lines.get(invoice["id"], ())
+            if is_void
+            or not (line["voided"] and line["id"] in early)
+            or line["amount_minor"] not in (credited[line["id"]], line["discount_minor"])
+        }
         in_full = sum(note["total_minor"] for note in own) == invoice["total_minor"]
         is_replaced = voided == {True} and any(note["reason"] == "LATE_USAGE" for note in own) and in_full
         holds = voiding == int(is_void and invoice["number"] is not None) and voided <= {is_void or is_replaced}

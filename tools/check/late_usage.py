@@ -9,8 +9,9 @@ from fractions import Fraction
 from typing import Final
 
 from tools.check import rater
-from tools.check.billing import key_of, span_of, standing_lines, tariffs
+from tools.check.billing import key_of, lines_by_key, span_of, standing_lines, tariffs
 from tools.check.counting import Counting, proof
+from tools.check.early import Early
 from tools.check.records import Records, Row
 from tools.check.refusals import Refusals
 from tools.check.refusals import key_of as key_of_record
@@ -82,10 +83,13 @@ def became_what_is_said(records: Records, tally: Tally) -> None:
             is_it = key_of(line) == key_of_record(row) and line["correction"] > 0
             same = is_it and line["invoice_id"] == row["invoice_id"] and line["meter"] == row["meter"]
             tally.check(same, f"{line['id']} does not bill {row['id']}")
+    early = Early(records)
+    not_late = {line_id for own in lines_by_key(records).values() for line_id in early.not_late(own)}
     for line in standing_lines(records):
         since = first.get(line["seller_id"])
         invoice = invoices[line["invoice_id"]]
-        if line["meter"] and line["correction"] and since is not None and invoice["create_time"] >= since:
+        is_late = line["meter"] and line["correction"] and line["id"] not in not_late
+        if is_late and since is not None and invoice["create_time"] >= since:
             times = named[line["id"]]
             tally.check(times == 1, f"{times} records say that {line['id']} is for late usage")
 

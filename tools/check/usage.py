@@ -14,6 +14,7 @@ from tools.check.archived import Archived, leaves_are_whole
 from tools.check.billing import key_of, lines_by_key, span_of, tariffs
 from tools.check.calendar import Span
 from tools.check.counting import COUNTED_BEFORE, Counted, Counting, meters_of, proof
+from tools.check.early import Early
 from tools.check.naming import each_name_is_one_customers
 from tools.check.payers import used_by
 from tools.check.records import Records, Row
@@ -123,11 +124,12 @@ def events_of_billed_periods_billed(records: Records, tally: Tally) -> None:
     """
     counting, refusals = Counting(records), Refusals(records)
     prices = tariffs(records)
-    bills = _bill_times(records)
+    bills, early = _bill_times(records), Early(records)
     invoices = {row["id"]: row for row in records.rows("invoicing", "invoices")}
     for lines in lines_by_key(records).values():
         last = lines[-1]
-        if last["usage_digest"] is None:
+        # Of what was billed early the rest is yet to come.
+        if last["usage_digest"] is None or last["id"] in early.ids:
             continue
         with tally.checking(last["id"]):
             span = span_of(last)
@@ -138,10 +140,11 @@ def events_of_billed_periods_billed(records: Records, tally: Tally) -> None:
             seen = last["usage_through_position"]
             late = [change for event in inside for change in event.changes if change.position > seen]
             tally.checked += sum(1 for event in inside if all(change.position <= seen for change in event.changes))
-            invoice = invoices[lines[0]["invoice_id"]]
+            whole_line = early.whole_of(lines) if early.is_begun(lines) else lines[0]
+            invoice = invoices[whole_line["invoice_id"]]
             chances = [
                 time
-                for time in bills.get(_occasion(lines[0], invoice), ())
+                for time in bills.get(_occasion(whole_line, invoice), ())
                 if span.end < time <= span.end + CORRECTION_WINDOW
             ]
             missed = {
@@ -174,7 +177,7 @@ def counted_by_the_version_in_effect(records: Records, tally: Tally) -> None:
     and what a newer one makes of it is billed, if the customer got another bill in time.
     """
     versions, counting, refusals = Versions(records), Counting(records), Refusals(records)
-    prices, bills = tariffs(records), _bill_times(records)
+    prices, bills, early = tariffs(records), _bill_times(records), Early(records)
     invoices = {row["id"]: row for row in records.rows("invoicing", "invoices")}
     for lines in lines_by_key(records).values():
         for line in lines:
@@ -195,7 +198,7 @@ def counted_by_the_version_in_effect(records: Records, tally: Tally) -> None:
                     number = of_line(line, meter)
                     tally.check(number in known, f"{line['id']} is counted by version {number} of {meter}")
         last = lines[-1]
-        if last["usage_digest"] is None:
+        if last["usage_digest"] is None or last["id"] in early.ids:
             continue
         with tally.checking(last["id"]):
             span = span_of(last)
@@ -226,7 +229,7 @@ def each_event_in_one_period(records: Records, tally: Tally) -> None:
     spans: dict[tuple[str, str], dict[Span, Row]] = defaultdict(dict)
     for lines in lines_by_key(records).values():
         if lines[0]["usage_digest"] is not None and not counting.carries_over(lines[0]):
-            spans[lines[0]["item_id"], lines[0]["price_id"]][span_of(lines[0])] = lines[0]
+            spans[lines[0]["item_id"], lines[0]["price_id"]][span_of(lines[-1])] = lines[-1]
     for periods in spans.values():
         seen: Counter[tuple[str, str]] = Counter()
         for span, line in periods.items():

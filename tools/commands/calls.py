@@ -84,6 +84,7 @@ STUBS: Final = {
     "PlanMigrationService": "plan_migrations",
     "QuotaService": "quotas",
     "SeatService": "seats",
+    "SpendThresholdsService": "spend_thresholds",
     "TaxIdService": "tax_ids",
     "TaxService": "tax",
     "UsageThresholdService": "usage_thresholds",

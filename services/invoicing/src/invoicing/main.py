@@ -17,6 +17,7 @@ from invoicing.consumers import HANDLERS
 from invoicing.credit_api import CreditApi
 from invoicing.credit_notes_api import CreditNotesApi
 from invoicing.documents.document import Printer
+from invoicing.domain.spend_threshold import SpendLooks
 from invoicing.ledger_api import LedgerApi
 from invoicing.manual_api import ManualInvoicesApi
 from invoicing.money_api import MoneyApi
@@ -24,6 +25,7 @@ from invoicing.proof_api import ProofApi
 from invoicing.rating_api import RatingApi
 from invoicing.schedule import jobs
 from invoicing.settings import Settings
+from invoicing.spend_thresholds_api import SpendThresholdsApi
 from invoicing.tax_api import TaxApi
 from invoicing.usecases.taxing import RatesByHand, TaxProvider
 from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
@@ -66,9 +68,11 @@ def build(settings: Settings, *, bus: Bus | None = None, taxes: TaxProvider | No
         ("ProofService", ProofApi(desk)),
         ("TaxService", TaxApi(database, desk, taxes)),
         ("CreditService", CreditApi(database, desk)),
+        ("SpendThresholdsService", SpendThresholdsApi(database, desk)),
     ):
         service.serve(contracts.FindServiceByName(f"saldo.invoicing.v1.{name}"), api)
     service.watch("customers_parked", store.CUSTOMERS_PARKED)
     service.consume(HANDLERS)
-    service.schedule(jobs(grace=timedelta(seconds=settings.grace_seconds), taxes=taxes))
+    looks = SpendLooks.every(seconds=settings.spend_look_seconds, sandbox_seconds=settings.sandbox_spend_look_seconds)
+    service.schedule(jobs(grace=timedelta(seconds=settings.grace_seconds), spend_looks=looks, taxes=taxes))
     return service

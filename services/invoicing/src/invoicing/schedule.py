@@ -9,18 +9,24 @@ from typing import Final
 
 from common.jobs import Batch, BatchErrand, Errand, Job, Scheduled
 from invoicing import store
-from invoicing.usecases import bill_run, credit, drafts, ledger, merging, overdue, reservations, sweep, top_ups
+from invoicing.domain.spend_threshold import SpendLooks
+from invoicing.usecases import bill_run, credit, drafts, early, ledger, merging, overdue, reservations, sweep, top_ups
 from invoicing.usecases.taxing import TaxProvider
 
 EXPIRED_TOGETHER: Final = 200
 
 
-def jobs(*, grace: timedelta, taxes: TaxProvider) -> Sequence[Scheduled]:
+def jobs(*, grace: timedelta, spend_looks: SpendLooks, taxes: TaxProvider) -> Sequence[Scheduled]:
     return [
         BatchErrand(
             name=store.BILL_CUSTOMERS,
             due=store.CUSTOMERS_DUE,
-            run=partial(bill_run.bill_customers, grace=grace, taxes=taxes),
+            run=partial(bill_run.bill_customers, grace=grace, taxes=taxes, spend_looks=spend_looks),
+        ),
+        BatchErrand(
+            name="look whether thresholds are reached",
+            due=store.SPEND_LOOKS_DUE,
+            run=partial(early.look, looks=spend_looks),
         ),
         BatchErrand(
             name="finalize drafts whose grace is over",

@@ -22,9 +22,9 @@ from invoicing.domain.lines_due import (
     Due,
     derived_again,
     lines_due,
-    next_look,
     recomputed,
 )
+from invoicing.domain.next_look import next_look
 from invoicing.domain.steps import StepKind
 
 from .test_lines_due import APR, MAR, PRICES, counted, metered, usage_of

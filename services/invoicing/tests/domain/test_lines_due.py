@@ -21,15 +21,14 @@ from invoicing.domain.errors import TooManyLines
 from invoicing.domain.line import Line, LineKey, Usage, usage_to_rate
 from invoicing.domain.lines_due import (
     CORRECTION_WINDOW,
-    LAST_LOOK,
     BillablePeriod,
     Billed,
     Due,
     UsageKey,
     lines_due,
-    next_look,
     recomputed,
 )
+from invoicing.domain.next_look import LAST_LOOK, next_look
 from invoicing.domain.price import (
     Capacity,
     Dynamic,

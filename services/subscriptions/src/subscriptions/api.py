@@ -268,10 +268,20 @@ class SubscriptionsApi(SubscriptionsServiceServicer):
     ) -> pb.ListBillablePeriodsResponse:
         wanted = _customer_ids(request.customer_ids, field="customer_ids", maximum=CUSTOMERS_PER_SCHEDULE_MAX)
         after, through = _bill_times(request)
-        found = await reads.schedules(tx, wanted, after=after, through=through, with_customers=True)
+        found = await reads.schedules(
+            tx,
+            wanted,
+            after=after,
+            through=through,
+            with_customers=True,
+            with_under_way=request.with_under_way,
+        )
         return pb.ListBillablePeriodsResponse(
             schedules=[
-                schedule_to_proto(each.customer_id, each.customer, each.schedule, each.commitments) for each in found
+                schedule_to_proto(
+                    each.customer_id, each.customer, each.schedule, each.commitments, under_way=each.under_way
+                )
+                for each in found
             ]
         )
 

@@ -29,6 +29,7 @@ from subscriptions.domain.billable_periods import PERIODS_MAX, BillablePeriod, S
 from subscriptions.domain.customer import CustomerId
 from subscriptions.domain.errors import TooManyPeriods
 from subscriptions.domain.terms import BillingTiming, ItemId, SubscriptionId, Terms
+from subscriptions.domain.under_way import under_way
 
 WHOLE = Fraction(1)
 
@@ -50,6 +51,17 @@ def test_in_advance_is_billed_when_a_period_begins() -> None:
         ("03-01", "03-01", "04-01", WHOLE),
     ]
     assert found.next_bill_time == at("04-01")
+
+
+def test_what_is_under_way_has_begun_and_is_billed_later() -> None:
+    """From its first instant on; of what is metered, and of the customer alone."""
+    agreed = [agree(seats(), calls()), agree(calls(YEARLY), name="year")]
+    whose = agreed[0].opening.customer_id
+    for moment in ("02-01", "02-15"):
+        found = under_way(agreed, at=at(moment), customer_id=whose)
+        assert [brief(each)[:3] for each in found] == [("03-01", "02-01", "03-01"), ("01-01", "01-01", "01-01")]
+    assert under_way([agree(calls(), start="02-02")], at=at("02-01"), customer_id=whose) == ()
+    assert under_way(agreed, at=at("02-01"), customer_id=CustomerId("cus_other")) == ()
 
 
 def test_in_arrears_is_billed_when_a_period_has_ended() -> None:

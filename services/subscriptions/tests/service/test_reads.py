@@ -136,7 +136,10 @@ async def test_many_customers_at_once_are_answered_as_one_by_one(suite: Suite, s
     await shop.api.CancelSubscription(Cancel(id=made[2].id, timing=Cancel.NOW, unused=Change.REFUND))
     wanted = [customers[n].id for n in (2, 0, 3, 1)]
     for after in (day(1), day(1, 15), day(1, 15) + timedelta(microseconds=1), day(2)):
-        window = {"after_time": wire.timestamp(after), "through_time": wire.timestamp(day(4))}
+        window: dict[str, Any] = {
+            "after_time": wire.timestamp(after),
+            "through_time": wire.timestamp(day(4)),
+        }  # Any: of a field
         batch = await shop.api.BatchListBillablePeriods(
             pb.BatchListBillablePeriodsRequest(customer_ids=[*wanted, wanted[0]], **window)
         )

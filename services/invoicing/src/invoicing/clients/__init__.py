@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -80,6 +80,12 @@ class CustomerSchedule:
     through: datetime
     """Up to when it tells all; earlier than asked for when that would have been too much for one answer."""
     next_bill_time: datetime | None
+    under_way: list[BillablePeriod] = field(default_factory=list)
+    """What is metered, has begun by then and is billed later; only where it was asked for."""
+
+    @property
+    def all_periods(self) -> Sequence[BillablePeriod]:
+        return [*self.periods, *self.under_way] if self.under_way else self.periods
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +97,9 @@ class SubscriptionStart:
     create_time: datetime
 
 
-async def schedule(desk: Desk, customer_id: str, *, after: datetime | None, through: datetime) -> CustomerSchedule:
+async def schedule(
+    desk: Desk, customer_id: str, *, after: datetime | None, through: datetime, with_under_way: bool = False
+) -> CustomerSchedule:
     """Every period with a bill time in `[after, through]`, of all subscriptions; or CUSTOMER_NOT_FOUND.
 
     When that is too many for one answer, those of the first half of the time, or of the first quarter, and so on.
@@ -99,7 +107,10 @@ async def schedule(desk: Desk, customer_id: str, *, after: datetime | None, thro
     since = EARLIEST if after is None else max(after, EARLIEST)
     while True:
         request = subscriptions.ListBillablePeriodsRequest(
-            customer_ids=[customer_id], after_time=_after(since), through_time=wire.timestamp(through)
+            customer_ids=[customer_id],
+            after_time=_after(since),
+            through_time=wire.timestamp(through),
+            with_under_way=with_under_way,
         )
         try:
             answer = await desk.ask(SubscriptionsServiceStub).ListBillablePeriods(request)
@@ -113,13 +124,16 @@ async def schedule(desk: Desk, customer_id: str, *, after: datetime | None, thro
 
 
 async def schedules(
-    desk: Desk, since: Mapping[str, datetime | None], *, through: datetime
+    desk: Desk, since: Mapping[str, datetime | None], *, through: datetime, with_under_way: bool = False
 ) -> dict[str, CustomerSchedule]:
     """The same of many customers, each from a time of its own, in few calls; where that is too much, one by one."""
     found: dict[str, CustomerSchedule] = {}
     for customer_ids in _asked_together(since):
         request = subscriptions.ListBillablePeriodsRequest(
-            customer_ids=customer_ids, after_time=_after(since[customer_ids[0]]), through_time=wire.timestamp(through)
+            customer_ids=customer_ids,
+            after_time=_after(since[customer_ids[0]]),
+            through_time=wire.timestamp(through),
+            with_under_way=with_under_way,
         )
         try:
             answer = await desk.ask(SubscriptionsServiceStub).ListBillablePeriods(request)
@@ -127,7 +141,9 @@ async def schedules(
             if reason_of(error) != "TOO_MANY_PERIODS":
                 raise _unless_customer(error, ", ".join(customer_ids)) from error
             for each in customer_ids:
-                found[each] = await schedule(desk, each, after=since[each], through=through)
+                found[each] = await schedule(
+                    desk, each, after=since[each], through=through, with_under_way=with_under_way
+                )
             continue
         for each, told in zip(customer_ids, answer.schedules, strict=True):
             found[each] = _schedule(told, through, since=since[each])
@@ -168,6 +184,7 @@ def _schedule(
         ],
         through=through,
         next_bill_time=None if next_time is None else wire.parse_timestamp(next_time, field="next_bill_time"),
+        under_way=[billable_period_from_proto(each) for each in told.under_way],
     )
 
 
@@ -200,10 +217,10 @@ async def customers(desk: Desk, customer_ids: Collection[str]) -> dict[str, Cust
     return found
 
 
-async def subscription_exists(desk: Desk, subscription_id: str) -> None:
-    """Or SUBSCRIPTION_NOT_FOUND."""
+async def customer_of_subscription(desk: Desk, subscription_id: str) -> str:
+    """Whose it is now; or SUBSCRIPTION_NOT_FOUND."""
     try:
-        await desk.ask(SubscriptionsServiceStub).GetSubscription(
+        found = await desk.ask(SubscriptionsServiceStub).GetSubscription(
             subscriptions.GetSubscriptionRequest(id=subscription_id)
         )
     except NeighbourRefused as error:
@@ -212,6 +229,7 @@ async def subscription_exists(desk: Desk, subscription_id: str) -> None:
                 f"there is no subscription {subscription_id}", subscription=subscription_id
             ) from error
         raise
+    return found.customer_id
 
 
 async def subscription_starts(desk: Desk, *, page_token: str) -> tuple[list[SubscriptionStart], str]:

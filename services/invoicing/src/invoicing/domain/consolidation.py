@@ -28,6 +28,8 @@ class Bill:
     lines: tuple[Line, ...]
     consolidation: Consolidation = field(default_factory=Consolidation)
     """Why they are together."""
+    early: frozenset[LineKey] = frozenset()
+    """What of them is billed before its period ends, and waits for no late usage."""
 
 
 def consolidate(due: Iterable[Due], arrangement: Arrangement) -> list[Bill]:
@@ -53,8 +55,12 @@ def credits_taken(bills: Iterable[Bill]) -> dict[LineKey, Money]:
 
 
 def left_waiting(due: Iterable[Due], taken: Mapping[LineKey, Money]) -> list[datetime]:
-    """The bill times of the credits that were not taken off in full."""
-    return [each.bill_time for each in due if each.line.is_credit and taken.get(each.line.key) != each.line.amount]
+    """The bill times of the credits that were not taken off in full, and of periods billed early whose rest waits."""
+    return [
+        each.bill_time
+        for each in due
+        if (each.is_rest and each.is_held) or (each.line.is_credit and taken.get(each.line.key) != each.line.amount)
+    ]
 
 
 def payable(lines: Sequence[Line]) -> list[Line | None]:
@@ -90,7 +96,7 @@ def _payable(due: Sequence[Due]) -> list[Due]:
 
 
 def _bill(due: Sequence[Due], consolidation: Consolidation) -> Bill:
-    regular = [each.bill_time for each in due if _is_regular(each.line)]
+    regular = [each.bill_time for each in due if each.early or each.is_rest or _is_regular(each.line)]
     # What the payer used itself comes first; otherwise as they came, which is customer by customer.
     ordered = sorted(due, key=lambda each: each.customer_id != each.payer_id)
     return Bill(
@@ -98,6 +104,7 @@ def _bill(due: Sequence[Due], consolidation: Consolidation) -> Bill:
         bill_time=max(regular or [each.bill_time for each in due]),
         lines=tuple(each.line for each in ordered),
         consolidation=consolidation,
+        early=frozenset(each.line.key for each in due if each.early),
     )
 
 

@@ -37,6 +37,14 @@ class ConsolidationPolicyNotFound(NotFound):
     """There is no such consolidation policy at this seller."""
 
 
+class SpendThresholdNotFound(NotFound):
+    """There is no such spend threshold at this seller, or it counts no more."""
+
+
+class SpendThresholdNotPositive(InvalidArgument):
+    """A spend threshold is more than nothing."""
+
+
 class LineNotFound(NotFound):
     """There is no such line on the invoice."""
 

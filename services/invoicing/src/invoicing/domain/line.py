@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -164,6 +164,10 @@ class Line:
         return LineKey(self.item_id, self.price_id, self.period.start, self.kind, self.change_id)
 
     @property
+    def period_end(self) -> datetime:
+        return self.period.end
+
+    @property
     def is_credit(self) -> bool:
         return self.kind in (LineKind.CREDIT, LineKind.REFUND)
 
@@ -193,16 +197,6 @@ class Line:
                 replace(each, amount=share) for each, share in zip(self.discounts, shares, strict=True) if share.minor
             ),
         )
-
-
-def together(lists: Iterable[Iterable[LineDiscount]]) -> tuple[LineDiscount, ...]:
-    """Each discount once, in order, with all that it comes to; those that come to nothing are left out."""
-    found: dict[str, LineDiscount] = {}
-    for discounts in lists:
-        for each in discounts:
-            before = found.get(each.discount_id)
-            found[each.discount_id] = each if before is None else replace(each, amount=before.amount + each.amount)
-    return tuple(each for each in found.values() if each.amount.minor)
 
 
 def usage_to_rate(price: Price, usage: Usage) -> UsageToRate:

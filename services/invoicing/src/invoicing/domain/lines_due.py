@@ -18,13 +18,13 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Final, NamedTuple, Protocol
 
-from common.money import Money, exact_sum, round_half_up, sum_money
+from common.money import Money, exact_sum, sum_money
 from common.period import Period
+from invoicing.domain.early_bill import BILLED_EARLY, REST, EarlyBill
 from invoicing.domain.errors import TooManyLines
 from invoicing.domain.exact import as_decimal
 from invoicing.domain.issuing_policy import NOTHING_DECLARED, IssuingPolicy
 from invoicing.domain.late_usage import (
-    LOOK_EVERY,
     LateUsage,
     Refused,
     counted_last,
@@ -34,7 +34,8 @@ from invoicing.domain.late_usage import (
     refused_in,
     without_credited,
 )
-from invoicing.domain.line import Line, LineDiscount, LineKey, LineKind, Usage, together, usage_to_rate
+from invoicing.domain.line import Line, LineDiscount, LineKey, LineKind, Usage, usage_to_rate
+from invoicing.domain.line_discounts import taken_back, together
 from invoicing.domain.price import Needs, Price
 from invoicing.domain.rating import Rating, rate
 from invoicing.domain.steps import StepKind, flat_step
@@ -46,9 +47,6 @@ RATINGS_KEPT: Final = 2_000
 
 CORRECTION_WINDOW: Final = timedelta(days=62)
 """How long after its end a metered period is asked about again: two bill runs of a monthly customer."""
-
-LAST_LOOK: Final = CORRECTION_WINDOW - timedelta(days=1)
-"""How long after its end a metered period is asked about that no bill run comes by in time; a run may be late."""
 
 
 class UsageKey(NamedTuple):
@@ -122,6 +120,8 @@ class BilledLine(Protocol):
     def correction(self) -> int: ...
     @property
     def discounts(self) -> tuple[LineDiscount, ...]: ...
+    @property
+    def period_end(self) -> datetime: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +139,8 @@ class Billed:
     """What was taken off them, each discount once."""
     credited: Money | None = None
     """What credit notes gave back of it, where somebody has asked."""
+    through: datetime | None = None
+    """Up to when the last of the lines bills; None where nothing is billed before its time."""
 
     @classmethod
     def of(cls, lines: Iterable[tuple[BilledLine, bool]]) -> Billed:
@@ -151,6 +153,7 @@ class Billed:
             correction=last.correction,
             is_final=all(final for _, final in ordered),
             discounts=together(line.discounts for line, _ in ordered),
+            through=last.period_end,
         )
 
 
@@ -177,6 +180,12 @@ class Due:
     """What becomes of it, of a difference that usage makes after it was billed."""
     counted_before: Usage | None = None
     """Of such a difference: what it is a difference to."""
+    early: EarlyBill | None = None
+    """Why it is billed before its period ends, if it is."""
+    is_rest: bool = False
+    """Whether it is the line of a period of which a part was billed early."""
+    gives_back: bool = False
+    """Whether what was billed early is to be given back, and billed anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,11 +207,13 @@ def lines_due(
     sources: Mapping[LineKey, Source] | None = None,
     policy: IssuingPolicy = NOTHING_DECLARED,
     refused: Mapping[LineKey, Refused] | None = None,
+    early: Mapping[LineKey, str] | None = None,
 ) -> list[Due]:
     """The lines to bill now, in the order of the periods. Usage must be there for every metered period.
 
-    `sources` are by the credits that they are for. Discounts are not taken off yet, but those of a credit taken back.
-    Differences that are not to be billed as such, by the policy for late usage, are among them and say so.
+    `sources` are by the credits that they are for, `early` tells who was billed a part of a period before it ended.
+    Discounts are not taken off yet, but those of a credit taken back. Differences that are not to be billed as
+    such, by the policy for late usage, are among them and say so.
     """
     due: list[Due] = []
     for each in periods:
@@ -219,8 +230,11 @@ def lines_due(
                 due.append(replace(proposed, is_held=is_held))
         elif billed is None:
             counted = usage[UsageKey(each.meter, each.period, price.needs)] if each.meter else None
-            line = less_refused(_first(each, price, counted), None if before is None else before.amount)
+            line = less_refused(first_line(each, price, counted), None if before is None else before.amount)
             due.append(each.due(line, bill_time=each.bill_time, can_wait=False))
+        elif early and each.key in early and (billed.through != each.period.end or early[each.key] != each.customer_id):
+            line = first_line(each, price, usage[UsageKey(each.meter, each.period, price.needs)])
+            due.append(_rest(each, line, billed, before, customer_id=early[each.key]))
         elif each.meter and is_open_to_correction(each, as_of):
             correction = _correction(each, price, usage[UsageKey(each.meter, each.period, price.needs)], billed, before)
             if correction is not None:
@@ -273,7 +287,7 @@ def derived_again(line: Line, *, price: Price, usage: Usage | None, billed: Bill
         if any(step.kind is StepKind.CREDITED_LATER for step in line.steps):
             again = again.credited(line.amount)
     else:
-        again = _first(each, price, usage)
+        again = first_line(each, price, usage)
         if billed is not None:
             again = _difference(again, billed, correction=line.correction)
         again = less_refused(again, refused_in(line))
@@ -292,38 +306,11 @@ def derived_again(line: Line, *, price: Price, usage: Usage | None, billed: Bill
     )
 
 
-def next_look(
-    periods: Sequence[BillablePeriod],
-    *,
-    as_of: datetime,
-    next_bill_time: datetime | None,
-    policy: IssuingPolicy = NOTHING_DECLARED,
-) -> datetime | None:
-    """When the customer is to be billed next: at the next bill time, or before, when late usage needs it.
-
-    Every metered period is asked about once more after it was billed. Usually the bill run after it does that; for the
-    last period of a subscription, or one longer than the window, there is none in time, so there is a last look. Where
-    late usage is not to wait for a bill, there is a look every day.
-    """
-    bill_times = sorted({each.bill_time for each in periods})
-    looks = [] if next_bill_time is None else [next_bill_time]
-    soon = as_of + LOOK_EVERY
-    for each in periods:
-        if each.meter and policy.late_usage_of(each.meter).is_prompt and is_open_to_correction(each, soon):
-            looks.append(soon)
-        last_look = each.period.end + LAST_LOOK
-        if not each.meter or last_look <= as_of or (looks and last_look >= min(looks)):
-            continue
-        if not any(each.period.end < time <= last_look for time in bill_times):
-            looks.append(last_look)
-    return min(looks, default=None)
-
-
 def is_open_to_correction(each: BillablePeriod, as_of: datetime) -> bool:
     return each.period.end <= as_of <= each.period.end + CORRECTION_WINDOW
 
 
-def _first(each: BillablePeriod, price: Price, usage: Usage | None) -> Line:
+def first_line(each: BillablePeriod, price: Price, usage: Usage | None) -> Line:
     quantity = usage.quantity if usage is not None else each.quantity
     assert quantity is not None, "a licensed item has a quantity"
     rating = _licensed(price, quantity) if usage is None else rate(price, usage_to_rate(price, usage))
@@ -380,11 +367,11 @@ def _credit(each: BillablePeriod, price: Price, billed: Billed | None, source: S
     Prices never change, so this is the share of what was billed for the period; and of its discounts the same share is
     taken back.
     """
-    owed = _first(each, price, None)
+    owed = first_line(each, price, None)
     whole = replace(
         owed,
         coupon_ids=(),
-        discounts=() if source is None else _taken_back(-owed.amount, source.line.amount, source.line.discounts),
+        discounts=() if source is None else taken_back(-owed.amount, source.line.amount, source.line.discounts),
         description=f"{owed.description}{_UNUSED}",
         amount=-owed.amount,
         steps=tuple(step._replace(amount=step.amount.copy_negate()) for step in owed.steps),
@@ -401,17 +388,6 @@ def _credit(each: BillablePeriod, price: Price, billed: Billed | None, source: S
             discounts=together([whole.discounts, [replace(d, amount=-d.amount) for d in billed.discounts]]),
         )
     return whole if whole.amount.minor < 0 else None
-
-
-def _taken_back(amount: Money, of: Money, discounts: Iterable[LineDiscount]) -> tuple[LineDiscount, ...]:
-    """What goes back of discounts with an amount below zero, of what they were given on: the same share."""
-    if of.minor <= 0:
-        return ()
-    shares = (
-        replace(each, amount=Money(round_half_up(Fraction(amount.minor * each.amount.minor, of.minor)), of.currency))
-        for each in discounts
-    )
-    return together([shares])
 
 
 def _share(whole: Line) -> Line:
@@ -444,7 +420,7 @@ def _correction(
     if usage.through_position < before.through_position:
         # Asked before the invoice was finalized with what came in later.
         return None
-    line = _difference(_first(each, price, usage), billed, correction=billed.correction + 1)
+    line = _difference(first_line(each, price, usage), billed, correction=billed.correction + 1)
     line = _not_twice(less_refused(line, None if refused is None else refused.amount), billed)
     return line if line.amount.minor else None
 
@@ -454,23 +430,44 @@ def _not_twice(correction: Line, billed: Billed) -> Line:
     return correction if billed.credited is None else less_credited(correction, billed.amount - billed.credited)
 
 
+def _rest(each: BillablePeriod, whole: Line, billed: Billed, refused: Refused | None, *, customer_id: str) -> Due:
+    """The line of a period of which a part was billed early, with what is left: also if that is nothing."""
+    rest = further(whole, billed, described=REST)
+    assert billed.usage is not None, "it was counted"
+    assert whole.usage is not None, "so is this"
+    is_beyond = customer_id != each.customer_id or rest.amount.minor < 0
+    is_beyond = is_beyond or billed.through is None or billed.through > each.period.end
+    is_older = whole.usage.through_position < billed.usage.through_position
+    line = less_refused(rest, None if refused is None else refused.amount)
+    proposed = each.due(line, bill_time=each.bill_time, can_wait=False)
+    is_held = is_beyond or is_older or not billed.is_final
+    return replace(proposed, is_rest=True, is_held=is_held, gives_back=is_beyond and billed.is_final)
+
+
+def further(whole: Line, billed: Billed, *, described: str) -> Line:
+    """What more there is to a period that was billed before it ended."""
+    told = replace(whole, description=f"{whole.description}{described}")
+    return _difference(told, billed, correction=billed.correction + 1)
+
+
 def _difference(whole: Line, billed: Billed, *, correction: int) -> Line:
     """Rounded amounts are compared, so that the lines of a period always add up to its rounded amount."""
     assert whole.usage is not None
     counted = billed.usage.quantity if billed.usage is not None else Decimal(0)
     is_defined_anew = billed.usage is not None and not whole.usage.is_defined_like(billed.usage)
     described = whole.description.removesuffix(_LATE).removesuffix(_DEFINED_ANEW)
+    why = _DEFINED_ANEW if is_defined_anew else _LATE
     taken_off = flat_step("Less what was billed before", (-billed.amount).amount, kind=StepKind.BILLED_BEFORE)
     amount = whole.amount - billed.amount
     return replace(
         whole,
-        description=f"{described}{_DEFINED_ANEW if is_defined_anew else _LATE}",
+        description=described if described.endswith((BILLED_EARLY, REST)) else f"{described}{why}",
         quantity=exact_sum((whole.usage.quantity, counted.copy_negate())),
         amount=amount,
         steps=(*whole.steps, taken_off),
         exact_amount=exact_sum((whole.exact_amount, taken_off.amount)),
         correction=correction,
-        discounts=_taken_back(amount, billed.amount, billed.discounts) if amount.minor < 0 else (),
+        discounts=taken_back(amount, billed.amount, billed.discounts) if amount.minor < 0 else (),
     )
 
 

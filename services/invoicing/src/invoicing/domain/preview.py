@@ -12,7 +12,8 @@ from invoicing.domain.consolidation_policy import Arrangement
 from invoicing.domain.errors import PreviewTooLong
 from invoicing.domain.issuing_policy import NOTHING_DECLARED, IssuingPolicy
 from invoicing.domain.late_usage import LateUsage, Refused
-from invoicing.domain.line import Line, LineKey, Usage, together
+from invoicing.domain.line import Line, LineKey, Usage
+from invoicing.domain.line_discounts import together
 from invoicing.domain.lines_due import BillablePeriod, Billed, Due, UsageKey, lines_due
 from invoicing.domain.price import Price
 from invoicing.domain.proposing import Beside
@@ -34,6 +35,8 @@ class Outlook:
     beside: Beside
     policy: IssuingPolicy = NOTHING_DECLARED
     refused: Mapping[LineKey, Refused] = field(default_factory=dict)
+    early: Mapping[LineKey, str] = field(default_factory=dict)
+    """Who was billed a part of a period before it ended."""
 
     def paid_by(self, payer_id: str) -> Outlook:
         own = [each for each in self.periods if (each.payer_id or each.customer_id) == payer_id]
@@ -65,6 +68,7 @@ class Outlook:
             sources=beside.sources,
             policy=self.policy,
             refused=self.refused,
+            early=self.early,
         )
         due = [each for each in due if each.late_usage is not LateUsage.REFUSE]
         return beside.completed(due, billed, periods=self.periods, as_of=through or as_of)
@@ -129,4 +133,5 @@ def _with(before: Billed | None, line: Line) -> Billed:
         is_final=True,
         discounts=discounts,
         credited=None if before is None else before.credited,
+        through=line.period.end,
     )

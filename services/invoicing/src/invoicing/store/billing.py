@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Text, any_, case, func, literal, null, select, update
+from sqlalchemy import Text, any_, case, exists, func, literal, null, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from common.db import Tx
@@ -16,6 +16,7 @@ from common.telemetry import traceparent
 from invoicing.domain.bill_run import Parked
 from invoicing.domain.invoice import InvoiceId
 from invoicing.store.many import update_rows
+from invoicing.store.spend_tables import early_lines, spend_thresholds
 from invoicing.store.tables import billing, invoices, sweeps
 
 CUSTOMERS_DUE: Final = select(
@@ -46,6 +47,8 @@ class Billing:
     """Whether somebody waits to hear what becomes of it."""
     was_parked: bool = False
     """Whether it could not be billed the last time."""
+    may_be_early: bool = False
+    """Whether the seller has anything billed before its period ends, or had."""
 
     def is_due(self, at: datetime) -> bool:
         return self.due_time is not None and self.due_time <= at
@@ -128,13 +131,16 @@ async def find_billings(tx: Tx, customer_ids: Collection[str], *, lock: bool = F
     all customers they came for, in whatever order they came, and nobody may wait for another in a circle.
     """
     wanted = any_(literal(sorted(customer_ids), ARRAY(Text)))
+    # Asked once for all of them, of tables that are empty at most sellers.
+    declared = exists().where(spend_thresholds.c.seller_id == tx.seller_id)
+    billed_early = exists().where(early_lines.c.seller_id == tx.seller_id)
     query = (
-        select(billing)
+        select(billing, (declared | billed_early).label("may_be_early"))
         .where(billing.c.seller_id == tx.seller_id, billing.c.customer_id == wanted)
         .order_by(billing.c.customer_id)
     )
     if lock:
-        query = query.with_for_update(skip_locked=len(customer_ids) > 1)
+        query = query.with_for_update(of=billing, skip_locked=len(customer_ids) > 1)
     return {
         row.customer_id: Billing(
             customer_id=row.customer_id,
@@ -145,6 +151,7 @@ async def find_billings(tx: Tx, customer_ids: Collection[str], *, lock: bool = F
             traceparent=row.traceparent,
             in_bill_run=row.in_bill_run,
             was_parked=row.park_time is not None,
+            may_be_early=row.may_be_early,
         )
         for row in await tx.execute(query)
     }

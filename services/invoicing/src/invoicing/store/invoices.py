@@ -260,6 +260,7 @@ class _LineBilled(NamedTuple):
     is_final: bool
     invoice_id: str
     discounts: tuple[LineDiscount, ...]
+    period_end: datetime
 
 
 async def _lines_billed(tx: Tx, keys: Collection[LineKey]) -> Mapping[LineKey, list[_LineBilled]]:
@@ -288,6 +289,7 @@ async def _lines_billed(tx: Tx, keys: Collection[LineKey]) -> Mapping[LineKey, l
             is_final=row.state != State.DRAFT.name,
             invoice_id=row.invoice_id,
             discounts=discounts_of(row),
+            period_end=row.period_end,
         )
         lines[key].append(line)
     return lines
@@ -299,6 +301,7 @@ _TOLD_OF_BILLED: Final = (
         "item_id",
         "price_id",
         "period_start",
+        "period_end",
         "kind",
         "change_id",
         "currency",
@@ -314,7 +317,21 @@ async def void_lines(tx: Tx, invoice_id: InvoiceId) -> None:
     """What a void invoice billed was never billed."""
     await tx.execute(
         update(invoice_lines)
-        .where(invoice_lines.c.seller_id == tx.seller_id, invoice_lines.c.invoice_id == invoice_id)
+        .where(
+            invoice_lines.c.seller_id == tx.seller_id,
+            invoice_lines.c.invoice_id == invoice_id,
+            # What was billed early may have been given back before.
+            ~invoice_lines.c.voided,
+        )
+        .values(voided=True)
+    )
+
+
+async def void_line(tx: Tx, line_id: str) -> None:
+    """What was billed early and was given back was never billed. The tables refuse it for anything else."""
+    await tx.execute(
+        update(invoice_lines)
+        .where(invoice_lines.c.seller_id == tx.seller_id, invoice_lines.c.id == line_id)
         .values(voided=True)
     )
 

@@ -19,12 +19,14 @@ from invoicing.domain.consolidation import Bill, consolidate, credits_taken, lef
 from invoicing.domain.consolidation_policy import Arrangement
 from invoicing.domain.errors import TooManyLines
 from invoicing.domain.invoice import Invoice, InvoiceId
-from invoicing.domain.lines_due import Due, next_look
+from invoicing.domain.line import LineKey
+from invoicing.domain.lines_due import Due
+from invoicing.domain.next_look import next_look
 from invoicing.domain.party import Seller
-from invoicing.usecases import companions, facts, late_usage, naming, parking, proposing
+from invoicing.domain.spend_threshold import HOURLY, SpendLooks
+from invoicing.usecases import companions, early, facts, late_usage, naming, parking, proposing
 from invoicing.usecases.companions import Company
 from invoicing.usecases.facts import Facts
-from invoicing.usecases.late_usage import Settled
 from invoicing.usecases.sweep import SWEEP_EVERY
 from invoicing.usecases.taxing import TaxProvider, tax_terms
 from invoicing.usecases.writing import Names, Owed, write
@@ -55,6 +57,8 @@ class _Unbilled:
     after: datetime | None
     looks: list[datetime] = field(default_factory=list)
     waiting: list[datetime] = field(default_factory=list)
+    is_first: bool = True
+    """Whether what is looked at reaches back as far as anything may be billed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,14 +73,29 @@ class _Asked:
     """What subscriptions are called, of those that may be told apart on paper."""
 
 
-async def bill_customers(desk: Desk, customer_ids: Sequence[str], *, grace: timedelta, taxes: TaxProvider) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Done:
+    """What is to be taken back once all else is written, and is billed anew."""
+
+    reissued: Mapping[InvoiceId, Sequence[Due]]
+    given_back: Collection[LineKey]
+
+
+async def bill_customers(
+    desk: Desk,
+    customer_ids: Sequence[str],
+    *,
+    grace: timedelta,
+    taxes: TaxProvider,
+    spend_looks: SpendLooks = HOURLY,
+) -> None:
     """Bill everything that some customers owe as of now, once, and note when to come again; with them whoever is due
     and has a payer in common with one of them. One who cannot be billed is parked, with the reason.
 
     Whoever is being marked at this very moment is waited for when the others are billed.
     """
     company = await companions.of(desk, customer_ids)
-    bill = partial(_bill_all, desk, customer_ids, grace=grace, taxes=taxes)
+    bill = partial(_bill_all, desk, customer_ids, grace=grace, taxes=taxes, spend_looks=spend_looks)
     try:
         await bill(company)
     except SaldoError as error:
@@ -93,12 +112,21 @@ async def bill_customers(desk: Desk, customer_ids: Sequence[str], *, grace: time
 
 
 async def _bill_all(
-    desk: Desk, customer_ids: Sequence[str], company: Company, *, grace: timedelta, taxes: TaxProvider
+    desk: Desk,
+    customer_ids: Sequence[str],
+    company: Company,
+    *,
+    grace: timedelta,
+    taxes: TaxProvider,
+    spend_looks: SpendLooks,
 ) -> None:
     async with desk.transaction() as tx:
         beside = set(company.companion_ids)
         billings = await store.find_billings(tx, beside.union(customer_ids))
         pending = await store.pending_lines_of(tx, beside.union(customer_ids))
+        ahead = None
+        if any(each.may_be_early for each in billings.values()):
+            ahead = await store.reached_among(tx, billings.keys())
         now = tx.now
     unbilled = {
         customer_id: _Unbilled(billing=each, after=facts.corrections_since(each))
@@ -109,9 +137,9 @@ async def _bill_all(
         if not unbilled:
             return
         since = {customer_id: each.after for customer_id, each in unbilled.items()}
-        found = await facts.gather(desk, since, through=now, as_of=now, proven=True)
+        found = await facts.gather(desk, since, through=now, as_of=now, proven=True, counted_ahead=ahead)
         # Asked for even when no invoice may come of it: what comes of it is decided with the rows locked.
-        worth = pending or any(each.periods or each.commitments for each in found.values())
+        worth = pending or ahead or any(each.periods or each.commitments for each in found.values())
         asked = _Asked(
             seller=await clients.seller(desk) if worth else None,
             terms=await _terms(desk, taxes, found.values()),
@@ -124,13 +152,18 @@ async def _bill_all(
             # Who belongs together is billed together, or a moment later.
             held = company.broken_by(unbilled.keys() - locked.keys()) if turn < PATIENCE else frozenset()
             own = {each: its for each, its in found.items() if each in locked and each not in held}
-            late = await _bill(tx, unbilled, locked, own, asked, as_of=now, grace=grace)
+            done = await _bill(tx, unbilled, locked, own, asked, as_of=now, grace=grace, spend_looks=spend_looks)
             crashpoint(DRAFTED)
-        await late_usage.reissue(desk, late.reissued)
+        await late_usage.reissue(desk, done.reissued)
+        await early.give_back(desk, done.given_back)
         for customer_id in found.keys() - own.keys() - held:
             alone = company.only((), beside=[customer_id])
-            await _bill_all(desk, [customer_id], alone, grace=grace, taxes=taxes)
-        sliced = {each: replace(unbilled[each], after=its.through) for each, its in own.items() if its.through < now}
+            await _bill_all(desk, [customer_id], alone, grace=grace, taxes=taxes, spend_looks=spend_looks)
+        sliced = {
+            each: replace(unbilled[each], after=its.through, is_first=False)
+            for each, its in own.items()
+            if its.through < now
+        }
         unbilled = {each: mine for each, mine in unbilled.items() if each in held} | sliced
     ids = ", ".join(unbilled)
     raise TooManyLines(f"customer {ids} is not billed after {SLICES_MAX} slices", customer=ids)
@@ -153,7 +186,8 @@ async def _bill(
     *,
     as_of: datetime,
     grace: timedelta,
-) -> Settled:
+    spend_looks: SpendLooks,
+) -> _Done:
     """Write what is owed, and how far they are billed, as they are `locked`. Answers what is to be billed otherwise."""
     terms, seller = asked.terms, asked.seller
     # The next bill time after a slice lies in the next slice, and what waits for it would not be looked at there.
@@ -170,6 +204,7 @@ async def _bill(
     arrangement = await _arrangement(tx, due.values(), terms)
     bills = [fitted(bill, terms[bill.consolidation.payer_id]) for bill in consolidate(owed_lines, arrangement)]
     taken = credits_taken(bills)
+    given_back: set[LineKey] = set()
     written = proposing.written_on(bills)
     billed = frozenset(written)
     for (customer_id, each), next_bill_time, is_waiting in zip(
@@ -180,6 +215,12 @@ async def _bill(
         mine.looks += [] if look is None else [look]
         mine.looks += proposing.alone_times(due[customer_id], billed)
         mine.waiting += left_waiting(due[customer_id], taken)
+        own_back = [one.line.key for one in due[customer_id] if one.gives_back]
+        own_back += early.not_owed(each, proposed.opened) if mine.is_first and each.through == as_of else []
+        given_back.update(own_back)
+        if own_back or any(one.is_rest and one.is_held for one in due[customer_id]):
+            # Until what was billed early is final, or given back.
+            mine.looks.append(spend_looks.after(as_of, seller_id=tx.seller_id))
         now = locked[customer_id]
         # What was marked while the neighbours were asked may not have been in their answers: it stays due.
         is_seen = each.through == as_of and not is_waiting
@@ -204,11 +245,14 @@ async def _bill(
         names = Names(subscriptions=asked.names, customers=called)
         invoices = await write(tx, owed, seller=seller, names=names, policy=policy, grace=grace)
         await late_usage.record_billed(tx, due.values(), invoices)
+        await early.record(tx, due.values(), invoices)
     await store.save_billings(tx, looked)
     ended = {each.customer_id for each in looked}
+    await early.plan_looks(tx, {each: found[each] for each in ended}, as_of=as_of, looks=spend_looks)
     told = {each for each in found if locked[each].in_bill_run}
     await store.tell_bill_runs(tx, _results(told, ended, bills, invoices))
-    return proposed.late
+    final = {key for key in given_back if proposed.billed[key].is_final}
+    return _Done(reissued=proposed.late.reissued, given_back=final)
 
 
 def _results(

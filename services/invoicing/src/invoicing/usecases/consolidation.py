@@ -49,7 +49,7 @@ async def check_scope(desk: Desk, scope: Scope, scope_id: str) -> None:
         case Scope.CUSTOMER:
             await clients.customer(desk, scope_id)
         case Scope.SUBSCRIPTION:
-            await clients.subscription_exists(desk, scope_id)
+            await clients.customer_of_subscription(desk, scope_id)
         case Scope.SELLER:
             pass
 

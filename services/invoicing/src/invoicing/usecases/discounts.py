@@ -16,7 +16,7 @@ async def applicable(
     desk: Desk, schedules: Mapping[str, clients.CustomerSchedule], prices: Mapping[str, Price]
 ) -> tuple[dict[str, clients.CustomerSchedule], dict[str, Coupon]]:
     """The schedules, of however many customers, with those coupons only that discount a period's product and plan."""
-    discounted = [each for found in schedules.values() for each in found.periods if each.coupon_ids]
+    discounted = [each for found in schedules.values() for each in found.all_periods if each.coupon_ids]
     coupons = await clients.coupons(desk, {coupon_id for each in discounted for coupon_id in each.coupon_ids})
     restricted = {each.plan_id for each in discounted if any(coupons[one].plans for one in each.coupon_ids)}
     plans = await clients.plan_codes(desk, restricted)
@@ -27,7 +27,11 @@ async def applicable(
         return replace(each, coupon_ids=tuple(fitting))
 
     found = {
-        customer_id: replace(schedule, periods=[of(each) if each.coupon_ids else each for each in schedule.periods])
+        customer_id: replace(
+            schedule,
+            periods=[of(each) if each.coupon_ids else each for each in schedule.periods],
+            under_way=[of(each) if each.coupon_ids else each for each in schedule.under_way],
+        )
         for customer_id, schedule in schedules.items()
     }
     return found, coupons

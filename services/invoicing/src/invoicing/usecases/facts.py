@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
 from common.period import Period
 from common.rpc import Desk
-from invoicing import clients
+from invoicing import clients, store
 from invoicing.clients import counting
 from invoicing.domain.commitments import CommittedPeriod
 from invoicing.domain.coupons import Coupon
@@ -19,6 +19,7 @@ from invoicing.domain.line import Usage
 from invoicing.domain.lines_due import CORRECTION_WINDOW, BillablePeriod, UsageKey
 from invoicing.domain.party import Customer
 from invoicing.domain.price import Price
+from invoicing.domain.spend_threshold import Thresholds, is_under_way
 from invoicing.store import Billing
 from invoicing.usecases import discounts
 
@@ -39,20 +40,48 @@ class Facts:
     commitments: Sequence[CommittedPeriod] = ()
     coupons: Mapping[str, Coupon] = field(default_factory=dict)
     """Those that apply to any of the periods."""
+    ahead: Ahead | None = None
+    """What is under way, where anything may be billed before its period ends."""
+
+    @property
+    def all_periods(self) -> Sequence[BillablePeriod]:
+        return self.periods if self.ahead is None else [*self.periods, *self.ahead.periods]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ahead:
+    """What of a customer is under way, and how much of it may stay unbilled."""
+
+    periods: Sequence[BillablePeriod]
+    thresholds: Thresholds
+    is_counted: bool
+    """Whether usage was asked for, of what a threshold applies to."""
+
+    def watched(self, prices: Mapping[str, Price], at: datetime) -> list[BillablePeriod]:
+        return [each for each in self.periods if is_under_way(each, at) and self.thresholds.of(each, prices)]
 
 
 async def gather(
-    desk: Desk, since: Mapping[str, datetime | None], *, through: datetime, as_of: datetime, proven: bool
+    desk: Desk,
+    since: Mapping[str, datetime | None],
+    *,
+    through: datetime,
+    as_of: datetime,
+    proven: bool,
+    counted_ahead: Set[str] | None = None,
 ) -> dict[str, Facts]:
     """Of each of the customers all that is to be billed from a time of its own through another, or as much of it as can
-    be had at once, with usage up to `as_of`.
+    be had at once, with usage up to `as_of`. `counted_ahead`: also what is under way, with the usage of some of them.
     """
-    schedules = await clients.schedules(desk, since, through=through)
-    prices = await clients.prices(desk, {each.price_id for found in schedules.values() for each in found.periods})
+    schedules = await clients.schedules(desk, since, through=through, with_under_way=counted_ahead is not None)
+    prices = await clients.prices(desk, {each.price_id for found in schedules.values() for each in found.all_periods})
     schedules, coupons = await discounts.applicable(desk, schedules, prices)
+    ahead = {} if counted_ahead is None else await _ahead(desk, schedules, counted_ahead)
+    counted_of = [[each for each in found.periods if each.meter] for found in schedules.values()]
+    for metered, its in zip(counted_of, ahead.values(), strict=False):
+        metered += its.watched(prices, as_of) if its.is_counted else []
     keys = [
-        {UsageKey(each.meter, each.period, prices[each.price_id].needs) for each in found.periods if each.meter}
-        for found in schedules.values()
+        {UsageKey(each.meter, each.period, prices[each.price_id].needs) for each in metered} for metered in counted_of
     ]
     asked = [{key: _until(key, as_of) for key in own if key.period.start < as_of} for own in keys]
     questions = [(found.customer, set(own.values())) for found, own in zip(schedules.values(), asked, strict=True)]
@@ -61,15 +90,30 @@ async def gather(
     for (customer_id, schedule), own, clipped, usage in zip(schedules.items(), keys, asked, counted, strict=True):
         known = {key: usage[until] for key, until in clipped.items() if until in usage}
         missing = {(key.meter, key.period) for key in clipped.keys() - known.keys()}
-        usage_of = {key: _none(key.meter) for key in own} | known
-        facts[customer_id] = _facts(schedule, prices, usage_of, missing, coupons)
+        usage_of = {key: _none(key.meter) for key in own - clipped.keys()} | known
+        its_own = _facts(schedule, prices, usage_of, missing, coupons)
+        facts[customer_id] = replace(its_own, ahead=ahead[customer_id]) if ahead else its_own
     return facts
+
+
+async def _ahead(desk: Desk, schedules: Mapping[str, clients.CustomerSchedule], counted: Set[str]) -> dict[str, Ahead]:
+    periods = [each for found in schedules.values() for each in found.under_way]
+    async with desk.transaction() as tx:
+        thresholds = await store.thresholds_for(
+            tx,
+            customer_ids={each.customer_id for each in periods},
+            subscription_ids={each.subscription_id for each in periods},
+        )
+    return {
+        customer_id: Ahead(periods=found.under_way, thresholds=thresholds, is_counted=customer_id in counted)
+        for customer_id, found in schedules.items()
+    }
 
 
 async def parties(desk: Desk, found: Collection[Facts]) -> dict[str, Customer]:
     """Everybody whose lines these make, and everybody who gets an invoice of them."""
     known = {each.customer.party.id: each.customer for each in found}
-    payers = {period.payer_id for each in found for period in each.periods if period.payer_id}
+    payers = {period.payer_id for each in found for period in each.all_periods if period.payer_id}
     payers |= {each.customer.payer_id for each in found if each.customer.payer_id}
     return known | await clients.customers(desk, payers - known.keys())
 
@@ -93,7 +137,7 @@ def _facts(
 ) -> Facts:
     through = _through(schedule, missing)
     periods = [each for each in schedule.periods if each.bill_time <= through]
-    if missing and not periods:
+    if through < schedule.through and not periods:
         customer_id = schedule.customer.party.id
         raise UsageTooDetailed(f"customer {customer_id} has too much usage to look at at once", customer=customer_id)
     return Facts(
@@ -104,7 +148,7 @@ def _facts(
         prices=prices,
         usage=usage,
         commitments=[each for each in schedule.commitments if each.bill_time <= through],
-        coupons={one: coupons[one] for each in periods for one in each.coupon_ids},
+        coupons={one: coupons[one] for each in (*periods, *schedule.under_way) for one in each.coupon_ids},
     )
 
 

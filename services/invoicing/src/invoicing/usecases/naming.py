@@ -13,13 +13,13 @@ async def subscription_names(desk: Desk, found: Collection[Facts]) -> dict[str, 
     """By id, of the subscriptions that may share an invoice with another. Most customers have one, with an invoice of
     its own: they are not asked about.
     """
-    payers = {period.payer_id for each in found for period in each.periods if period.payer_id}
+    payers = {period.payer_id for each in found for period in each.all_periods if period.payer_id}
     plans: dict[str, set[str]] = {}
     for each in found:
         own: dict[str, set[str]] = {}
-        for period in each.periods:
+        for period in each.all_periods:
             own.setdefault(period.subscription_id, set()).add(period.plan_id)
-        if len(own) > 1 or each.customer.party.id in payers or any(period.payer_id for period in each.periods):
+        if len(own) > 1 or each.customer.party.id in payers or any(period.payer_id for period in each.all_periods):
             plans |= own
     names = await plan_names(desk, {plan_id for its in plans.values() for plan_id in its})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -16,6 +16,7 @@ from invoicing.domain.line import LineKey
 from invoicing.domain.lines_due import Billed, Due
 from invoicing.domain.party import Customer
 from invoicing.domain.preview import Outlook
+from invoicing.domain.spend_threshold import open_periods
 from invoicing.usecases import facts, proposing
 
 PAID_FOR_MAX: Final = 1_000
@@ -51,33 +52,34 @@ class Ahead:
 
 async def next_bill(desk: Desk, payer_id: str) -> Ahead:
     """Everything due and not billed, and what the next bill time will bring."""
-    since, now = await _since(desk, payer_id)
+    since, now, may_be_early = await _since(desk, payer_id)
     through = await _next_bill_time(desk, since, now)
-    ahead = await _look(desk, payer_id, since, through=through or now, now=now)
+    ahead = await _look(desk, payer_id, since, through=through or now, now=now, may_be_early=may_be_early)
     for _ in range(LOOKS_MAX):
         # What comes first may be somebody else's: a customer pays for some of its subscriptions, another for the rest.
         is_found = any(each.bill_time > now for one in ahead.outlooks for each in one.periods)
         if is_found or ahead.next_bill_time is None or ahead.payer.payer_id:
             break
-        ahead = await _look(desk, payer_id, since, through=ahead.next_bill_time, now=now)
+        ahead = await _look(desk, payer_id, since, through=ahead.next_bill_time, now=now, may_be_early=may_be_early)
     return ahead
 
 
 async def until(desk: Desk, payer_id: str, *, through: datetime) -> Ahead:
     """Everything due and not billed, and what will be until an instant."""
-    since, now = await _since(desk, payer_id)
-    return await _look(desk, payer_id, since, through=through, now=now)
+    since, now, may_be_early = await _since(desk, payer_id)
+    return await _look(desk, payer_id, since, through=through, now=now, may_be_early=may_be_early)
 
 
-async def _since(desk: Desk, payer_id: str) -> tuple[dict[str, datetime | None], datetime]:
-    """Whom to ask about, from when on."""
+async def _since(desk: Desk, payer_id: str) -> tuple[dict[str, datetime | None], datetime, bool]:
+    """Whom to ask about, from when on; and whether anything may have been billed before its period ends."""
     paid = await paying.pairs_of(desk, payer_ids=[payer_id], limit=PAID_FOR_MAX)
     if len(paid) > PAID_FOR_MAX:
         raise PreviewTooLong(f"{payer_id} pays for more than {PAID_FOR_MAX} customers", limit=PAID_FOR_MAX)
     members = [payer_id, *sorted({each.customer_id for each in paid} - {payer_id})]
     async with desk.transaction() as tx:
         billings = await store.find_billings(tx, members)
-        return {each: facts.corrections_since(billings.get(each)) for each in members}, tx.now
+        since = {each: facts.corrections_since(billings.get(each)) for each in members}
+        return since, tx.now, any(each.may_be_early for each in billings.values())
 
 
 async def _next_bill_time(desk: Desk, members: Collection[str], now: datetime) -> datetime | None:
@@ -86,7 +88,13 @@ async def _next_bill_time(desk: Desk, members: Collection[str], now: datetime) -
 
 
 async def _look(
-    desk: Desk, payer_id: str, since: Mapping[str, datetime | None], *, through: datetime, now: datetime
+    desk: Desk,
+    payer_id: str,
+    since: Mapping[str, datetime | None],
+    *,
+    through: datetime,
+    now: datetime,
+    may_be_early: bool,
 ) -> Ahead:
     found = await facts.gather(desk, since, through=through, as_of=now, proven=False)
     if any(each.through < through for each in found.values()):
@@ -110,6 +118,11 @@ async def _look(
         commitments = [committed for one in outlooks for committed in one.beside.commitments]
         keys = [*(period.key for period in periods), *(committed.key for committed in commitments)]
         billed = await proposing.with_credited(tx, await store.already_billed(tx, keys), outlooks)
+        if may_be_early:
+            metered = [period.key for period in periods if period.meter]
+            opened = open_periods(await store.early_lines_of(tx, customer_ids=(), keys=metered), billed)
+            early = {key: each.customer_id for key, each in opened.items()}
+            outlooks = [replace(one, early=early) for one in outlooks]
         policies = await store.policies_for(
             tx, payer_ids={payer_id}, subscription_ids={period.subscription_id for period in periods}
         )

@@ -15,7 +15,8 @@ from invoicing.domain.line import LineKey, LineKind
 from invoicing.domain.lines_due import Billed, Due, lines_due
 from invoicing.domain.preview import Outlook
 from invoicing.domain.proposing import Beside, recounted
-from invoicing.usecases import late_usage
+from invoicing.domain.spend_threshold import EarlyLine, open_periods
+from invoicing.usecases import early, late_usage
 from invoicing.usecases.facts import Facts
 from invoicing.usecases.late_usage import Settled
 
@@ -31,6 +32,9 @@ class Proposed:
     """What was refused before."""
     waiting: list[bool]
     """Whether something of each waits until what it was billed before is annulled."""
+    opened: Mapping[LineKey, EarlyLine]
+    """Of what was billed early, and nothing since."""
+    billed: Mapping[LineKey, Billed]
 
 
 async def propose(
@@ -44,8 +48,13 @@ async def propose(
 ) -> Proposed:
     """For some customers. What waits to be billed is locked if it is going to be."""
     keys = [each.key for one in found for each in one.periods]
-    lines = await store.already_billed(tx, [*keys, *(each.key for one in found for each in one.commitments)])
+    billed_early = await early.known_of(tx, found)
+    beyond = [each.key for one in found if one.ahead is not None for each in one.ahead.periods]
+    beyond += [each.key for each in billed_early]
+    lines = await store.already_billed(tx, [*keys, *(each.key for one in found for each in one.commitments), *beyond])
     billed = await with_credited(tx, lines, found)
+    opened = open_periods(billed_early, billed)
+    whose = {key: each.customer_id for key, each in opened.items()}
     refused = await store.refused_so_far(tx, keys)
     known = await beside(tx, found, lock=lock)
     derived = [
@@ -59,7 +68,9 @@ async def propose(
             sources=its.sources,
             policy=policy,
             refused=refused,
+            early=whose,
         )
+        + early.due_early(each, billed, opened, as_of=as_of)
         for each, its, next_bill_time in zip(found, known, next_bill_times, strict=True)
     ]
     late = await late_usage.settle(tx, derived)
@@ -71,7 +82,7 @@ async def propose(
         complete = its.completed(standing, billed, periods=each.periods, as_of=as_of)
         proposed.append([one for one in complete if one.payer_id not in held_payers] if held_payers else complete)
         waiting.append(len(proposed[-1]) < len(complete))
-    return Proposed(due=proposed, late=late, refused=refused, waiting=waiting)
+    return Proposed(due=proposed, late=late, refused=refused, waiting=waiting, opened=opened, billed=billed)
 
 
 async def with_credited(
@@ -90,16 +101,19 @@ async def beside(tx: Tx, found: Sequence[Facts], *, lock: bool = False) -> list[
     customer_ids = [each.customer.party.id for each in found]
     # What was used is also on invoices of whoever pays for it.
     payer_ids = {each.customer.payer_id for each in found} | {
-        period.payer_id for each in found for period in each.periods
+        period.payer_id for each in found for period in each.all_periods
     }
     invoiced = {*customer_ids, *payer_ids} - {""}
-    periods = [period for each in found for period in each.periods]
+    periods = [period for each in found for period in each.all_periods]
     sources = await store.sources_of(tx, periods)
     spent = await store.lines_spent(tx, [committed for each in found for committed in each.commitments])
     pending = await store.pending_lines_of(tx, customer_ids, lock=lock)
     coupons = {coupon_id for each in found for coupon_id in each.coupons}
     owners = {
-        period.subscription_id: each.customer.party.id for each in found for period in each.periods if period.coupon_ids
+        period.subscription_id: each.customer.party.id
+        for each in found
+        for period in each.all_periods
+        if period.coupon_ids
     }
     shares = await store.coupon_shares(tx, invoiced, coupons, owners=owners)
     return [

@@ -17,7 +17,9 @@ async def unsettled(desk: Desk, customer_id: str) -> list[Statement]:
         billing = await store.find_billing(tx, customer_id)
         now = tx.now
     since = {customer_id: facts.corrections_since(billing)}
-    found = list((await facts.gather(desk, since, through=now, as_of=now, proven=True)).values())
+    ahead = frozenset[str]() if billing is not None and billing.may_be_early else None
+    asked = await facts.gather(desk, since, through=now, as_of=now, proven=True, counted_ahead=ahead)
+    found = list(asked.values())
     if any(each.through < now for each in found):
         raise TooManyLines(f"too much is due for customer {customer_id} to be shown at once", customer=customer_id)
     async with desk.transaction() as tx:

@@ -12,6 +12,7 @@ from invoicing.domain.completing import Terms, completed
 from invoicing.domain.consolidation import Bill
 from invoicing.domain.invoice import Invoice
 from invoicing.domain.issuing_policy import IssuingPolicy
+from invoicing.domain.line import Line
 from invoicing.domain.party import Customer, Seller
 from invoicing.store import Draft, DraftKey
 from invoicing.usecases import issuing
@@ -67,7 +68,7 @@ async def write(
             customer=each.customer,
             bill=bill,
             at=tx.now,
-            grace=policy.grace_of(bill.lines, otherwise=grace),
+            grace=policy.grace_of(_waiting_for_usage(bill), otherwise=grace),
             hold_reason=policy.hold_reason,
             names=names.subscriptions,
         )
@@ -88,3 +89,8 @@ async def write(
     )
     found |= {DraftKey.of(invoice): invoice for invoice in issued}
     return [found[each.key] for each in owed]
+
+
+def _waiting_for_usage(bill: Bill) -> Sequence[Line]:
+    """What is billed early is billed once more when its period ends: late usage is on time for that."""
+    return [line for line in bill.lines if line.key not in bill.early] if bill.early else bill.lines

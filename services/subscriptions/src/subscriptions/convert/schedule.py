@@ -17,7 +17,12 @@ _KINDS = subscription_pb2.BillablePeriod.Kind
 
 
 def schedule_to_proto(
-    customer_id: CustomerId, customer: Customer | None, schedule: Schedule, commitments: Sequence[CommittedPeriod]
+    customer_id: CustomerId,
+    customer: Customer | None,
+    schedule: Schedule,
+    commitments: Sequence[CommittedPeriod],
+    *,
+    under_way: Sequence[BillablePeriod] = (),
 ) -> pb.CustomerSchedule:
     """With the customer itself, if it is wanted."""
     return pb.CustomerSchedule(
@@ -26,6 +31,7 @@ def schedule_to_proto(
         periods=billable_periods_to_proto(schedule.periods),
         next_bill_time=wire.timestamp(schedule.next_bill_time) if schedule.next_bill_time else None,
         commitments=committed_periods_to_proto(commitments),
+        under_way=billable_periods_to_proto(under_way),
     )
 
 

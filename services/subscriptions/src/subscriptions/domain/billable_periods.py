@@ -129,6 +129,11 @@ def schedule(
     return Schedule(tuple(found), min(to_come, default=None))
 
 
+def in_arrears(subscription: Subscription, track: Track, *, after: datetime) -> Iterator[BillablePeriod]:
+    """What of an item is billed when it has ended, not before `after`, in order of time; it may never end."""
+    return _Item(subscription, track.item_id).in_arrears(track, after)
+
+
 def billable_periods(subscription: Subscription, item_id: ItemId, *, after: datetime) -> Iterator[BillablePeriod]:
     """What is to be billed for an item, not before `after`, in order of bill time; it may never end."""
     track = next((each for each in subscription.tracks if each.item_id == item_id), None)

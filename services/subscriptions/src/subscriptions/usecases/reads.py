@@ -11,12 +11,13 @@ from typing import Final
 from common.db import Tx
 from subscriptions import store
 from subscriptions.domain import billable_periods
-from subscriptions.domain.billable_periods import PERIODS_MAX, Schedule
+from subscriptions.domain.billable_periods import PERIODS_MAX, BillablePeriod, Schedule
 from subscriptions.domain.commitments import CommittedPeriod, committed_periods, next_true_up
 from subscriptions.domain.customer import Customer, CustomerId
 from subscriptions.domain.errors import SubscriptionNotFound, TooManyPeriods
 from subscriptions.domain.payer import addressed
 from subscriptions.domain.subscription import Subscription
+from subscriptions.domain.under_way import under_way
 
 PERIODS_PER_ANSWER_MAX: Final = 20_000
 """As many as fit a message of the size that services accept."""
@@ -30,6 +31,7 @@ class CustomerSchedule:
     customer: Customer | None
     schedule: Schedule
     commitments: Sequence[CommittedPeriod]
+    under_way: Sequence[BillablePeriod] = ()
 
 
 def as_of(subscription: Subscription, *, at: datetime, known: datetime, now: datetime) -> Subscription:
@@ -42,7 +44,13 @@ def as_of(subscription: Subscription, *, at: datetime, known: datetime, now: dat
 
 
 async def schedules(
-    tx: Tx, customer_ids: Sequence[CustomerId], *, after: datetime, through: datetime, with_customers: bool
+    tx: Tx,
+    customer_ids: Sequence[CustomerId],
+    *,
+    after: datetime,
+    through: datetime,
+    with_customers: bool,
+    with_under_way: bool = False,
 ) -> list[CustomerSchedule]:
     """For each of the customers, in the order asked, from one look at all of them."""
     customers: dict[CustomerId, Customer] = {}
@@ -71,8 +79,12 @@ async def schedules(
         committed = [
             each for each in committed_periods(theirs, after=after, through=through) if each.customer_id == customer_id
         ]
-        answer.append(CustomerSchedule(customer_id, customers.get(customer_id), schedule, committed))
-        room -= len(schedule.periods)
+        begun: Sequence[BillablePeriod] = ()
+        if with_under_way:
+            begun = under_way(theirs, at=through, customer_id=customer_id)
+            begun = tuple(addressed(begun, payers)) if customer_id in payers else begun
+        answer.append(CustomerSchedule(customer_id, customers.get(customer_id), schedule, committed, begun))
+        room -= len(schedule.periods) + len(begun)
         if room < 0:
             raise TooManyPeriods(f"there are more than {PERIODS_PER_ANSWER_MAX} periods", limit=PERIODS_PER_ANSWER_MAX)
     return answer
