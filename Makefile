@@ -55,14 +55,16 @@ lint-rules:
 	$(PY) -m tools.protos breaking
 test: lint $(ENGINE)  ## Everything that has to hold before a commit
 	$(PYTEST) -n 3 --dist loadfile  # on two cores: much of the time a test waits for servers
+thorough: install $(ENGINE)  ## The same with the further cases of what others already show: for as long as it takes
+	$(PYTEST) -n 3 --dist loadfile --thorough
 test-fast: install  ## The pure rules only: no servers, a few seconds
 	$(PYTEST) --pure $(wildcard services/*/tests/domain libs/common/tests/pure)
 e2e: install  ## The six processes, driven from outside
 	$(PYTEST) tests/e2e
 simulate: install  ## Seeded histories with faults on the bus, and a year lived twice: make simulate SEEDS=100 CUSTOMERS=200
-	$(PYTEST) tests/simulation $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CUSTOMERS),--customers $(CUSTOMERS))
+	$(PYTEST) tests/simulation --thorough $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CUSTOMERS),--customers $(CUSTOMERS))
 faults: install  ## Kill processes and servers at work: make faults, or with more kills under the load of usage events: make faults KILLS=50
-	$(PYTEST) tests/faults $(if $(KILLS),--kills $(KILLS))
+	$(PYTEST) tests/faults --thorough $(if $(KILLS),--kills $(KILLS))
 conformance: install $(ENGINE)  ## Published figures of others by the public calls: make conformance, or CASES=folder of other cases
 	$(PY) -m tests.conformance $(CASES)
 bench: install  ## Measure one thing and its ceiling: make bench T=rpc
@@ -105,4 +107,4 @@ $(ENGINE): requirements/clickhouse.txt $(INSTALLED)
 	    || $(BIN)/pip install --quiet --no-deps --require-hashes -r requirements/clickhouse.txt
 	@touch $@
 
-.PHONY: help install protos lock lint test test-fast e2e simulate faults conformance bench demo up down status check token accept clean
+.PHONY: help install protos lock lint test thorough test-fast e2e simulate faults conformance bench demo up down status check token accept clean

@@ -58,6 +58,15 @@ def _will_run(config: pytest.Config) -> bool:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pure", action="store_true", help="start no servers: for tests that need none")
+    parser.addoption("--thorough", action="store_true", help="also the further cases of what others already show")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--thorough"):
+        return
+    further = [item for item in items if item.get_closest_marker("thorough")]
+    items[:] = [item for item in items if item not in further]
+    config.hook.pytest_deselected(items=further)
 
 
 @pytest.fixture(scope="session")

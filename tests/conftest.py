@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-SEEDS = 2
+SEEDS = 1
 CUSTOMERS = 4
 KILLS = 4
 

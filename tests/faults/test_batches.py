@@ -36,9 +36,10 @@ TOLD: Final = {
 @pytest.mark.parametrize(
     "point",
     [
-        "subscriptions.advanced",  # the first batch is lost with its announcements
+        # the first batch is lost with its announcements
+        pytest.param("subscriptions.advanced", marks=pytest.mark.thorough),
         "subscriptions.advanced:4",  # others are committed, and are not done again
-        "job.committed",  # the first batch is committed, and nobody knows
+        pytest.param("job.committed", marks=pytest.mark.thorough),  # the first batch is committed, and nobody knows
         "relay.published",  # it is on the bus, and is published again
     ],
 )

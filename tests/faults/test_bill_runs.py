@@ -37,10 +37,10 @@ METERS: Final = ("calls", "minutes", "gigabytes")
 @pytest.mark.parametrize(
     "point",
     [
-        "invoicing.asked:3",
-        "invoicing.drafted",  # the first batch is lost
+        pytest.param("invoicing.asked:3", marks=pytest.mark.thorough),
+        pytest.param("invoicing.drafted", marks=pytest.mark.thorough),  # the first batch is lost
         "invoicing.drafted:4",  # others are committed, and are not done again
-        "invoicing.numbered:3",  # numbers were taken, and nobody has them
+        pytest.param("invoicing.numbered:3", marks=pytest.mark.thorough),  # numbers were taken, and nobody has them
         "job.committed:6",  # a batch is committed, and nobody knows
     ],
 )

@@ -409,6 +409,9 @@ def names_resources(rpc: Rpc) -> bool:
     )
 
 
+TURNS: Final = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Garbled:
     """A request in which one field holds something that nobody expects."""
@@ -417,11 +420,13 @@ class Garbled:
     request: Message
 
 
-def garbled(rpc: Rpc, request: Message) -> Iterator[Garbled]:
-    """One after the other, every field there is, at any depth, with every kind of garbage for its type; of what is read
-    alike elsewhere, with some of them."""
-    for path in _paths(request.DESCRIPTOR, ()):
-        for value in _share(rpc, path, _garbage(path)):
+def garbled(rpc: Rpc, request: Message, *, every: bool) -> Iterator[Garbled]:
+    """One after the other, every field there is, at any depth, with `every` kind of garbage for its type, or a third of
+    them by turns; of what is read alike elsewhere, with some of them.
+    """
+    for number, path in enumerate(_paths(request.DESCRIPTOR, ())):
+        values = _share(rpc, path, _garbage(path))
+        for value in values if every else values[number % min(len(values), TURNS) :: TURNS]:
             copy = type(request)()
             copy.CopyFrom(request)
             _put(copy, path, value)

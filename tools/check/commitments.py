@@ -22,6 +22,8 @@ class Commitment(NamedTuple):
     minimum: int
     currency: str
     months: int
+    since: datetime
+    """From when on it holds: a step of a ramp is agreed on long before."""
 
 
 def trued_up_once(records: Records, tally: Tally) -> None:
@@ -78,7 +80,7 @@ def _whole_periods(
         if line["full_period_start"] == line["period_start"] and line["full_period_end"] == line["period_end"]
     }
     for start, end in sorted(whole):
-        if end <= now:
+        if commitment.since <= start and end <= now:
             yield Span(start, end), commitment
 
 
@@ -106,7 +108,9 @@ def _agreed(records: Records) -> Mapping[str, list[Commitment | None]]:
             if action["action"] == "SET_COMMITMENT":
                 told = action["commitment"]
                 found[change["subscription_id"]].append(
-                    None if told is None else Commitment(int(told["minor"]), told["currency"], told["months"])
+                    None
+                    if told is None
+                    else Commitment(int(told["minor"]), told["currency"], told["months"], change["effective_time"])
                 )
     return found
 

@@ -114,6 +114,8 @@ class _Turn:
     view: View
     knowledge: Knowledge
     until: datetime
+    freed: list[datetime] = field(default_factory=list)
+    """From when on what was covered is to be billed anew: not before, as it is covered until then."""
 
     def compare(self) -> None:
         """What was billed in advance with what is wanted of it."""
@@ -127,6 +129,8 @@ class _Turn:
                 if inside and is_known and piece.wanted != run.terms:
                     left = self._left_covered(piece, run.terms, losses)
                     kept += [left] if left else []
+                    if left is None and not self._is_ahead(piece):
+                        self.freed.append(piece.span.start)
                 else:
                     kept.append(piece)
             self.book.covers = joined(kept)
@@ -205,6 +209,7 @@ class _Turn:
                 break
             full = self.view.period(run, at)
             following = [each.span.start for each in self.book.covers if each.span.start > at]
+            following += [each for each in self.freed if each > self._not_before(at)]
             end = min([full.end, *following, *([run.end] if run.end else [])])
             self._cover(run, terms, Span(at, end), full)
             at = end

@@ -462,8 +462,10 @@ async def spares(databases: Databases) -> AsyncIterator[Spares]:
     found = Spares(databases.drop)
     yield found
     await found.close()
-    # Services end in circles of few objects, which hold very much memory: nobody would come to look for them.
+    # Services end in circles of few objects, which hold very much memory: nobody would come to look for them. What is
+    # left then stays, and need not be looked through with the next module.
     gc.collect()
+    gc.freeze()
 
 
 @pytest_asyncio.fixture

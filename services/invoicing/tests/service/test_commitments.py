@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from common import wire
 from common.money import Money
@@ -12,10 +13,12 @@ from saldo.invoicing.v1 import invoice_pb2
 from saldo.invoicing.v1 import invoicing_service_pb2 as pb
 from saldo.subscriptions.v1 import customer_pb2, subscription_pb2
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as subscriptions
+from saldo.subscriptions.v1.customers_service_pb2 import SetCustomerPayerRequest
+from saldo.subscriptions.v1.customers_service_pb2_grpc import CustomersServiceStub
 from saldo.subscriptions.v1.subscription_pb2 import SubscriptionAction, SubscriptionChange
 
 from .conftest import Business, flat, pence, per_unit, told, utc
-from .test_coupons import coupon, percent
+from .test_coupons import REPEATING, coupon, percent
 
 HOUR = timedelta(hours=1)
 FEBRUARY, MARCH, APRIL = utc(2026, 2, 1), utc(2026, 3, 1), utc(2026, 4, 1)
@@ -140,6 +143,32 @@ async def test_a_commitment_that_ends_is_no_more_trued_up(suite: Suite, business
     await suite.travel(MARCH + HOUR)
     trued_up = [line for each in await business.invoices(customer) for line in told(each) if line[0] == COMMITTED]
     assert trued_up == [(COMMITTED, 10_00)]
+
+
+async def test_what_somebody_else_paid_counts_however_long_ago(suite: Suite, business: Business) -> None:
+    """For a commitment, and for a coupon of some periods: both are the subscription's, whoever got the invoice."""
+    five_months = await coupon(business, "five", duration=REPEATING, duration_periods=5, **percent("50"))
+    plan = await business.plan(await business.price("Fee", **flat("20")))
+    payer, customer = await business.customer(), await business.customer()
+    customers: Any = suite.stub(CustomersServiceStub, "subscriptions")  # Any: grpc stubs are generated
+    await customers.SetCustomerPayer(SetCustomerPayerRequest(id=customer.id, payer_id=payer.id))
+    await business.subscriptions.CreateSubscription(
+        subscriptions.CreateSubscriptionRequest(
+            customer_id=customer.id,
+            plan_id=plan.id,
+            billing_day=1,
+            discounts=[SubscriptionAction.ApplyDiscount(coupon_id=five_months.id)],
+            commitment=subscription_pb2.Commitment(minimum=wire.money(Money(200_00, "GBP")), months=6),
+        )
+    )
+    await suite.quiet()
+    await customers.SetCustomerPayer(SetCustomerPayerRequest(id=customer.id))
+    await suite.travel(utc(2026, 7, 1) + HOUR)
+    [january] = await business.invoices(payer)
+    *months, july = await business.invoices(customer)
+    assert (told(january), pence(january)) == ([("Fee", 20_00)], 10_00)
+    assert [pence(each) for each in months] == [10_00, 10_00, 10_00, 10_00, 20_00]
+    assert sorted(told(july)) == [("Fee", 20_00), (COMMITTED, 80_00)]
 
 
 async def test_discounts_do_not_fill_or_lower_a_commitment(suite: Suite, business: Business) -> None:

@@ -363,3 +363,22 @@ def test_up_and_down_again_in_one_moment_kept_is_what_was_most() -> None:
     assert ledger(change(both, quantity(10), on="03-20", decision=KEEP), through="03-31") == rows[:3]
     at_once = change(five_seats(), quantity(10), quantity(5), on="03-11", decision=KEEP)
     assert ledger(at_once, through="04-01") == [rows[0], rows[3]]
+
+
+def test_a_scheduled_change_that_changes_nothing_divides_what_another_price_is_billed_for() -> None:
+    """What was billed by the old price covers its time until that change takes it back: whatever is decided between the
+    two, the new price is billed for no moment twice.
+    """
+    agreed = agree(terms("seats", 4))
+    to_come = change(agreed, quantity(4), on="01-02", decision=scheduled("01-21"))
+    repriced = change(to_come, price("gold", 4), on="01-11")
+    beyond = change(repriced, quantity(9), on="01-16", decision=scheduled("02-10"))
+    found = [
+        ("01-01", "OWED", "seats", 4, "01-01", "02-01", Fraction(1)),
+        ("01-11", "CREDIT", "seats", 4, "01-11", "01-21", Fraction(10, 31)),
+        ("01-11", "OWED", "gold", 4, "01-11", "01-21", Fraction(10, 31)),
+        ("01-21", "CREDIT", "seats", 4, "01-21", "02-01", Fraction(11, 31)),
+        ("01-21", "OWED", "gold", 4, "01-21", "02-01", Fraction(11, 31)),
+    ]
+    assert ledger(repriced, through="01-11") == found[:3]
+    assert ledger(repriced, through="01-31") == ledger(beyond, through="01-31") == found

@@ -21,16 +21,26 @@ from invoicing.store.rows import line_of
 from invoicing.store.tables import invoice_lines, invoices
 
 _SHARES: Final = """
-    SELECT coalesce(nullif(l.customer_id, ''), i.customer_id) AS customer_id, c.coupon_id,
+    SELECT coalesce(s.customer_id, nullif(l.customer_id, ''), l.payer_id) AS customer_id, c.coupon_id,
         l.subscription_id, l.item_id, l.full_period_start, l.full_period_end, l.currency,
         coalesce((
             SELECT sum((d->>'amount_minor')::bigint) FROM jsonb_array_elements(l.discounts) d
             WHERE d->>'discount_id' = c.coupon_id
         ), 0)::bigint AS amount_minor
-    FROM invoices i
-    JOIN invoice_lines l ON l.seller_id = i.seller_id AND l.invoice_id = i.id
-    CROSS JOIN unnest($3::text[]) AS c (coupon_id)
-    WHERE i.seller_id = $1 AND i.customer_id = ANY ($2::text[]) AND NOT l.voided AND i.id <> ALL ($4::text[])
+    FROM (
+        SELECT l.*, i.customer_id AS payer_id
+        FROM invoices i
+        JOIN invoice_lines l ON l.seller_id = i.seller_id AND l.invoice_id = i.id
+        WHERE i.seller_id = $1 AND i.customer_id = ANY ($2::text[]) AND l.subscription_id <> ALL ($3::text[])
+        UNION ALL
+        SELECT l.*, i.customer_id
+        FROM invoice_lines l
+        JOIN invoices i ON i.seller_id = l.seller_id AND i.id = l.invoice_id
+        WHERE l.seller_id = $1 AND l.subscription_id = ANY ($3::text[]) AND l.subscription_id <> ''
+    ) l
+    LEFT JOIN unnest($3::text[], $4::text[]) AS s (subscription_id, customer_id) USING (subscription_id)
+    CROSS JOIN unnest($5::text[]) AS c (coupon_id)
+    WHERE NOT l.voided AND l.invoice_id <> ALL ($6::text[])
         AND (l.discount_minor <> 0 OR l.coupon_ids <> '{}')
         AND (
             c.coupon_id = ANY (l.coupon_ids)
@@ -41,13 +51,28 @@ _SHARES: Final = """
 
 
 async def coupon_shares(
-    tx: Tx, customer_ids: Collection[str], coupon_ids: Collection[str], *, but_on: Collection[InvoiceId] = ()
+    tx: Tx,
+    customer_ids: Collection[str],
+    coupon_ids: Collection[str],
+    *,
+    owners: Mapping[str, str],
+    but_on: Collection[InvoiceId] = (),
 ) -> Mapping[str, Sequence[Share]]:
-    """What coupons took off everything on the invoices that these customers got, but for some, by who used it."""
+    """What coupons took off everything on the invoices that these customers got, but for some, by who used it; and all
+    that they ever took off some subscriptions, whoever had these and paid for them, by their `owners` now.
+    """
     found: dict[str, list[Share]] = defaultdict(list)
     if not coupon_ids:
         return found
-    rows = await tx.driver.fetch(_SHARES, tx.seller_id, sorted(customer_ids), sorted(coupon_ids), sorted(but_on))
+    rows = await tx.driver.fetch(
+        _SHARES,
+        tx.seller_id,
+        sorted(customer_ids),
+        list(owners.keys()),
+        list(owners.values()),
+        sorted(coupon_ids),
+        sorted(but_on),
+    )
     for row in rows:
         found[row["customer_id"]].append(
             Share(
@@ -88,24 +113,20 @@ async def sources_of(tx: Tx, periods: Sequence[BillablePeriod]) -> dict[LineKey,
 
 
 async def lines_spent(
-    tx: Tx, commitments: Sequence[CommittedPeriod], customer_ids: Collection[str], *, but_on: Collection[InvoiceId] = ()
+    tx: Tx, commitments: Sequence[CommittedPeriod], *, but_on: Collection[InvoiceId] = ()
 ) -> list[Line]:
-    """All that these customers were billed for the subscriptions within their committed periods."""
+    """All that was billed for the subscriptions within their committed periods, whoever paid it."""
     if not commitments:
         return []
     subscription_ids = sorted({each.subscription_id for each in commitments})
-    query = (
-        select(invoice_lines)
-        .join(invoices)
-        .where(
-            invoice_lines.c.seller_id == tx.seller_id,
-            invoices.c.customer_id == any_(literal(sorted(customer_ids), ARRAY(Text))),
-            ~invoice_lines.c.voided,
-            invoices.c.id.not_in(sorted(but_on)),
-            invoice_lines.c.subscription_id == any_(literal(subscription_ids, ARRAY(Text))),
-            invoice_lines.c.kind != LineKind.TRUE_UP.name,
-            invoice_lines.c.period_end > min(each.period.start for each in commitments),
-            invoice_lines.c.period_start < max(each.period.end for each in commitments),
-        )
+    query = select(invoice_lines).where(
+        invoice_lines.c.seller_id == tx.seller_id,
+        ~invoice_lines.c.voided,
+        invoice_lines.c.invoice_id.not_in(sorted(but_on)),
+        invoice_lines.c.subscription_id != "",
+        invoice_lines.c.subscription_id == any_(literal(subscription_ids, ARRAY(Text))),
+        invoice_lines.c.kind != LineKind.TRUE_UP.name,
+        invoice_lines.c.period_end > min(each.period.start for each in commitments),
+        invoice_lines.c.period_start < max(each.period.end for each in commitments),
     )
     return [line_of(row) for row in await tx.execute(query)]

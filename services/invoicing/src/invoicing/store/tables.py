@@ -170,6 +170,11 @@ invoice_lines = Table(
     ),
     UniqueConstraint("seller_id", "invoice_id", "position", name="invoice_lines_position"),
     Index("invoice_lines_of_price", "seller_id", "price_id", "period_end"),
+    Index(
+        "invoice_lines_of_subscription",
+        *("seller_id", "subscription_id", "period_end"),
+        postgresql_where=text("subscription_id <> ''"),
+    ),
     ForeignKeyConstraint(
         ["seller_id", "invoice_id"], ["invoices.seller_id", "invoices.id"], name="invoice_lines_invoice"
     ),

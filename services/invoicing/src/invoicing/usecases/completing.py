@@ -28,9 +28,10 @@ async def completed(
     users = {draft.used_by(line) for draft in drafts for line in draft.lines}
     customer_ids = users | {draft.customer_id for draft in drafts}
     commitments = [committed_by(line) for draft in drafts for line in draft.lines if line.kind is LineKind.TRUE_UP]
-    spent = await store.lines_spent(tx, commitments, customer_ids, but_on=draft_ids)
+    spent = await store.lines_spent(tx, commitments, but_on=draft_ids)
     spent += [line for draft in drafts for line in draft.lines]
-    shares = await store.coupon_shares(tx, customer_ids, coupons, but_on=draft_ids)
+    owners = {line.subscription_id: draft.used_by(line) for draft in drafts for line in draft.lines if line.coupon_ids}
+    shares = await store.coupon_shares(tx, customer_ids, coupons, owners=owners, but_on=draft_ids)
     # Two drafts of one customer use a coupon one after the other; so do those whom somebody else pays for.
     used = {customer_id: Used.of(shares.get(customer_id, ())) for customer_id in customer_ids}
     found: list[Invoice] = []

@@ -95,10 +95,13 @@ async def beside(tx: Tx, found: Sequence[Facts], *, lock: bool = False) -> list[
     invoiced = {*customer_ids, *payer_ids} - {""}
     periods = [period for each in found for period in each.periods]
     sources = await store.sources_of(tx, periods)
-    spent = await store.lines_spent(tx, [committed for each in found for committed in each.commitments], invoiced)
+    spent = await store.lines_spent(tx, [committed for each in found for committed in each.commitments])
     pending = await store.pending_lines_of(tx, customer_ids, lock=lock)
     coupons = {coupon_id for each in found for coupon_id in each.coupons}
-    shares = await store.coupon_shares(tx, invoiced, coupons)
+    owners = {
+        period.subscription_id: each.customer.party.id for each in found for period in each.periods if period.coupon_ids
+    }
+    shares = await store.coupon_shares(tx, invoiced, coupons, owners=owners)
     return [
         Beside(
             customer=each.customer,

@@ -32,7 +32,7 @@ from typing import Final
 
 from common.period import Interval, Period, TimeOutOfRange, Unit, boundary, day_fraction, index_at, period_at
 from subscriptions.domain.change import Proration, Unused
-from subscriptions.domain.cover import Cover, agree, rejoined, resolved, uncovered
+from subscriptions.domain.cover import Cover, agree, parted, rejoined, resolved, uncovered
 from subscriptions.domain.customer import CustomerId
 from subscriptions.domain.discounts import coupons_of
 from subscriptions.domain.errors import TooManyPeriods
@@ -188,8 +188,8 @@ class _Item:
             track = self._track(belief)
             if track is None:
                 continue
-            credits_due, covers = self._reconciled(covers, track, belief)
-            charges = self._begun(track, covers, belief, after)
+            credits_due, covers, freed = self._reconciled(covers, track, belief)
+            charges = self._begun(track, covers, freed, belief, after)
             if belief.until is not None:
                 charges = iter(list(charges))
             for each in heapq.merge(credits_due, charges, key=_bill_time):
@@ -248,8 +248,12 @@ class _Item:
     def _track(self, belief: Belief) -> Track | None:
         return next((each for each in belief.tracks if each.item_id == self._item_id), None)
 
-    def _begun(self, track: Track, covers: list[Cover], belief: Belief, after: datetime) -> Iterator[BillablePeriod]:
-        """What begins to be billed under a belief and is not covered; it is covered from then on."""
+    def _begun(
+        self, track: Track, covers: list[Cover], freed: Sequence[datetime], belief: Belief, after: datetime
+    ) -> Iterator[BillablePeriod]:
+        """What begins to be billed under a belief and is not covered; it is covered from then on. Time that is `freed`
+        later on is billed then.
+        """
         # A change at a boundary leaves the period before it the last of what was: that must be known to be billed.
         # So must all the time that was decided upon afterwards: it is due when it was decided.
         own = belief.concerns_since if belief.since is not None and belief.since >= after else None
@@ -273,7 +277,7 @@ class _Item:
                 if _is_later(self._billed_from(start, full, segment), belief.until):
                     return
                 end = full.end if segment.end is None else min(full.end, segment.end)
-                for free in uncovered(_part(full, start, end), carried):
+                for free in parted(uncovered(_part(full, start, end), carried), freed):
                     bill_time = _not_before(self._billed_from(free.start, full, segment), belief.since)
                     if _is_later(bill_time, belief.until):
                         return
@@ -298,10 +302,13 @@ class _Item:
 
     def _reconciled(
         self, covers: Sequence[Cover], track: Track, belief: Belief
-    ) -> tuple[list[BillablePeriod], list[Cover]]:
-        """What is covered and not wanted by a belief: what of it is credited when, and what stays covered."""
+    ) -> tuple[list[BillablePeriod], list[Cover], list[datetime]]:
+        """What is covered and not wanted by a belief: what of it is credited when, what stays covered, and when what is
+        covered until then is free again.
+        """
         lost: list[_Lost] = []
         kept: list[Cover] = []
+        freed: list[datetime] = []
         for cover in covers:
             for segment in track.stretches:
                 start = max(cover.start, segment.start)
@@ -321,8 +328,10 @@ class _Item:
                     lost.append(_Lost(piece, taken_back, segment.cause, bill_time))
                 if stays is not None:
                     kept.append(stays)
+                elif bill_time == start != belief.since:
+                    freed.append(start)
         credits_due = [self._credit(each, belief.timeline) for each in _as_one(lost)]
-        return sorted((each for each in credits_due if each.proration), key=_bill_time), rejoined(kept)
+        return sorted((each for each in credits_due if each.proration), key=_bill_time), rejoined(kept), freed
 
     def _credit(self, lost: _Lost, known: Timeline) -> BillablePeriod:
         piece, cause, bill_time = lost.piece, lost.cause, lost.bill_time

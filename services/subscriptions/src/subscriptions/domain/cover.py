@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from itertools import pairwise
 
 from common.period import Period
 from subscriptions.domain.change import Proration, Unused
@@ -94,6 +95,17 @@ def uncovered(stretch: Period, covers: Sequence[Cover]) -> Iterator[Period]:
         start = max(start, covered_end)
     if start < end:
         yield Period(start, end)
+
+
+def parted(stretches: Iterator[Period], at: Sequence[datetime]) -> Iterator[Period]:
+    """The same time, with a part of its own from each of these moments on."""
+    for stretch in stretches:
+        if not any(stretch.start < each < stretch.end for each in at):
+            yield stretch
+            continue
+        bounds = [stretch.start, *sorted({each for each in at if stretch.start < each < stretch.end}), stretch.end]
+        for start, end in pairwise(bounds):
+            yield Period(start, end)
 
 
 def _quantity(terms: Terms) -> Decimal:
