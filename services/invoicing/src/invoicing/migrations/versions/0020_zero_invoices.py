@@ -7,7 +7,7 @@ from __future__ import annotations
 from common.migrate import protect, run_script
 
 revision = "0020"
-down_revision = "0018"
+down_revision = "0019"
 
 
 def upgrade() -> None:
