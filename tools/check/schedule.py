@@ -243,7 +243,8 @@ class _Turn:
         if not days or start <= run.start or self.view.period(run, start).start != start:
             return start
         before = self.view.period(run, start - MICROSECOND).start
-        return max(days_later(start, -days, self.agreement.zone), before, run.start)
+        freed = [each for each in self.freed if each < start]
+        return max([days_later(start, -days, self.agreement.zone), before, run.start, *freed])
 
     def bill_in_arrears(self, run: Run, terms: Terms) -> None:
         settlements = self.view.settlements(self.book.item_id)

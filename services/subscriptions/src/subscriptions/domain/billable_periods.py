@@ -279,11 +279,11 @@ class _Item:
                 if segment.end is not None and segment.end <= full.start:
                     break
                 start = max(full.start, segment.start)
-                if _is_later(self._billed_from(start, full, segment), belief.until):
+                if _is_later(self._billed_from(start, full, segment, freed), belief.until):
                     return
                 end = full.end if segment.end is None else min(full.end, segment.end)
                 for free in parted(uncovered(_part(full, start, end), carried), freed):
-                    bill_time = _not_before(self._billed_from(free.start, full, segment), belief.since)
+                    bill_time = _not_before(self._billed_from(free.start, full, segment, freed), belief.since)
                     if _is_later(bill_time, belief.until):
                         return
                     billable = self._billable(terms, free, full, bill_time, track, segment, belief)
@@ -390,15 +390,16 @@ class _Item:
             coupon_ids=coupons_of(known, terms, full, anchor=segment.anchor) if known.discounts else (),
         )
 
-    def _billed_from(self, start: datetime, full: Period, segment: Segment) -> datetime:
+    def _billed_from(self, start: datetime, full: Period, segment: Segment, freed: Sequence[datetime]) -> datetime:
         """When a period that begins then is billed in the ordinary course of time: when it begins or, if it is whole
-        and goes on as the one before, some days ahead, but not before that one begins.
+        and goes on as the one before, some days ahead, but not before that one begins, or is billed.
         """
         days, terms = self._subscription.opening.bill_ahead_days, segment.terms
         if not days or terms is None or terms.interval is None or start != full.start or start <= segment.start:
             return start
         before = period_at(segment.anchor, self._zone, terms.interval, start - INSTANT)
-        return max(boundary(start, self._zone, DAY, -days), before.start, segment.start)
+        billed = (each for each in freed if each < start)
+        return max(boundary(start, self._zone, DAY, -days), before.start, segment.start, *billed)
 
     def _measure(self, cause: Cause) -> Proration:
         """How a part is measured. One that a change without proration makes all the same is by the rule."""
