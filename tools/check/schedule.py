@@ -116,6 +116,8 @@ class _Turn:
     until: datetime
     freed: list[datetime] = field(default_factory=list)
     """From when on what was covered is to be billed anew: not before, as it is covered until then."""
+    begun: list[datetime] = field(default_factory=list)
+    """Where what is billed in advance begins, of all that is by this view."""
 
     def compare(self) -> None:
         """What was billed in advance with what is wanted of it."""
@@ -217,6 +219,7 @@ class _Turn:
     def _cover(self, run: Run, terms: Terms, span: Span, full: Span) -> None:
         measured = None if span == full else self._measure(self.view.cause(self.book.item_id, span.start))
         self.book.bills += 1
+        self.begun.append(span.start)
         self.book.covers.append(
             Cover(
                 bill=self.book.bills,
@@ -243,8 +246,8 @@ class _Turn:
         if not days or start <= run.start or self.view.period(run, start).start != start:
             return start
         before = self.view.period(run, start - MICROSECOND).start
-        freed = [each for each in self.freed if each < start]
-        return max([days_later(start, -days, self.agreement.zone), before, run.start, *freed])
+        billed = [each for each in self.begun if before <= each < start]
+        return max([days_later(start, -days, self.agreement.zone), before, run.start, *billed])
 
     def bill_in_arrears(self, run: Run, terms: Terms) -> None:
         settlements = self.view.settlements(self.book.item_id)

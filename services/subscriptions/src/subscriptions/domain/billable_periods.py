@@ -256,9 +256,7 @@ class _Item:
     def _begun(
         self, track: Track, covers: list[Cover], freed: Sequence[datetime], belief: Belief, after: datetime
     ) -> Iterator[BillablePeriod]:
-        """What begins to be billed under a belief and is not covered; it is covered from then on. Time that is `freed`
-        later on is billed then.
-        """
+        """What begins to be billed under a belief and is not covered, from then on; what is `freed` later, then."""
         # A change at a boundary leaves the period before it the last of what was: that must be known to be billed.
         # So must all the time that was decided upon afterwards: it is due when it was decided.
         own = belief.concerns_since if belief.since is not None and belief.since >= after else None
@@ -279,11 +277,12 @@ class _Item:
                 if segment.end is not None and segment.end <= full.start:
                     break
                 start = max(full.start, segment.start)
-                if _is_later(self._billed_from(start, full, segment, freed), belief.until):
+                if _is_later(self._billed_from(start, full, segment, carried, freed), belief.until):
                     return
                 end = full.end if segment.end is None else min(full.end, segment.end)
                 for free in parted(uncovered(_part(full, start, end), carried), freed):
-                    bill_time = _not_before(self._billed_from(free.start, full, segment, freed), belief.since)
+                    billed_from = self._billed_from(free.start, full, segment, carried, freed)
+                    bill_time = _not_before(billed_from, belief.since)
                     if _is_later(bill_time, belief.until):
                         return
                     billable = self._billable(terms, free, full, bill_time, track, segment, belief)
@@ -390,16 +389,19 @@ class _Item:
             coupon_ids=coupons_of(known, terms, full, anchor=segment.anchor) if known.discounts else (),
         )
 
-    def _billed_from(self, start: datetime, full: Period, segment: Segment, freed: Sequence[datetime]) -> datetime:
+    def _billed_from(
+        self, start: datetime, full: Period, segment: Segment, covers: Sequence[Cover], freed: Sequence[datetime]
+    ) -> datetime:
         """When a period that begins then is billed in the ordinary course of time: when it begins or, if it is whole
-        and goes on as the one before, some days ahead, but not before that one begins, or is billed.
+        and goes on as the one before, some days ahead, but not before the last part of that one.
         """
         days, terms = self._subscription.opening.bill_ahead_days, segment.terms
         if not days or terms is None or terms.interval is None or start != full.start or start <= segment.start:
             return start
         before = period_at(segment.anchor, self._zone, terms.interval, start - INSTANT)
-        billed = (each for each in freed if each < start)
-        return max(boundary(start, self._zone, DAY, -days), before.start, segment.start, *billed)
+        begun = max(before.start, segment.start)
+        parts = (each.start for each in parted(uncovered(Period(begun, start), covers), freed))
+        return max(boundary(start, self._zone, DAY, -days), begun, *parts)
 
     def _measure(self, cause: Cause) -> Proration:
         """How a part is measured. One that a change without proration makes all the same is by the rule."""
