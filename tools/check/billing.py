@@ -335,8 +335,12 @@ def _may_be_unnumbered(invoice: Row) -> bool:
     return invoice["state"] in ("PAID", "VOID") and is_derived and total == 0
 
 
-def expected(records: Records) -> Iterator[Billable]:
+def expected(records: Records) -> Sequence[Billable]:
     """Everything that has to be billed by now, computed anew."""
+    return records.once("billables", lambda: list(_expected(records)))
+
+
+def _expected(records: Records) -> Iterator[Billable]:
     changes = records.by("subscriptions", "subscription_changes", "subscription_id")
     for row in records.rows("subscriptions", "subscriptions"):
         agreement = agreement_of(row, changes.get(row["id"], ()))

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
 
 BOUNDARIES_MAX: Final = 200_000
+BOUNDARIES_KEPT: Final = 100_000
 MICROSECOND: Final = timedelta(microseconds=1)
 
 
@@ -36,16 +38,7 @@ class Rhythm:
 
     def boundary(self, n: int) -> datetime:
         """Where period `n` begins. A civil time that is skipped becomes the one after; of two, the first."""
-        if n == 0:
-            return self.anchor
-        zone = ZoneInfo(self.zone)
-        civil = self.anchor.astimezone(zone).replace(tzinfo=None, fold=0)
-        steps = n * self.count
-        if self.unit in ("DAY", "WEEK"):
-            moved = civil + timedelta(days=steps * (7 if self.unit == "WEEK" else 1))
-        else:
-            moved = _add_months(civil, steps * (12 if self.unit == "YEAR" else 1))
-        return moved.replace(tzinfo=zone, fold=0).astimezone(UTC)
+        return _boundary(self, n)
 
     def span_at(self, instant: datetime) -> Span:
         """The period that an instant lies in."""
@@ -66,6 +59,20 @@ class Rhythm:
                 yield Span(opening, closing)
             n += 1
             _check_bound(n)
+
+
+@lru_cache(maxsize=BOUNDARIES_KEPT)
+def _boundary(rhythm: Rhythm, n: int) -> datetime:
+    if n == 0:
+        return rhythm.anchor
+    zone = ZoneInfo(rhythm.zone)
+    civil = rhythm.anchor.astimezone(zone).replace(tzinfo=None, fold=0)
+    steps = n * rhythm.count
+    if rhythm.unit in ("DAY", "WEEK"):
+        moved = civil + timedelta(days=steps * (7 if rhythm.unit == "WEEK" else 1))
+    else:
+        moved = _add_months(civil, steps * (12 if rhythm.unit == "YEAR" else 1))
+    return moved.replace(tzinfo=zone, fold=0).astimezone(UTC)
 
 
 def days_later(instant: datetime, days: int, zone: str) -> datetime:

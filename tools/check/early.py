@@ -24,14 +24,11 @@ class Early:
         self.ids = frozenset(self.by_line)
         self._sellers = {row["seller_id"] for row in rows}
         self._sellers |= {row["seller_id"] for row in records.rows("invoicing", "spend_thresholds")}
-        self._under_way: list[Billable] | None = None
 
     @property
     def under_way(self) -> Sequence[Billable]:
         """What is metered, has begun and is billed later, as things stand."""
-        if self._under_way is None:
-            self._under_way = list(self._found())
-        return self._under_way
+        return self._records.once("under way", lambda: list(self._found()))
 
     def is_begun(self, lines: Sequence[Row]) -> bool:
         """Whether a part of this period was billed early, of which there is more to bill or was."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import asyncpg
 
@@ -20,6 +20,7 @@ GATEWAY: Final = "simulated_gateway"
 CONNECT_SECONDS: Final = 10
 STATEMENT_SECONDS: Final = 120
 
+T = TypeVar("T")
 Row = Mapping[str, Any]  # Any: whatever the columns of the tables hold
 
 
@@ -44,6 +45,7 @@ class Records:
     at: datetime
     """Wall time of the reading: what time it is for a live seller."""
     _indexes: dict[tuple[str, str, str], dict[Any, list[Row]]] = field(default_factory=dict)  # Any: values of a column
+    _made: dict[str, Any] = field(default_factory=dict)  # Any: whatever is made of them
 
     def has(self, service: str) -> bool:
         return service in self.tables
@@ -60,6 +62,13 @@ class Records:
                 index[row[column]].append(row)
             self._indexes[key] = dict(index)
         return self._indexes[key]
+
+    def once(self, what: str, make: Callable[[], T]) -> T:
+        """What several invariants need, made by the first of them."""
+        if what not in self._made:
+            self._made[what] = make()
+        made: T = self._made[what]
+        return made
 
     def now(self, service: str, seller_id: str) -> datetime:
         """What time it is for a seller in a service."""
