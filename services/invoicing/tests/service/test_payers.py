@@ -163,6 +163,29 @@ async def test_each_subscription_goes_to_whom_it_names(suite: Suite, business: B
     assert users(invoices[family.payer.id]) == [ada.id]
 
 
+async def test_what_comes_back_to_who_had_it_is_taken_off_what_who_has_it_owes(
+    suite: Suite, business: Business, family: Family
+) -> None:
+    """One payer for both: who gave a subscription away has nothing else that its credit could be taken off."""
+    fee = await business.plan(await business.price("Fee", **flat("31")))
+    ada, ben = await business.customer(), await business.customer()
+    agreed = await business.subscriptions.CreateSubscription(
+        subscriptions.CreateSubscriptionRequest(
+            customer_id=ada.id, plan_id=fee.id, payer_id=family.payer.id, billing_day=1
+        )
+    )
+    await suite.travel(utc(2026, 1, 11))
+    await business.subscriptions.TransferSubscription(
+        subscriptions.TransferSubscriptionRequest(id=agreed.id, customer_id=ben.id)
+    )
+    await suite.travel(FEBRUARY)
+    invoices = await business.invoices()
+    assert {each.customer_id for each in invoices} == {family.payer.id}
+    lines = [(line.customer_id, *each) for found in invoices for line, each in zip(found.line_items, told(found))]
+    assert lines.count((ada.id, "Fee – unused", -21_00)) == 1
+    assert sum(pence(each) for each in invoices) == 31_00 + 31_00
+
+
 async def test_what_is_to_come_is_shown_to_who_will_pay(suite: Suite, business: Business, family: Family) -> None:
     """The upcoming invoice, the preview and why it is together are the payer's; a child has nothing of its own."""
     await business.meter("m3")

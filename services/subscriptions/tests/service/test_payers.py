@@ -320,6 +320,15 @@ async def test_for_whom_somebody_pays_is_known(suite: Suite, shop: Any) -> None:
     assert await paid_by(shop, eve, zoe) == [(bob.id, eve.id)]
 
 
+async def test_who_had_a_subscription_is_told_with_whom_it_names(suite: Suite, shop: Any) -> None:
+    """Something of it may still come back to the one who gave it away, by way of the payer of both."""
+    ada, bob, eve = [await shop.customer() for _ in range(3)]
+    named = await shop.subscribe(ada, await shop.plan(shop.price("seats")), payer_id=eve.id)
+    await suite.travel(day(1, 10))
+    await shop.api.TransferSubscription(pb.TransferSubscriptionRequest(id=named.id, customer_id=bob.id))
+    assert await paid_by(shop, eve) == [(ada.id, eve.id), (bob.id, eve.id)]
+
+
 async def test_what_has_ended_is_still_paid_for(suite: Suite, shop: Any) -> None:
     """Its last bill may be yet to come; of a payer that is to come it is known before."""
     ada, bob, eve = [await shop.customer() for _ in range(3)]

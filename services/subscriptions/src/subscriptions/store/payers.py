@@ -92,12 +92,14 @@ async def list_paid_customers(
     side. `after` is the last pair seen.
     """
     payers, paid = (any_(literal(list(each), ARRAY(Text))) for each in (payer_ids, customer_ids))
-    whole, in_part = _paid_as_a_whole(tx), _paid_in_part(tx)
+    whole, in_part, before = _paid_as_a_whole(tx), _paid_in_part(tx), _paid_in_part_before(tx)
     found = union(
         whole.where(customer_payers.c.payer_id == payers),
         whole.where(customer_payers.c.customer_id == paid),
         in_part.where(subscription_payers.c.payer_id == payers),
         in_part.where(subscriptions.c.customer_id == paid),
+        before.where(subscription_payers.c.payer_id == payers),
+        before.where(subscription_terms.c.customer_id == paid),
     ).subquery()
     query = select(found).order_by(found.c.customer_id, found.c.payer_id).limit(limit)
     if after:
@@ -209,6 +211,25 @@ def _paid_in_part(tx: Tx) -> Select[Any]:  # Any: as above
             subscriptions.c.seller_id == tx.seller_id,
             subscription_payers.c.payer_id.is_not(None),
             subscriptions.c.customer_id != subscription_payers.c.payer_id,
+            _lasts(tx),
+        )
+    )
+
+
+def _paid_in_part_before(tx: Tx) -> Select[Any]:  # Any: as above
+    """Customers who had such a subscription until it was transferred: something of it may still come back to them."""
+    of_it = and_(
+        subscription_payers.c.seller_id == subscription_terms.c.seller_id,
+        subscription_payers.c.subscription_id == subscription_terms.c.subscription_id,
+    )
+    return (
+        select(subscription_terms.c.customer_id, subscription_payers.c.payer_id)
+        .join(subscription_payers, of_it)
+        .where(
+            subscription_payers.c.seller_id == tx.seller_id,
+            subscription_terms.c.seller_id == tx.seller_id,
+            subscription_payers.c.payer_id.is_not(None),
+            subscription_terms.c.customer_id != subscription_payers.c.payer_id,
             _lasts(tx),
         )
     )
