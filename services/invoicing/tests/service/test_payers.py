@@ -181,7 +181,11 @@ async def test_what_comes_back_to_who_had_it_is_taken_off_what_who_has_it_owes(
     await suite.travel(FEBRUARY)
     invoices = await business.invoices()
     assert {each.customer_id for each in invoices} == {family.payer.id}
-    lines = [(line.customer_id, *each) for found in invoices for line, each in zip(found.line_items, told(found))]
+    lines = [
+        (line.customer_id, *each)
+        for found in invoices
+        for line, each in zip(found.line_items, told(found), strict=True)
+    ]
     assert lines.count((ada.id, "Fee – unused", -21_00)) == 1
     assert sum(pence(each) for each in invoices) == 31_00 + 31_00
 
