@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Select,
+    Table,
     Text,
     and_,
     any_,
@@ -92,7 +93,9 @@ async def list_paid_customers(
     side. `after` is the last pair seen.
     """
     payers, paid = (any_(literal(list(each), ARRAY(Text))) for each in (payer_ids, customer_ids))
-    whole, in_part, before = _paid_as_a_whole(tx), _paid_in_part(tx), _paid_in_part_before(tx)
+    whole, in_part = _paid_as_a_whole(tx), _paid_in_part(tx, subscriptions, subscriptions.c.id)
+    # Also who had it until it was transferred: something of it may still come back to them.
+    before = _paid_in_part(tx, subscription_terms, subscription_terms.c.subscription_id)
     found = union(
         whole.where(customer_payers.c.payer_id == payers),
         whole.where(customer_payers.c.customer_id == paid),
@@ -197,39 +200,21 @@ def _paid_as_a_whole(tx: Tx) -> Select[Any]:  # Any: a customer and its payer
     )
 
 
-def _paid_in_part(tx: Tx) -> Select[Any]:  # Any: as above
-    """Customers with a subscription that names somebody else, now or from some time on."""
+def _paid_in_part(tx: Tx, whose: Table, subscription_id: ColumnElement[str]) -> Select[Any]:  # Any: as above
+    """Customers with a subscription, by a table that tells `whose` it is, that names somebody else, now or from some
+    time on.
+    """
     of_it = and_(
-        subscription_payers.c.seller_id == subscriptions.c.seller_id,
-        subscription_payers.c.subscription_id == subscriptions.c.id,
+        subscription_payers.c.seller_id == whose.c.seller_id, subscription_payers.c.subscription_id == subscription_id
     )
     return (
-        select(subscriptions.c.customer_id, subscription_payers.c.payer_id)
+        select(whose.c.customer_id, subscription_payers.c.payer_id)
         .join(subscription_payers, of_it)
         .where(
             subscription_payers.c.seller_id == tx.seller_id,
-            subscriptions.c.seller_id == tx.seller_id,
+            whose.c.seller_id == tx.seller_id,
             subscription_payers.c.payer_id.is_not(None),
-            subscriptions.c.customer_id != subscription_payers.c.payer_id,
-            _lasts(tx),
-        )
-    )
-
-
-def _paid_in_part_before(tx: Tx) -> Select[Any]:  # Any: as above
-    """Customers who had such a subscription until it was transferred: something of it may still come back to them."""
-    of_it = and_(
-        subscription_payers.c.seller_id == subscription_terms.c.seller_id,
-        subscription_payers.c.subscription_id == subscription_terms.c.subscription_id,
-    )
-    return (
-        select(subscription_terms.c.customer_id, subscription_payers.c.payer_id)
-        .join(subscription_payers, of_it)
-        .where(
-            subscription_payers.c.seller_id == tx.seller_id,
-            subscription_terms.c.seller_id == tx.seller_id,
-            subscription_payers.c.payer_id.is_not(None),
-            subscription_terms.c.customer_id != subscription_payers.c.payer_id,
+            whose.c.customer_id != subscription_payers.c.payer_id,
             _lasts(tx),
         )
     )
