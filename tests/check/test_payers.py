@@ -25,6 +25,7 @@ def records(**changed: list[Json]) -> Records:
     """Ada is paid for by Eve; her subscription names Bob for a day."""
     action = {"action": "SET_PAYER", "payer_id": None}
     change = {"subscription_id": "sub", "position": 0, "effective_time": START + DAY, "revoked_time": None}
+    change["recorded_time"] = START + DAY
     revoked = {**change, "revoked_time": START, "actions": json.dumps([{**action, "payer_id": "gone"}])}
     opening = {"payer_id": "bob", "start_time": START.isoformat(), "recorded_time": START.isoformat()}
     tables: dict[str, list[Json]] = {
@@ -91,3 +92,11 @@ def test_what_follows_from_the_logs_is_content() -> None:
 def test_what_does_not_follow_is_seen(changed: dict[str, list[Json]], expected: list[bool]) -> None:
     """Each by the invariant that is about it, and by no other."""
     assert verdicts(records(**changed)) == expected
+
+
+def test_what_is_said_at_the_very_moment_may_be_known_or_not() -> None:
+    """Who bills at the moment at which the payer changes may ask before or after; a microsecond later nobody may."""
+    found, tick = payers.Payers(records()), timedelta(microseconds=1)
+    around = [set(found.around("sub", "ada", START + DAY + each * tick)) for each in (-1, 0, 1)]
+    assert around == [{"bob"}, {"bob", "eve"}, {"eve"}]
+    assert found.at("sub", "ada", START + DAY) == "eve"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -75,11 +76,21 @@ class Payers:
 
     def at(self, subscription_id: str, customer_id: str, moment: datetime) -> str:
         """Whom the subscription names, else who pays for the customer, else the customer itself."""
-        known = [each for each in self._changes.get(subscription_id, ()) if each["recorded_time"] <= moment]
+        return self._told(subscription_id, customer_id, moment, by=operator.le)
+
+    def around(self, subscription_id: str, customer_id: str, moment: datetime) -> Collection[str]:
+        """Who it may have been for whoever asked at that very moment: what is said then was not yet, or was already."""
+        return {self._told(subscription_id, customer_id, moment, by=by) for by in (operator.lt, operator.le)}
+
+    def _told(self, subscription_id: str, customer_id: str, moment: datetime, by: By) -> str:
+        known = [each for each in self._changes.get(subscription_id, ()) if by(each["recorded_time"], moment)]
         named = _at(_said(self._subscriptions[subscription_id], known), moment)
-        log = [each for each in self._logs.get(customer_id, ()) if each["since_time"] <= moment]
+        log = [each for each in self._logs.get(customer_id, ()) if by(each["since_time"], moment)]
         return named or (max(log, key=_since)["payer_id"] if log else None) or customer_id
 
+
+By = Callable[[datetime, datetime], bool]
+"""Whether the first time, at which something was said, is early enough for the second."""
 
 Said = Sequence[tuple[datetime, str | None]]
 """Whom a subscription names from when on; of what is said for one moment the last counts."""
