@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence, Set
+from datetime import date, datetime
 from fractions import Fraction
 from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo
 
 from tools.check import calendar, rater
 from tools.check.billing import standing_lines
 from tools.check.calendar import Span
 from tools.check.records import Records, Row
 from tools.check.report import Invariant, Tally
+
+DIVIDING: Final = frozenset({"TRANSFER", "END", "REACTIVATE", "SET_BILLING_DAY"})
+"""What makes two committed periods of one: each has a line of its own."""
 
 
 class Commitment(NamedTuple):
@@ -36,13 +40,17 @@ def trued_up_once(records: Records, tally: Tally) -> None:
         else:
             billed[line["subscription_id"]].append(line)
     agreed = _agreed(records)
+    changes = records.by("subscriptions", "subscription_changes", "subscription_id")
     for row in records.rows("subscriptions", "subscriptions"):
         own, zone, commitments = billed[row["id"]], row["time_zone"], agreed[row["id"]]
         for lines in true_ups[row["id"]].values():
             with tally.checking(lines[0]["id"]):
                 _check(sorted(lines, key=lambda line: line["correction"]), own, commitments, zone, tally)
         now = records.now("invoicing", row["seller_id"])
+        divided = {change["effective_time"] for change in changes.get(row["id"], ()) if _actions(change) & DIVIDING}
         for period, commitment in _whole_periods(row, own, commitments, now):
+            if any(period.start < each < period.end for each in divided):
+                continue
             exact = commitment.minimum - _spent(own, period, zone)
             told = sum(line["amount_minor"] for line in true_ups[row["id"]].get(period.start, ()))
             tally.check(told == _missing(exact), f"{row['id']} {period.start}: {told} is trued up of {exact}")
@@ -69,7 +77,9 @@ def _check(
 def _whole_periods(
     subscription: Row, own: Sequence[Row], commitments: Sequence[Commitment | None], now: datetime
 ) -> Iterator[tuple[Span, Commitment]]:
-    """Those that are over and as long as what is committed, of an agreement whose commitment never changed."""
+    """Those that are over and as long as what is committed, of an agreement whose commitment never changed. What is
+    billed by other periods is not, which may have come with another plan.
+    """
     rhythms = {(item["interval_unit"], item["interval_count"]) for item in json.loads(subscription["opening"])["items"]}
     [commitment] = commitments if len(commitments) == 1 else [None]
     if commitment is None or rhythms != {("MONTH", commitment.months)} or subscription["state"] != "ACTIVE":
@@ -77,11 +87,25 @@ def _whole_periods(
     whole = {
         (line["period_start"], line["period_end"])
         for line in own
-        if line["full_period_start"] == line["period_start"] and line["full_period_end"] == line["period_end"]
+        if line["full_period_start"] == line["period_start"]
+        and line["full_period_end"] == line["period_end"]
+        and _months(line, subscription["time_zone"]) == commitment.months
     }
     for start, end in sorted(whole):
         if commitment.since <= start and end <= now:
             yield Span(start, end), commitment
+
+
+def _months(line: Row, zone: str) -> int:
+    """From which month to which a period reaches."""
+    place = ZoneInfo(zone)
+    start: date = line["period_start"].astimezone(place).date()
+    end: date = line["period_end"].astimezone(place).date()
+    return 12 * (end.year - start.year) + end.month - start.month
+
+
+def _actions(change: Row) -> Set[str]:
+    return {action["action"] for action in json.loads(change["actions"])}
 
 
 def _spent(lines: Sequence[Row], period: Span, zone: str) -> Fraction:

@@ -31,12 +31,13 @@ def committed(minor: int, *, period: Period = JUNE, share: Fraction = Fraction(1
         proration=share,
         minimum=Money(minor, "EUR"),
         bill_time=period.end,
+        time_zone="UTC",
     )
 
 
 def due(commitment: CommittedPeriod, *spent: Line, billed: Billed | None = None) -> list[Line]:
     known = {} if billed is None else {commitment.key: billed}
-    return [each.line for each in true_ups_due([commitment], spent, known, zone="UTC")]
+    return [each.line for each in true_ups_due([commitment], spent, known)]
 
 
 def test_what_is_missing_is_due_also_without_anything_spent() -> None:
@@ -58,6 +59,22 @@ def test_a_share_of_a_period_and_of_a_line_is_rounded_once() -> None:
     [half] = due(committed(20_00, period=FIRST_HALF, share=Fraction(1, 2)), line(5_01))
     # 10.00 less half of 5.01
     assert half.amount.minor == 7_50
+
+
+def test_days_are_those_of_the_subscription() -> None:
+    """Whoever pays lives elsewhere, where that month has begun and ended on other days."""
+    rest = Period(datetime(2026, 6, 11, 6, tzinfo=UTC), JUNE.end)
+    commitment = committed(60_00, period=rest, share=Fraction(20, 30))
+    [in_utc] = due(commitment, line(30_00, period=JUNE))
+    assert (in_utc.amount.minor, in_utc.time_zone) == (40_00 - 20_00, "UTC")
+    [in_new_york] = due(replace(commitment, time_zone="America/New_York"), line(30_00, period=JUNE))
+    assert in_new_york.amount.minor == 40_00 - 19_00
+    drafted = true_up_anew(in_new_york, [line(60_00, period=JUNE)], billed_elsewhere=None, zone="UTC")
+    assert drafted.amount.minor == 40_00 - 38_00
+    of_before = true_up_anew(
+        replace(in_new_york, time_zone=""), [line(60_00, period=JUNE)], billed_elsewhere=None, zone="UTC"
+    )
+    assert of_before.amount.minor == 0
 
 
 def test_what_was_billed_before_is_made_up_for() -> None:

@@ -113,6 +113,24 @@ async def test_a_part_of_a_period_is_committed_by_its_days(suite: Suite, busines
     assert sum(pence(each) for each in await business.invoices(customer)) == 28_01 + 14_01
 
 
+async def test_days_are_those_of_the_subscription(suite: Suite, business: Business) -> None:
+    """Whoever pays lives in New York, where the month began on the day before."""
+    customer, subscription = await committed(business, 62_00, seats="31")
+    payer = await business.customer(time_zone="America/New_York")
+    customers: Any = suite.stub(CustomersServiceStub, "subscriptions")  # Any: grpc stubs are generated
+    await customers.SetCustomerPayer(SetCustomerPayerRequest(id=customer.id, payer_id=payer.id))
+    end = utc(2026, 1, 11, 6)
+    await suite.travel(end)
+    await business.subscriptions.CancelSubscription(
+        subscriptions.CancelSubscriptionRequest(id=subscription.id, timing=subscriptions.CancelSubscriptionRequest.NOW)
+    )
+    await suite.quiet()
+    # 10 days of 31 of what is to be spent, and of the fee.
+    missing = (COMMITTED, 20_00 - 10_00)
+    assert await lines_at(business, payer, end) == [("Electricity", 0), missing]
+    assert await lines_at(business, payer, end + HOUR) == [("Electricity", 0), missing]
+
+
 async def test_a_commitment_comes_round_when_nothing_else_does(suite: Suite, business: Business) -> None:
     """A yearly fee in advance, and so much to be spent in every month: with a twelfth of the fee, by its days."""
     yearly = price_pb2.BillingInterval(unit=price_pb2.BillingInterval.YEAR, count=1)

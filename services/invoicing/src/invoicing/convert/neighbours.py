@@ -64,6 +64,7 @@ def committed_period_from_proto(proto: subscription_pb2.CommittedPeriod) -> Comm
         proration=Fraction(proto.proration.numerator, proto.proration.denominator),
         minimum=wire.parse_money(proto.minimum, field="minimum"),
         bill_time=wire.parse_timestamp(proto.bill_time, field="bill_time"),
+        time_zone=proto.time_zone,
     )
 
 

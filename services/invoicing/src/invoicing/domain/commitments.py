@@ -39,6 +39,8 @@ class CommittedPeriod:
     minimum: Money
     """For the full period."""
     bill_time: datetime
+    time_zone: str
+    """Whose days are counted: the subscription's own, whoever pays for it."""
 
     @property
     def key(self) -> LineKey:
@@ -50,8 +52,6 @@ def true_ups_due(
     commitments: Sequence[CommittedPeriod],
     spending: Iterable[Line],
     already_billed: Mapping[LineKey, Billed],
-    *,
-    zone: str,
 ) -> list[Due]:
     """What is to be billed now for commitments, with what is billed and what is being billed of their subscriptions."""
     lines = list(spending)
@@ -60,7 +60,7 @@ def true_ups_due(
         billed = already_billed.get(each.key)
         if billed is not None and not billed.is_final:
             continue  # on a draft, and computed anew with it
-        whole = _true_up(each, spent_in(each.period, each.subscription_id, lines, zone=zone))
+        whole = _true_up(each, spent_in(each.period, each.subscription_id, lines, zone=each.time_zone))
         line = whole if billed is None else _difference(whole, billed, correction=billed.correction + 1)
         if line.amount.minor:
             due.append(Due(line=line, bill_time=each.bill_time, can_wait=billed is not None))
@@ -68,8 +68,8 @@ def true_ups_due(
 
 
 def true_up_anew(line: Line, spending: Iterable[Line], *, billed_elsewhere: Billed | None, zone: str) -> Line:
-    """One of a draft, with what has been spent by now."""
-    spent = spent_in(line.period, line.subscription_id, spending, zone=zone)
+    """One of a draft, with what has been spent by now. `zone` is that of lines from before they had one."""
+    spent = spent_in(line.period, line.subscription_id, spending, zone=line.time_zone or zone)
     whole = replace(_true_up(committed_by(line), spent), id=line.id)
     return whole if billed_elsewhere is None else _difference(whole, billed_elsewhere, correction=line.correction)
 
@@ -83,6 +83,7 @@ def committed_by(line: Line) -> CommittedPeriod:
         proration=line.proration,
         minimum=Money.rounded(line.steps[0].amount, line.amount.currency),
         bill_time=line.period.end,
+        time_zone=line.time_zone,
     )
 
 
@@ -126,6 +127,7 @@ def _true_up(each: CommittedPeriod, spent_minor: Fraction) -> Line:
         usage=None,
         correction=0,
         kind=LineKind.TRUE_UP,
+        time_zone=each.time_zone,
     )
 
 

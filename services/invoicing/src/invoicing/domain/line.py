@@ -149,6 +149,8 @@ class Line:
     """What was given by hand off this line alone."""
     coupon_ids: tuple[str, ...] = ()
     """The coupons that apply to it, in the order in which they were applied."""
+    time_zone: str = ""
+    """Whose days are counted in what is missing to a commitment; empty on others, and on lines of before."""
 
     @property
     def discount(self) -> Money:

@@ -63,7 +63,6 @@ class Beside:
             [each for each in self.commitments if each.bill_time <= as_of],
             [*self.spent, *(each.line for each in due)],
             billed,
-            zone=self.customer.time_zone,
         )
         placed = [self._placed(each, *payers.get(each.line.subscription_id, (self.payer_id, ""))) for each in true_ups]
         waiting = [self._placed(each, self.payer_id, "") for each in pending_due(self.pending, as_of=as_of)]

@@ -31,7 +31,7 @@ OWED: Final = tuple(state.name for state in State if state not in (State.DRAFT, 
 async def line_with_period(tx: Tx, invoice_id: InvoiceId, line_id: str) -> tuple[Line, Money, str]:
     """A line, what its period cost with it and with all that was billed for it before, and where its days are days."""
     query = (
-        select(invoice_lines, invoices.c.time_zone)
+        select(invoice_lines, invoices.c.time_zone.label("zone"))
         .select_from(invoice_lines.join(invoices))
         .where(
             invoice_lines.c.seller_id == tx.seller_id,
@@ -45,10 +45,10 @@ async def line_with_period(tx: Tx, invoice_id: InvoiceId, line_id: str) -> tuple
         raise LineNotFound(f"there is no line {line_id} on invoice {invoice_id}", invoice=invoice_id, line=line_id)
     line = line_of(row)
     if line.kind is LineKind.MANUAL:
-        return line, line.amount, row.time_zone
+        return line, line.amount, row.zone
     earlier = (await lines_before(tx, [line])).get(line.id, ())
     currency = line.amount.currency
-    return line, sum_money((line.amount, *(each.amount for _, each in earlier)), currency), row.time_zone
+    return line, sum_money((line.amount, *(each.amount for _, each in earlier)), currency), line.time_zone or row.zone
 
 
 async def lines_before(tx: Tx, lines: Collection[Line]) -> dict[str, list[tuple[InvoiceId, Line]]]:

@@ -163,6 +163,7 @@ def line_row(line: Line) -> dict[str, object]:
         "voided": False,
         "given_discounts": [_given_row(each) for each in line.given_discounts],
         "coupon_ids": list(line.coupon_ids),
+        "time_zone": line.time_zone,
     }
 
 
@@ -235,6 +236,7 @@ def line_of(row: Row[Any]) -> Line:  # Any: a row of `invoice_lines`
         product_id=row.product_id,
         given_discounts=tuple(_given(each, row.currency) for each in row.given_discounts),
         coupon_ids=tuple(row.coupon_ids),
+        time_zone=row.time_zone,
     )
 
 

@@ -155,6 +155,7 @@ invoice_lines = Table(
     Column("tax_rate_ids", ARRAY(Text), nullable=False, server_default="{}"),
     Column("product_id", Text, nullable=False, server_default=""),
     Column("voided", Boolean, nullable=False, server_default="false"),
+    Column("time_zone", Text, nullable=False, server_default="", comment="whose days are counted, if another's count"),
     # What makes it impossible to bill a period of an item twice, whatever else goes wrong. Manual lines are of no
     # item, and what is on a void invoice was never billed.
     Index(

@@ -74,6 +74,7 @@ def _committed_to_proto(committed: CommittedPeriod) -> subscription_pb2.Committe
         proration=_fraction(committed.proration),
         minimum=wire.money(committed.minimum),
         bill_time=wire.timestamp(committed.bill_time),
+        time_zone=committed.time_zone,
     )
 
 

@@ -32,6 +32,7 @@ class CommittedPeriod:
     proration: Fraction
     minimum: Money
     bill_time: datetime
+    time_zone: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +101,7 @@ def _of(
             proration=day_fraction(part, full, zone),
             minimum=stretch.commitment.minimum,
             bill_time=max(due, stretch.known),
+            time_zone=zone,
         )
 
 
