@@ -14,7 +14,7 @@ from common.caller import service_caller
 from common.clock import wall
 from common.db import Database, Tx
 from common.ids import SellerId
-from common.jobs import LANES, Batch
+from common.jobs import LANES, Batch, Scheduled
 from libs.common.tests.conftest import eventually
 from libs.common.tests.notebook import store
 from libs.common.tests.notebook.contracts import events_pb2, note_pb2
@@ -166,22 +166,22 @@ async def test_a_batch_under_way_shows_as_running(database: Database, sandbox: S
         await remind_all(tx, ids)
 
     await add_many(database, sandbox, START, 50, apart=timedelta(0))
-    jobs = make_jobs(database, batch(wait), concurrency=1)
-    before = await agenda(database, jobs, sandbox)
+    job = batch(wait)
+    before = await agenda(database, job, sandbox)
     assert (before.due_count, before.running_count) == (50, 0)
-    async with running(jobs):
+    async with running(make_jobs(database, job, concurrency=1)):
         await asyncio.wait_for(entered.wait(), 10)
-        found = await agenda(database, jobs, sandbox)
+        found = await agenda(database, job, sandbox)
         assert (found.due_count, found.running_count) == (50, 1)
         proceed.set()
-        await eventually(lambda: _is_idle(database, jobs, sandbox))
-    after = await agenda(database, jobs, sandbox)
+        await eventually(lambda: _is_idle(database, job, sandbox))
+    after = await agenda(database, job, sandbox)
     assert (after.due_count, after.failing_count, after.next_due_time) == (0, 0, None)
     assert after.progress > found.progress > before.progress
 
 
-async def _is_idle(database: Database, jobs: Any, seller: SellerId) -> bool:
-    found = await agenda(database, jobs, seller)
+async def _is_idle(database: Database, job: Scheduled, seller: SellerId) -> bool:
+    found = await agenda(database, job, seller)
     return not (found.running_count or found.due_count)
 
 

@@ -13,10 +13,11 @@ import pytest
 
 from common.caller import EVERY_SELLER, Role, current_caller, service_caller
 from common.clock import wall
+from common.clocks import Agenda, Clocks
 from common.db import Database, Tx
 from common.errors import Unavailable
 from common.ids import SellerId
-from common.jobs import TRIES_MAX, Agenda, Errand, Job, Jobs, Scheduled, dead_letter_id
+from common.jobs import TRIES_MAX, Errand, Job, Jobs, Scheduled, dead_letter_id
 from common.rpc import Desk, Neighbours
 from common.telemetry import Telemetry
 from libs.common.tests.conftest import eventually
@@ -71,9 +72,12 @@ async def failures(database: Database) -> list[asyncpg.Record]:
         return found
 
 
-async def agenda(database: Database, jobs: Jobs, seller: SellerId) -> Agenda:
-    async with database.transaction(service_caller("notebook", seller)) as tx:
-        return await jobs.agenda(tx.driver, seller, tx.now)
+async def agenda(database: Database, job: Scheduled, seller: SellerId) -> Agenda:
+    clocks = Clocks(database, [job], on_due=lambda: None)
+    try:
+        return await clocks.read(seller)
+    finally:
+        await clocks.close()
 
 
 async def all_reminded(database: Database) -> bool:
@@ -373,17 +377,17 @@ async def test_a_sandbox_knows_what_is_due_next(database: Database, sandbox: Sel
     async def never(tx: Tx, note_id: str) -> None:
         raise ValueError("never")
 
-    jobs = make_jobs(database, reminder(never))
-    assert (await agenda(database, jobs, sandbox)).next_due_time is None
+    job = reminder(never)
+    assert (await agenda(database, job, sandbox)).next_due_time is None
     later, latest = START + timedelta(days=2), START + timedelta(days=3)
     await add(database, sandbox, latest)
     await add(database, sandbox, later)
     await add(database, sandbox, START)
-    found = await agenda(database, jobs, sandbox)
+    found = await agenda(database, job, sandbox)
     assert (found.due_count, found.failing_count, found.running_count, found.next_due_time) == (1, 0, 0, later)
-    async with running(jobs):
+    async with running(make_jobs(database, job)):
         await eventually(lambda: _is_dead(database))
-    found = await agenda(database, jobs, sandbox)
+    found = await agenda(database, job, sandbox)
     assert (found.due_count, found.failing_count, found.next_due_time) == (0, 0, later)
 
 
@@ -398,19 +402,19 @@ async def test_a_claimed_row_shows_as_running(database: Database, sandbox: Selle
         await proceed.wait()
 
     await add(database, sandbox, START)
-    jobs = make_jobs(database, Errand(name="wait", due=store.REMINDERS_DUE, run=wait))
-    async with running(jobs):
-        before = await agenda(database, jobs, sandbox)
+    job = Errand(name="wait", due=store.REMINDERS_DUE, run=wait)
+    async with running(make_jobs(database, job)):
+        before = await agenda(database, job, sandbox)
         await asyncio.wait_for(entered.wait(), 10)
-        found = await agenda(database, jobs, sandbox)
+        found = await agenda(database, job, sandbox)
         assert (found.due_count, found.running_count) == (0, 1)
         proceed.set()
-        await eventually(lambda: _nothing_runs(database, jobs, sandbox))
-        assert (await agenda(database, jobs, sandbox)).progress >= before.progress
+        await eventually(lambda: _nothing_runs(database, job, sandbox))
+        assert (await agenda(database, job, sandbox)).progress >= before.progress
 
 
-async def _nothing_runs(database: Database, jobs: Jobs, seller: SellerId) -> bool:
-    return (await agenda(database, jobs, seller)).running_count == 0
+async def _nothing_runs(database: Database, job: Scheduled, seller: SellerId) -> bool:
+    return (await agenda(database, job, seller)).running_count == 0
 
 
 async def test_a_stopping_loop_finishes_what_it_has_begun(database: Database, seller: SellerId) -> None:

@@ -38,6 +38,10 @@ QUESTION_LENGTH_MAX: Final = 128 * 1_024
 # For a server that has vanished without a word; one that is there has given up before.
 SILENCE_SECONDS: Final = 40
 
+ONE_PLAN: Final = "SET plan_cache_mode = force_generic_plan;"
+"""For a connection whose questions differ in the time alone, or the seller. To plan one takes far longer than to answer
+it, and PostgreSQL would plan the first five of each anew before it comes to the same plan for all that follow."""
+
 GONE: Final = (
     asyncpg.PostgresConnectionError,
     asyncpg.InternalClientError,  # how asyncpg takes it when the server goes away while it looks up a type
@@ -125,7 +129,7 @@ class Tx:
             self.driver,
             seller_id=seller_id,
             actor=self.actor,
-            now=await _now(self.driver, seller_id),
+            now=await now_of(self.driver, seller_id),
             emitted=self._emitted,
             vault=self.vault,
         )
@@ -362,7 +366,7 @@ class _Transaction(AbstractAsyncContextManager[Tx]):
         caller = self._caller
         held = self._held = await self._database.begin(caller.seller_id)
         try:
-            now = await _now(held.driver, caller.seller_id)
+            now = await now_of(held.driver, caller.seller_id)
         except BaseException as error:
             if await self._database.roll_back(held, error):
                 raise DatabaseUnavailable("the database went away") from error
@@ -405,7 +409,8 @@ async def _discard(held: _Held) -> None:
         await held.connection.close()
 
 
-async def _now(driver: asyncpg.Connection, seller_id: SellerId) -> datetime:
+async def now_of(driver: asyncpg.Connection, seller_id: SellerId) -> datetime:
+    """What time it is for a seller."""
     if not ids.is_sandbox(seller_id):
         return clock.wall()
     time: datetime | None = await driver.fetchval("SELECT time FROM clocks WHERE seller_id = $1", seller_id)

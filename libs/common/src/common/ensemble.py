@@ -10,12 +10,16 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Any, Final, Self
+
+from google.protobuf.message import Message
 
 from common.bus import MemoryBus
+from common.caller import Caller, current_caller
 from common.ports import Ports
 from common.service import Service
 
+ANSWER_SECONDS: Final = 20.0
 SPARES_MAX: Final = 2
 """What runs takes part in everything: it polls, and it keeps connections."""
 
@@ -50,6 +54,27 @@ class Ensemble:
         self.give_back_ports()
         for url in self.urls.values():
             await drop(url)
+
+
+class Nearby:
+    """`OperationsService` of a service in this process, asked as by a caller, but without the wire: the clocks of all
+    services are asked at every step of every journey of every test.
+    """
+
+    def __init__(self, service: Service, caller: Caller) -> None:
+        self._service = service
+        self._caller = caller
+
+    def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:  # Any: the answer, as of a stub
+        async def ask(request: Message, *, timeout: float = ANSWER_SECONDS) -> Any:  # Any: as above
+            before = current_caller.set(self._caller)
+            try:
+                async with asyncio.timeout(timeout):
+                    return await getattr(self._service.operations, method)(request, None)
+            finally:
+                current_caller.reset(before)
+
+        return ask
 
 
 class Spares:

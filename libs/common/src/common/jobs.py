@@ -17,7 +17,6 @@ import zlib
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final
@@ -27,8 +26,9 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from common import clock, failures
 from common.caller import current_caller, service_caller
+from common.clocks import CLAIM_CLASS
 from common.crash import crashpoint
-from common.db import Database, DatabaseUnavailable, is_lost
+from common.db import ONE_PLAN, Database, DatabaseUnavailable, is_lost
 from common.due import (
     Batch,
     BatchErrand,
@@ -37,7 +37,6 @@ from common.due import (
     Job,
     Scheduled,
     due_for_batches,
-    due_moments,
     due_rows,
     forget_settled,
 )
@@ -50,7 +49,6 @@ from common.telemetry import SECONDS, Telemetry
 
 __all__ = ["Batch", "BatchErrand", "Errand", "Job", "JobLeftItsRowDue", "Jobs", "Scheduled", "dead_letter_id"]
 
-CLAIM_CLASS: Final = 7_203
 ROWS_PER_SCAN: Final = 200
 LANES: Final = 8
 LINKS_MAX: Final = 8
@@ -66,19 +64,6 @@ ERROR_LENGTH_MAX: Final = 4_000
 
 class JobLeftItsRowDue(Exception):
     """The use case returned and its row is due as before: the loop would go round for ever."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Agenda:
-    """What a sandbox has to do in this service."""
-
-    due_count: int
-    failing_count: int
-    running_count: int
-    waiting_count: int
-    """Events that are to be announced."""
-    next_due_time: datetime | None
-    progress: int
 
 
 class Jobs:
@@ -115,13 +100,17 @@ class Jobs:
         self._batches = {job.name: job for job in jobs if isinstance(job, Batch | BatchErrand)}
         self._served: set[str] = set()  # sellers who filled the last scans: now it is the turn of the others
         singles = [job for job in jobs if job.name not in self._batches]
-        self._singles_sql = due_rows(singles, limit=ROWS_PER_SCAN) if singles else ""
-        self._batches_sql = due_for_batches(list(self._batches.values())) if self._batches else ""
+        questions = [f"({due_rows(singles, limit=ROWS_PER_SCAN)})"] if singles else []
+        questions += [due_for_batches(list(self._batches.values()))] if self._batches else []
+        self._scan_sql = " UNION ALL ".join(questions)
         self._remembered_max = 10 * ROWS_PER_SCAN + 3 * sum(job.rows_per_scan for job in self._batches.values())
         self._due_count_sql = f"SELECT count(*) FROM ({due_rows(jobs, limit=ROWS_PER_SCAN)}) d" if jobs else ""
-        self._agenda_sql = _AGENDA.format(moments=due_moments(jobs) if jobs else _NEVER)
         self._settled_sql = forget_settled(jobs) if jobs else ""
         database.on_commit(self._pace.wake)
+
+    def wake(self) -> None:
+        """Something may be due."""
+        self._pace.wake()
 
     def stop(self) -> None:
         """Finish the rows in hand, then return from `run`."""
@@ -131,7 +120,7 @@ class Jobs:
         while self._jobs and not self._pace.stopping:
             try:
                 async with self._database.session() as connection:
-                    await connection.execute(_ONE_PLAN + (_IN_ORDER_OF_INDEX if self._batches else ""))
+                    await connection.execute(ONE_PLAN + (_IN_ORDER_OF_INDEX if self._batches else ""))
                     self._claims = connection
                     await self._loop()
             except DatabaseUnavailable as error:
@@ -195,15 +184,6 @@ class Jobs:
         self._running.add(key)
         self._tasks.add(asyncio.create_task(self._work(key, rows), name=f"job {rows[0].job}"))
 
-    async def agenda(self, driver: asyncpg.Connection, seller_id: SellerId, now: datetime) -> Agenda:
-        """What is due, running and to come for a sandbox, read in the caller's transaction."""
-        # First, in a question of its own: what is committed in between then shows in the next reading's progress, even
-        # if nothing else of it shows any more.
-        progress, running = await driver.fetchrow(_PROGRESS, CLAIM_CLASS) or (0, 0)
-        found = await driver.fetchrow(self._agenda_sql, seller_id, *((now,) if self._jobs else ()))
-        assert found is not None
-        return Agenda(**found, running_count=running, progress=progress)
-
     async def due_count(self) -> int:
         """Rows due now, of all sellers, up to the size of one scan."""
         if not self._jobs or self._claims is None:
@@ -212,12 +192,8 @@ class Jobs:
         return int(counted[0][0])
 
     async def _scan(self) -> list[DueRow]:
-        now = clock.wall()
-        found = await self._ask(self._singles_sql, now) if self._singles_sql else []
-        if self._batches_sql:
-            in_batches = await self._ask(self._batches_sql, now, list(self._served))
-            self._give_turn(in_batches)
-            found += in_batches
+        found = await self._ask(self._scan_sql, clock.wall(), *([list(self._served)] if self._batches else ()))
+        self._give_turn([row for row in found if row["job"] in self._batches])
         return [
             DueRow(
                 row["job"],
@@ -409,26 +385,6 @@ def _hash(key: tuple[str, str]) -> int:
     return zlib.crc32("\n".join(key).encode()) - (1 << 31)
 
 
-# The questions differ in the time alone. To plan one takes far longer than to answer it, and PostgreSQL would plan the
-# first five of each anew before it comes to the same plan for all that follow.
-_ONE_PLAN: Final = "SET plan_cache_mode = force_generic_plan;"
-
 # Row-level security makes the planner expect a hundredth of the rows: it would read and sort all that are due, however
 # many, where an index has the oldest first.
 _IN_ORDER_OF_INDEX: Final = "SET enable_sort = off;"
-
-_NEVER: Final = "SELECT 0, 0, NULL::timestamptz"
-"""Instead of due moments, where nothing ever is."""
-
-_AGENDA: Final = """
-SELECT due_count, failing_count, next_due_time,
-       (SELECT count(*) FROM outbox_waiting WHERE seller_id = $1::text) AS waiting_count
-FROM ({moments}) AS d (due_count, failing_count, next_due_time)
-"""
-_PROGRESS: Final = """
-SELECT coalesce(pg_sequence_last_value('progress'), 0)
-     + coalesce(pg_sequence_last_value(pg_get_serial_sequence('outbox', 'position')), 0),
-       (SELECT count(*) FROM pg_locks
-        WHERE locktype = 'advisory' AND classid = $1 AND objsubid = 2 AND granted
-          AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
-"""

@@ -7,11 +7,12 @@ from datetime import timedelta
 from common import clock, wire
 from common.auth import PLATFORM, PLATFORM_AND_OWNER
 from common.caller import EVERY_SELLER, current_caller, service_caller
-from common.clock import ClockBackwards, NotASandbox
+from common.clock import NotASandbox
+from common.clocks import Agenda, Clocks
 from common.consumer import Consumers, DeadLetterNotFound
 from common.db import Database, Tx
 from common.errors import InvalidArgument, NotFound
-from common.ids import is_sandbox
+from common.ids import SellerId, is_sandbox
 from common.jobs import Jobs
 from common.relay import Relay
 from common.rpc import open_to, transactional
@@ -28,11 +29,12 @@ class RequestNotFound(NotFound):
 
 
 class OperationsApi(OperationsServiceServicer):
-    def __init__(self, database: Database, *, relay: Relay, consumers: Consumers, jobs: Jobs) -> None:
+    def __init__(self, database: Database, *, relay: Relay, consumers: Consumers, jobs: Jobs, clocks: Clocks) -> None:
         self.database = database
         self._relay = relay
         self._consumers = consumers
         self._jobs = jobs
+        self._clocks = clocks
 
     @open_to(PLATFORM)
     async def GetServiceState(self, request: pb.GetServiceStateRequest, context: object) -> pb.ServiceState:
@@ -62,43 +64,18 @@ class OperationsApi(OperationsServiceServicer):
 
     @open_to(PLATFORM_AND_OWNER)
     async def GetClock(self, request: pb.GetClockRequest, context: object) -> pb.SandboxClock:
+        seller_id = _sandbox()
         # Read before the outbox: what is published in between then shows there or in the next reading's progress.
         backlog = await self._consumers.backlog()
-        async with self.database.transaction(current_caller.get(), only_reads=True) as tx:
-            return await self._clock(tx, backlog)
+        return _clock(seller_id, await self._clocks.read(seller_id), backlog)
 
     @open_to(PLATFORM_AND_OWNER)
     async def AdvanceClock(self, request: pb.AdvanceClockRequest, context: object) -> pb.SandboxClock:
         time = wire.parse_timestamp(request.time, field="time")
+        seller_id = _sandbox()
         backlog = await self._consumers.backlog()
-        async with self.database.transaction(current_caller.get()) as tx:
-            _check_sandbox(tx)
-            moved = await tx.driver.fetchval(
-                "UPDATE clocks SET time = $2, hold_until = $3 WHERE seller_id = $1 AND time <= $2 RETURNING true",
-                tx.seller_id,
-                time,
-                clock.wall() + HOLD_MAX if request.hold else None,
-            )
-            if not moved:
-                raise ClockBackwards(
-                    f"the clock stands at {tx.now.isoformat()} and only moves forward", seller=tx.seller_id
-                )
-            tx.now = time
-            return await self._clock(tx, backlog)
-
-    async def _clock(self, tx: Tx, backlog: int) -> pb.SandboxClock:
-        _check_sandbox(tx)
-        agenda = await self._jobs.agenda(tx.driver, tx.seller_id, tx.now)
-        answer = pb.SandboxClock(
-            seller_id=tx.seller_id,
-            time=wire.timestamp(tx.now),
-            quiet=not (agenda.due_count or agenda.running_count or agenda.waiting_count or backlog),
-            progress=agenda.progress,
-            failing_count=agenda.failing_count,
-        )
-        if agenda.next_due_time is not None:
-            answer.next_due_time.CopyFrom(wire.timestamp(agenda.next_due_time))
-        return answer
+        hold_until = clock.wall() + HOLD_MAX if request.hold else None
+        return _clock(seller_id, await self._clocks.move(seller_id, time, hold_until=hold_until), backlog)
 
     @open_to(PLATFORM)
     @transactional
@@ -208,6 +185,22 @@ def _dead_letter_id(text: str) -> str:
     return wire.text(text, field="id", max_length=TEXT_LENGTH_MAX)
 
 
-def _check_sandbox(tx: Tx) -> None:
-    if not is_sandbox(tx.seller_id):
-        raise NotASandbox("only a sandbox has a clock of its own", seller=tx.seller_id)
+def _sandbox() -> SellerId:
+    """Whose clock the caller may read and move."""
+    seller_id = current_caller.get().seller_id
+    if not is_sandbox(seller_id):
+        raise NotASandbox("only a sandbox has a clock of its own", seller=seller_id)
+    return seller_id
+
+
+def _clock(seller_id: SellerId, agenda: Agenda, backlog: int) -> pb.SandboxClock:
+    answer = pb.SandboxClock(
+        seller_id=seller_id,
+        time=wire.timestamp(agenda.time),
+        quiet=not (agenda.due_count or agenda.running_count or agenda.waiting_count or backlog),
+        progress=agenda.progress,
+        failing_count=agenda.failing_count,
+    )
+    if agenda.next_due_time is not None:
+        answer.next_due_time.CopyFrom(wire.timestamp(agenda.next_due_time))
+    return answer

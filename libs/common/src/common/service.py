@@ -29,6 +29,7 @@ from common import migrate, outbox
 from common.auth import Identity, Verifier
 from common.bus import Bus, BusUnavailable, JetStreamBus, StreamSpec
 from common.caller import EVERY_SELLER, current_caller, service_caller
+from common.clocks import Clocks
 from common.consumer import Consumers, Handlers
 from common.db import Answers, Database, DatabaseUnavailable, Tx
 from common.jobs import Jobs, Scheduled
@@ -115,6 +116,7 @@ class Service:
             ack_wait_seconds=settings.ack_wait_seconds,
         )
         self.address = ""
+        self.operations: OperationsApi | None = None  # once it is running
         self._calls = IncomingCalls(
             name, verifier=Verifier(settings.auth_jwks), telemetry=self.telemetry, callers=callers
         )
@@ -198,11 +200,12 @@ class Service:
             poll_seconds=self.settings.jobs_poll_seconds,
             concurrency=self.settings.jobs_concurrency,
         )
-        operations = OperationsApi(self.database, relay=relay, consumers=consumers, jobs=jobs)
+        clocks = Clocks(self.database, self._jobs, on_due=jobs.wake)
+        self.operations = OperationsApi(self.database, relay=relay, consumers=consumers, jobs=jobs, clocks=clocks)
         raised: Exception | None = None
         try:
             await self._reach_servers(consumers)
-            server = self._server(operations)
+            server = self._server(self.operations)
             await server.start()
             try:
                 async with asyncio.TaskGroup() as group:
@@ -210,7 +213,7 @@ class Service:
                     consuming = group.create_task(consumers.run(), name="consumers")
                     working = group.create_task(jobs.run(), name="jobs")
                     looping = [group.create_task(each.run(), name="loop") for each in self._loops]
-                    monitor = group.create_task(self._monitor(operations), name="monitor")
+                    monitor = group.create_task(self._monitor(self.operations), name="monitor")
                     self._ready()
                     try:
                         yield self.address
@@ -233,7 +236,7 @@ class Service:
             finally:
                 await server.stop(0)
         finally:
-            await self._close(consumers)
+            await self._close(consumers, clocks)
         if raised is not None:
             raise raised
 
@@ -256,8 +259,9 @@ class Service:
         if slow:
             await asyncio.wait(slow)
 
-    async def _close(self, consumers: Consumers) -> None:
-        closing = (consumers.close, self.neighbours.close, self.bus.close, *self._closers, self.database.close)
+    async def _close(self, consumers: Consumers, clocks: Clocks) -> None:
+        mine = (consumers.close, self.neighbours.close, self.bus.close)
+        closing = (*mine, *self._closers, clocks.close, self.database.close)
         async with contextlib.AsyncExitStack() as stack:
             # The exporters wait for the network: not on the loop that others may be living on.
             stack.push_async_callback(asyncio.to_thread, self.telemetry.shutdown)

@@ -32,13 +32,13 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from sqlalchemy import Select
 
-from common import ids, jobs, migrate, outbox
+from common import clocks, ids, jobs, migrate, outbox
 from common.auth import jwk, sign
 from common.bus import MemoryBus, StreamSpec
 from common.bus import Message as BusMessage
-from common.caller import Role, service_actor
+from common.caller import EVERY_SELLER, Caller, Role, service_actor
 from common.due import Scheduled, due_for_batches, due_moments, due_rows, forget_settled
-from common.ensemble import Ensemble, Spares, live
+from common.ensemble import Ensemble, Nearby, Spares, live
 from common.ids import SellerId
 from common.relay import message_of, source_of
 from common.rpc import error_info
@@ -46,11 +46,11 @@ from common.service import Service
 from common.travel import quiet, travel
 from common.vault import new_master_key
 from saldo.operations.v1.operations_service_pb2 import GetServiceStateRequest
-from saldo.operations.v1.operations_service_pb2_grpc import OperationsServiceStub
 
 SERVICES: Final = ("catalog", "subscriptions", "metering", "invoicing", "payments", "dunning")
 SANDBOX_START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 ISSUER: Final = "test"
+TESTER: Final = "tester"
 PASSWORD: Final = "test"  # of roles in a server that lives as long as the test run
 DECLARATIONS_MAX: Final = 256
 OUTBOX_POLLS: Final = 1_000
@@ -81,7 +81,7 @@ class Keys:
     def private(self, service: str) -> Path:
         return self.folder / f"{service}.pem"
 
-    def token(self, *, role: Role = Role.OWNER, seller_id: SellerId | None, actor: str = "tester") -> str:
+    def token(self, *, role: Role = Role.OWNER, seller_id: SellerId | None, actor: str = TESTER) -> str:
         return sign(self.issuer, kid=ISSUER, actor=actor, role=role, seller_id=seller_id, lifetime=timedelta(hours=1))
 
 
@@ -308,11 +308,13 @@ class Suite:
         row = {**asdict(emitted), "sequence": sequence}
         await bus.publish(stream, [message_of(row, source=source_of(source))])
 
-    def _operators(self) -> list[Any]:  # Any: stubs
-        return [self.stub(OperationsServiceStub, name, role=Role.PLATFORM) for name in self._ensemble.running]
+    def _operators(self) -> list[Nearby]:
+        caller = Caller(seller_id=EVERY_SELLER, actor=TESTER, role=Role.PLATFORM)
+        return [Nearby(service, caller) for service in self._ensemble.running.values()]
 
-    def _clocks(self) -> dict[str, Any]:  # Any: stubs
-        return {name: self.stub(OperationsServiceStub, name) for name in self._ensemble.running}
+    def _clocks(self) -> dict[str, Nearby]:
+        caller = Caller(seller_id=self.seller, actor=TESTER, role=Role.OWNER)
+        return {name: Nearby(service, caller) for name, service in self._ensemble.running.items()}
 
     def _build(self, name: str, overrides: dict[str, object]) -> Service:
         main = importlib.import_module(f"{name}.main")
@@ -451,8 +453,9 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
 @pytest.fixture(scope="session")
 def databases() -> Iterator[Databases]:
     with pytest.MonkeyPatch.context() as patch:
-        for question in (due_rows, due_for_batches, due_moments, forget_settled):
+        for question in (due_rows, due_for_batches, forget_settled):
             patch.setattr(jobs, question.__name__, _asked_once(question))
+        patch.setattr(clocks, due_moments.__name__, _asked_once(due_moments))
         yield Databases(os.environ["SALDO_POSTGRES_URL"])
 
 

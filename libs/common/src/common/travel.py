@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 import grpc
 
 from common import wire
+from common.errors import Unavailable
 from saldo.operations.v1 import operations_service_pb2 as pb
 
 STEPS_MAX: Final = 100_000
@@ -25,6 +26,8 @@ UNREACHABLE_SECONDS: Final = 60.0
 POLL_SECONDS: Final = (0.005, 0.01, 0.02, 0.02, 0.02, 0.05)
 COUNTED_SECONDS: Final = 0.005
 """How long a bus may take to count what it has already accepted."""
+
+PASSING: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 AnswerT = TypeVar("AnswerT")
 
@@ -151,8 +154,9 @@ async def _patiently(call: Callable[..., Awaitable[AnswerT]], request: object) -
     while True:
         try:
             return await call(request, timeout=10)
-        except grpc.aio.AioRpcError as error:
-            passing = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+        except (grpc.aio.AioRpcError, Unavailable) as error:
+            # Over the wire, or from a service in this process.
+            passing = isinstance(error, Unavailable) or error.code() in PASSING
             if not passing or time.monotonic() > deadline:
                 raise
             await asyncio.sleep(0.2)
