@@ -5,11 +5,13 @@ Their addresses are in SALDO_POSTGRES_URL and SALDO_NATS_URL; servers already na
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
+import uvloop
 from hypothesis import settings
 
 from tests.support.clickhouse import clickhouse
@@ -37,6 +39,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[STACK] = stack
     for name, url in stack.start().environment().items():
         os.environ.setdefault(name, url)
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop that services run on."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 def pytest_collection_finish() -> None:

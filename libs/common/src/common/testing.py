@@ -42,7 +42,7 @@ from common.ensemble import Ensemble, Nearby, Spares, live
 from common.ids import SellerId
 from common.relay import message_of, source_of
 from common.rpc import error_info
-from common.service import Service
+from common.service import YOUNG_OBJECTS_MAX, Service
 from common.travel import quiet, travel
 from common.vault import new_master_key
 from saldo.operations.v1.operations_service_pb2 import GetServiceStateRequest
@@ -443,6 +443,11 @@ def _asked_once(question: Callable[..., str]) -> Callable[..., str]:
 @lru_cache(maxsize=DECLARATIONS_MAX)
 def _text(due: Select[Any]) -> str:  # Any: as in Job
     return str(due.compile(compile_kwargs={"literal_binds": True}))
+
+
+def pytest_collection_finish() -> None:
+    """Garbage is looked for as seldom as in a service."""
+    gc.set_threshold(YOUNG_OBJECTS_MAX)
 
 
 @pytest.fixture(scope="session")
