@@ -212,6 +212,8 @@ async def test_whoever_closes_is_not_cancelled_with_the_client(tmp_path: Path, s
                 await asyncio.sleep(0)
                 closing.cancel()
             [outcome] = await asyncio.gather(closing, return_exceptions=True)
+            client._transport.close()
+            await asyncio.sleep(0)
             assert isinstance(outcome, asyncio.CancelledError) == is_cancelled
 
 
