@@ -77,6 +77,7 @@ class World:
         self.seller_id = seller_id
         self.journal = journal
         self._admin_url = admin_url
+        self._bare: dict[str, str] = {}
         self._copies = 0
 
     @property
@@ -85,27 +86,42 @@ class World:
 
     async def corrupted(self, service: str, *statements: str) -> Sources:
         """A copy in which one thing has been done to the data of one service, as no service would."""
-        self._copies += 1
-        parts = urlsplit(self.urls[service])
-        name = f"{parts.path[1:]}_copy_{self._copies}"
-        admin = await asyncpg.connect(self._admin_url)
-        try:
-            await admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{parts.path[1:]}" STRATEGY FILE_COPY')
-        finally:
-            await admin.close()
+        if service not in self._bare:
+            bare = await self._copy(urlsplit(self.urls[service]).path[1:])
+            await self._without_checks(bare)
+            self._bare[service] = bare
+        copy = self._url(await self._copy(self._bare[service]))
         # The administrator is above row-level security, and whatever else would forbid it is taken away.
-        copy = urlsplit(self._admin_url)._replace(path=f"/{name}").geturl()
         connection = await asyncpg.connect(copy)
         try:
             await connection.execute("SET session_replication_role = replica")
-            for table, constraint in await connection.fetch(CHECKS):
-                await connection.execute(f'ALTER TABLE {table} DROP CONSTRAINT "{constraint}"')
             for statement in statements:
                 outcome = await connection.execute(statement)
                 assert not outcome.endswith(" 0"), f"nothing was corrupted by {statement}"
         finally:
             await connection.close()
         return Sources(databases={**self.urls, service: copy}, journals=[self.journal])
+
+    async def _copy(self, database: str) -> str:
+        self._copies += 1
+        name = f"{database}_copy_{self._copies}"
+        admin = await asyncpg.connect(self._admin_url)
+        try:
+            await admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{database}" STRATEGY FILE_COPY')
+        finally:
+            await admin.close()
+        return name
+
+    async def _without_checks(self, database: str) -> None:
+        connection = await asyncpg.connect(self._url(database))
+        try:
+            for table, constraint in await connection.fetch(CHECKS):
+                await connection.execute(f'ALTER TABLE {table} DROP CONSTRAINT "{constraint}"')
+        finally:
+            await connection.close()
+
+    def _url(self, database: str) -> str:
+        return urlsplit(self._admin_url)._replace(path=f"/{database}").geturl()
 
 
 async def redeem_coupons(suite: Suite, seller_id: SellerId) -> None:

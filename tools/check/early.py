@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -12,6 +13,8 @@ from tools.check.schedule import Billable, billables
 
 LONGEST: Final = timedelta(days=3 * 366)
 """How far ahead the end of a period is looked for. A longer one is not found to be under way."""
+
+DAYS: Final = {"DAY": 1, "WEEK": 7, "MONTH": 31, "YEAR": 366, "ONCE": 1}
 
 
 class Early:
@@ -56,7 +59,27 @@ class Early:
             if row["seller_id"] not in self._sellers:
                 continue
             now = self._records.now("invoicing", row["seller_id"])
-            for billable in billables(agreement_of(row, changes.get(row["id"], ())), through=now + LONGEST):
+            log = changes.get(row["id"], ())
+            reach = _reach([json.loads(row["opening"]), *(json.loads(each["actions"]) for each in log)])
+            for billable in billables(agreement_of(row, log), through=now + reach):
                 is_metered = billable.terms.price.meter and billable.kind == "OWED"
                 if is_metered and billable.period.start <= now < billable.bill_time:
                     yield billable
+
+
+def _reach(written: object) -> timedelta:
+    """Within which all that has begun has ended: twice the longest interval that anything was ever agreed for."""
+    return min(LONGEST, timedelta(days=2 * max(_intervals(written), default=1)))
+
+
+def _intervals(written: object) -> Iterator[int]:
+    """In days, of every price that is written somewhere in it."""
+    parts: Iterable[object] = ()
+    if isinstance(written, dict):
+        if "interval_unit" in written:
+            yield DAYS[written["interval_unit"]] * written["interval_count"]
+        parts = written.values()
+    elif isinstance(written, list):
+        parts = written
+    for part in parts:
+        yield from _intervals(part)
