@@ -56,6 +56,7 @@ NOTE_AGREES = "credit notes agree with invoices and refunds"
 VOIDED = "void invoices are taken back in full"
 NOTE_TOLD = "every credit note is announced"
 NOT_TWICE = "no usage that was billed is given back twice"
+FEE_NOT_TWICE = "nothing that was billed in advance is given back twice"
 PAID = "paid and remaining make the total"
 TOLD = "consolidation IS NOT NULL"
 """Of invoices that say why they are together: what somebody wrote, or bought, does not."""
@@ -132,7 +133,8 @@ BILLING_CORRUPTIONS = {
     "a credit was given twice": Corruption(
         "invoicing",
         (
-            "CREATE TEMPORARY TABLE again AS SELECT * FROM invoice_lines WHERE kind = 'CREDIT' AND discount_minor = 0",
+            "CREATE TEMPORARY TABLE again AS SELECT * FROM invoice_lines WHERE kind = 'CREDIT' AND discount_minor = 0"
+            " ORDER BY id LIMIT 1",
             "UPDATE again SET id = 'again', position = 99, correction = 1",
             "INSERT INTO invoice_lines SELECT * FROM again",
         ),
