@@ -128,7 +128,13 @@ BILLING_CORRUPTIONS = {
         (PERIODS, AMOUNTS, TERMS, DECISIONS),
     ),
     "a credit was lost": Corruption(
-        "invoicing", ("DELETE FROM invoice_lines WHERE kind = 'CREDIT'",), (CREDITS, TOTALS, ISSUED, EARNED)
+        "invoicing",
+        # All but the one that stands beside another subscription: without it an invoice has no sections.
+        (
+            "DELETE FROM invoice_lines WHERE kind = 'CREDIT'"
+            """ AND NOT rating_steps @> '[{"kind": "CREDITED_BEFORE"}]'""",
+        ),
+        (CREDITS, TOTALS, ISSUED, EARNED),
     ),
     "a credit was given twice": Corruption(
         "invoicing",
@@ -138,7 +144,7 @@ BILLING_CORRUPTIONS = {
             "UPDATE again SET id = 'again', position = 99, correction = 1",
             "INSERT INTO invoice_lines SELECT * FROM again",
         ),
-        (CREDITS, AMOUNTS, TOTALS, ISSUED, EARNED),
+        (CREDITS, AMOUNTS, TOTALS, ISSUED, EARNED, FEE_NOT_TWICE),
     ),
     "a credit is another share than was unused": Corruption(
         "invoicing", (one("invoice_lines", "proration_numerator = 1", "kind = 'CREDIT'"),), (AMOUNTS, ISSUED)

@@ -37,7 +37,7 @@ CREDIT_NOTE_CORRUPTIONS = {
     "more is taken back of a line than was billed": Corruption(
         "invoicing",
         ("UPDATE credit_note_lines SET amount_minor = amount_minor + 100000",),
-        (ISSUED, NOTE_SUMS, NOTE_MOST, NOT_TWICE),
+        (ISSUED, NOTE_SUMS, NOTE_MOST, NOT_TWICE, FEE_NOT_TWICE),
     ),
     "a credit note takes back what another invoice billed": Corruption(
         "invoicing",
@@ -46,7 +46,7 @@ CREDIT_NOTE_CORRUPTIONS = {
                 "credit_note_lines",
                 "line_id = (SELECT id FROM invoice_lines WHERE kind = 'OWED' AND NOT voided"
                 " AND id NOT IN (SELECT line_id FROM credit_note_lines) LIMIT 1)",
-                "amount_minor = 1000",
+                "amount_minor = 1000 AND credit_note_id > (SELECT min(id) FROM credit_notes)",
             ),
         ),
         (ISSUED, NOTE_MOST),

@@ -132,7 +132,7 @@ def credits_taken_off(records: Records, tally: Tally) -> None:
             taken = -sum(line["amount_minor"] for line in lines.get(billable.key, ()))
             due = -_licensed(billable, prices)
             tally.check(0 <= taken <= due, f"{where}: {taken} of {due} {currency} taken off")
-            if billable.source in left:
+            if billable.source is not None and billable.source in left:
                 # What was given back in another way does not come back once more.
                 due = min(due, taken + max(0, left[billable.source]))
             customer_id = billable.terms.customer_id
@@ -178,7 +178,7 @@ def _left_of_fees(records: Records) -> Mapping[BilledKey, int]:
     standing = {key: sum(line["amount_minor"] for line in own) - credited.all(own) for key, own in lines.items()}
     left = {key: standing[key] for key, own in lines.items() if key.kind == OWED and not own[0]["meter"]}
     for billable in expected(records):
-        if billable.source in left:
+        if billable.source is not None and billable.source in left:
             left[billable.source] += standing.get(billable.key, 0)
     return left
 

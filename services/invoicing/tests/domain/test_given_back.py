@@ -72,6 +72,7 @@ def test_it_is_derived_again_to_the_cent(room: int) -> None:
 
 
 def test_where_nothing_is_left_there_is_no_line() -> None:
+    """Not even one of nothing: it would wait for ever."""
     source = billed(period("5"))
     assert proposed([credit("5")], LeftOf([standing(source, credited=49_95)])) == []
     # More than there was, as may have been before anybody looked.
@@ -80,6 +81,7 @@ def test_where_nothing_is_left_there_is_no_line() -> None:
 
 
 def test_who_uses_no_credit_notes_sees_nothing_of_it() -> None:
+    """The line is what it has always been, to its steps."""
     source = billed(period("5"))
     [due] = proposed([credit("5")], LeftOf([standing(source)]))
     assert due.line.amount == euros(-24_98)
@@ -87,6 +89,7 @@ def test_who_uses_no_credit_notes_sees_nothing_of_it() -> None:
 
 
 def test_what_a_note_took_back_of_a_credit_is_left_again() -> None:
+    """Then the customer has not got it; and of what does not count nothing is told."""
     source = billed(period("5"))
     taken = replace(billed(period("5", of=HALF, share=Fraction(1, 2)), line_id="line_2"), kind=LineKind.CREDIT)
     taken = replace(taken, amount=-taken.amount, change_id="chg_1")
@@ -110,6 +113,7 @@ def test_the_parts_of_one_bill_are_no_more_than_it() -> None:
 
 
 def test_a_look_ahead_remembers_what_it_took_off() -> None:
+    """On an invoice that is only looked ahead to."""
     source = billed(period("5"))
     left = LeftOf([standing(source, credited=29_95)])
     [due] = proposed([credit("5")], left)
