@@ -54,7 +54,7 @@ lint-rules:
 	$(PY) -m tools.protos lint
 	$(PY) -m tools.protos breaking
 test: lint $(ENGINE)  ## Everything that has to hold before a commit
-	$(PYTEST) -n 4 --dist loadfile  # on two cores: much of the time a test waits for servers
+	$(PYTEST) -n 3 --dist loadfile  # on two cores: much of the time a test waits for servers
 thorough: install $(ENGINE)  ## The same with the further cases of what others already show: for as long as it takes
 	$(PYTEST) -n 3 --dist loadfile --thorough
 test-fast: install  ## The pure rules only: no servers, a few seconds

@@ -248,8 +248,8 @@ BILLING_CORRUPTIONS = {
         "subscriptions",
         (
             "INSERT INTO customer_payers (seller_id, customer_id, since_time, payer_id)"
-            " SELECT seller_id, id, create_time, (SELECT max(id) FROM customers) FROM customers"
-            " WHERE external_id = 'unpaid'",
+            " SELECT seller_id, id, create_time - interval '1 microsecond', (SELECT max(id) FROM customers)"
+            " FROM customers WHERE external_id = 'unpaid'",
             "UPDATE customers SET payer_id = (SELECT max(id) FROM customers) WHERE external_id = 'unpaid'",
         ),
         (PAYS,),

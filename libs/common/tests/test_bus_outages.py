@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import nats
 import pytest
@@ -192,6 +193,28 @@ async def test_closing_without_a_server_takes_no_time(tmp_path: Path, spec: Stre
     async with asyncio.timeout(4.0):
         await reader.close()
         await bus.close()
+
+
+@pytest.mark.fault
+async def test_whoever_closes_is_not_cancelled_with_the_client(tmp_path: Path, spec: StreamSpec) -> None:
+    """Its attempt to reconnect is, and takes with it what both of them wait for. Whoever is cancelled still is."""
+    port = free_port()
+    for is_cancelled in (False, True):
+        bus = jetstream_bus(f"nats://127.0.0.1:{port}", timeout_seconds=1.0)
+        async with nats_server(port, tmp_path):
+            await bus.connect()
+            await bus.ensure_stream(spec)
+            client: Any = bus._nats  # Any: what is inside of it
+            writer = client._transport._io_writer
+            writer._protocol._get_close_waiter(writer).cancel()
+            closing = asyncio.create_task(bus.close())
+            if is_cancelled:
+                await asyncio.sleep(0)
+                closing.cancel()
+            [outcome] = await asyncio.gather(closing, return_exceptions=True)
+            client._transport.close()
+            await asyncio.sleep(0)
+            assert isinstance(outcome, asyncio.CancelledError) == is_cancelled
 
 
 async def publish_until_stored(bus: Bus, spec: StreamSpec, messages: list[Message]) -> None:

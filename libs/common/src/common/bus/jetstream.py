@@ -382,7 +382,17 @@ async def _close(client: Client) -> None:
                 await client.flush()
     with suppress(nats.errors.Error, OSError, TimeoutError):
         async with asyncio.timeout(CLOSE_SECONDS / 2):
-            await client.close()
+            await _close_for_good(client)
+
+
+async def _close_for_good(client: Client) -> None:
+    """Its attempt to reconnect may have been cancelled while it waited for the same socket: nobody cancelled us."""
+    try:
+        await client.close()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
 
 
 async def _on_error(error: Exception) -> None:
