@@ -53,6 +53,7 @@ from saldo.subscriptions.v1 import customer_pb2, entitlement_pb2, entitlement_se
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as pb
 from saldo.subscriptions.v1.subscription_pb2 import SubscriptionAction, SubscriptionChange
 from tests.check.early import begin_early_bills, go_on_with_early_bills
+from tests.check.given_back import leave_what_was_credited
 from tests.check.late_usage import settle_late_usage
 from tests.check.merged import merge_with_credit
 from tests.check.taxes import bill_with_taxes
@@ -582,6 +583,7 @@ async def world(databases: Databases, keys: Keys, tmp_path_factory: pytest.TempP
                 await begin_early_bills(client, end_of(example.story) + timedelta(days=13))
                 await settle_late_usage(client, end_of(example.story) + timedelta(days=14))
                 await go_on_with_early_bills(client, end_of(example.story) + timedelta(days=20))
+                await leave_what_was_credited(client)
                 await run_bills(client)
         await suite.stop(*SERVICES)
         yield World(dict(suite.urls), os.environ["SALDO_POSTGRES_URL"], journal_path, seller.id)

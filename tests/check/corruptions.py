@@ -56,6 +56,7 @@ NOTE_AGREES = "credit notes agree with invoices and refunds"
 VOIDED = "void invoices are taken back in full"
 NOTE_TOLD = "every credit note is announced"
 NOT_TWICE = "no usage that was billed is given back twice"
+FEE_NOT_TWICE = "nothing that was billed in advance is given back twice"
 PAID = "paid and remaining make the total"
 TOLD = "consolidation IS NOT NULL"
 """Of invoices that say why they are together: what somebody wrote, or bought, does not."""
@@ -127,16 +128,23 @@ BILLING_CORRUPTIONS = {
         (PERIODS, AMOUNTS, TERMS, DECISIONS),
     ),
     "a credit was lost": Corruption(
-        "invoicing", ("DELETE FROM invoice_lines WHERE kind = 'CREDIT'",), (CREDITS, TOTALS, ISSUED, EARNED)
+        "invoicing",
+        # All but the one that stands beside another subscription: without it an invoice has no sections.
+        (
+            "DELETE FROM invoice_lines WHERE kind = 'CREDIT'"
+            """ AND NOT rating_steps @> '[{"kind": "CREDITED_BEFORE"}]'""",
+        ),
+        (CREDITS, TOTALS, ISSUED, EARNED),
     ),
     "a credit was given twice": Corruption(
         "invoicing",
         (
-            "CREATE TEMPORARY TABLE again AS SELECT * FROM invoice_lines WHERE kind = 'CREDIT' AND discount_minor = 0",
+            "CREATE TEMPORARY TABLE again AS SELECT * FROM invoice_lines WHERE kind = 'CREDIT' AND discount_minor = 0"
+            " ORDER BY id LIMIT 1",
             "UPDATE again SET id = 'again', position = 99, correction = 1",
             "INSERT INTO invoice_lines SELECT * FROM again",
         ),
-        (CREDITS, AMOUNTS, TOTALS, ISSUED, EARNED),
+        (CREDITS, AMOUNTS, TOTALS, ISSUED, EARNED, FEE_NOT_TWICE),
     ),
     "a credit is another share than was unused": Corruption(
         "invoicing", (one("invoice_lines", "proration_numerator = 1", "kind = 'CREDIT'"),), (AMOUNTS, ISSUED)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tests.check.corruptions import (
     ANNOUNCED,
+    EARNED,
+    FEE_NOT_TWICE,
     GAPLESS,
     ISSUED,
     NOT_TWICE,
@@ -16,6 +18,7 @@ from tests.check.corruptions import (
     PERIODS,
     POSTED,
     RECORD,
+    TOTALS,
     VOIDED,
     Corruption,
     one,
@@ -34,7 +37,7 @@ CREDIT_NOTE_CORRUPTIONS = {
     "more is taken back of a line than was billed": Corruption(
         "invoicing",
         ("UPDATE credit_note_lines SET amount_minor = amount_minor + 100000",),
-        (ISSUED, NOTE_SUMS, NOTE_MOST, NOT_TWICE),
+        (ISSUED, NOTE_SUMS, NOTE_MOST, NOT_TWICE, FEE_NOT_TWICE),
     ),
     "a credit note takes back what another invoice billed": Corruption(
         "invoicing",
@@ -43,10 +46,21 @@ CREDIT_NOTE_CORRUPTIONS = {
                 "credit_note_lines",
                 "line_id = (SELECT id FROM invoice_lines WHERE kind = 'OWED' AND NOT voided"
                 " AND id NOT IN (SELECT line_id FROM credit_note_lines) LIMIT 1)",
-                "amount_minor = 1000",
+                "amount_minor = 1000 AND credit_note_id > (SELECT min(id) FROM credit_notes)",
             ),
         ),
         (ISSUED, NOTE_MOST),
+    ),
+    "a credit takes off what a credit note gave back": Corruption(
+        "invoicing",
+        (
+            "UPDATE invoice_lines SET amount_minor = amount_minor - 100 * back, exact_amount = exact_amount - back,"
+            " rating_steps = (SELECT jsonb_agg(s ORDER BY n) FROM jsonb_array_elements(rating_steps)"
+            " WITH ORDINALITY t (s, n) WHERE s->>'kind' <> 'CREDITED_BEFORE')"
+            " FROM (SELECT id, (s->>'amount')::numeric AS back FROM invoice_lines, jsonb_array_elements(rating_steps) s"
+            " WHERE kind = 'CREDIT' AND s->>'kind' = 'CREDITED_BEFORE') i WHERE i.id = invoice_lines.id",
+        ),
+        (TOTALS, ISSUED, EARNED, FEE_NOT_TWICE),
     ),
     "a credit note was forgotten by its invoice": Corruption(
         "invoicing",

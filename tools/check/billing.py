@@ -113,6 +113,7 @@ def credits_taken_off(records: Records, tally: Tally) -> None:
     """Every credit is taken off, never more than it is, as soon as an invoice leaves anything to take it off."""
     prices = tariffs(records)
     lines = lines_by_key(records)
+    left = left_of_fees(records)
     invoices: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
     for row in records.rows("invoicing", "invoices"):
         # What buys credit has no room for what is taken off what was bought.
@@ -131,6 +132,9 @@ def credits_taken_off(records: Records, tally: Tally) -> None:
             taken = -sum(line["amount_minor"] for line in lines.get(billable.key, ()))
             due = -_licensed(billable, prices)
             tally.check(0 <= taken <= due, f"{where}: {taken} of {due} {currency} taken off")
+            if billable.source is not None and billable.source in left:
+                # What was given back in another way does not come back once more.
+                due = min(due, taken + max(0, left[billable.source]))
             customer_id = billable.terms.customer_id
             payer_id = payers.at(billable.subscription_id, customer_id, billable.bill_time)
             for row in invoices.get((customer_id, payer_id, currency), ()) if taken < due else ():
@@ -162,8 +166,28 @@ def _knew_of(invoice: Row, credit: Billable, records: Records) -> bool:
     return bool(invoice["bill_time"] > credit.bill_time) or (told and bool(invoice["bill_time"] == credit.bill_time))
 
 
+def left_of_fees(records: Records) -> Mapping[BilledKey, int]:
+    """Of all that was billed in advance what nobody has given back: by credit notes, or by credits, less what notes
+    took back of these.
+    """
+    return records.once("left of fees", lambda: _left_of_fees(records))
+
+
+def _left_of_fees(records: Records) -> Mapping[BilledKey, int]:
+    credited, lines = Credited(records), lines_by_key(records)
+    standing = {key: sum(line["amount_minor"] for line in own) - credited.all(own) for key, own in lines.items()}
+    left = {key: standing[key] for key, own in lines.items() if key.kind == OWED and not own[0]["meter"]}
+    for billable in expected(records):
+        if billable.source is not None and billable.source in left:
+            left[billable.source] += standing.get(billable.key, 0)
+    return left
+
+
 def source_of(credit: Row, records: Records) -> Row | None:
-    """The line that a credit is of: of those for all of its time the one of as many that began last."""
+    """The line that a credit is of: of those for all of its time the one that began last, if the same change did not
+    make it due, nor what was decided later.
+    """
+    change_id, written = credit["change_id"], credit.get("id") or "~"
     return max(
         (
             line
@@ -174,7 +198,13 @@ def source_of(credit: Row, records: Records) -> Row | None:
             and line["period_start"] <= credit["period_start"]
             and credit["period_end"] <= line["period_end"]
         ),
-        key=lambda line: (line["quantity"] == credit["quantity"], line["period_start"], line["id"]),
+        key=lambda line: (
+            line["change_id"] != change_id or not change_id,
+            line["id"] < written,
+            line["period_start"],
+            line["quantity"] == credit["quantity"],
+            line["id"],
+        ),
         default=None,
     )
 
@@ -187,6 +217,7 @@ def _is_held(invoice: Row, credit: Billable, records: Records) -> bool:
         "price_id": credit.terms.price.id,
         "period_start": credit.period.start,
         "period_end": credit.period.end,
+        "change_id": credit.change_id,
         "quantity": None if quantity is None else Decimal(quantity.numerator) / Decimal(quantity.denominator),
     }
     source = source_of(told, records)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from tools.check.announcements import pruned
-from tools.check.billing import lines_by_key
+from tools.check.billing import left_of_fees, lines_by_key
 from tools.check.credited import Credited
 from tools.check.records import Records, Row
 from tools.check.report import Invariant, Tally
@@ -158,6 +158,12 @@ def given_back_once(records: Records, tally: Tally) -> None:
             tally.check(back <= billed, f"{lines[0]['id']}: {back} given back of {billed} that were left")
 
 
+def given_back_once_in_advance(records: Records, tally: Tally) -> None:
+    """Of what was billed in advance no more is given back than that, by credits and credit notes together."""
+    for key, left in left_of_fees(records).items():
+        tally.check(left >= 0, f"{key.item_id} from {key.period_start}: {-left} more given back than was billed")
+
+
 def every_note_announced(records: Records, tally: Tally) -> None:
     """Each was told of once, each of its refunds too; and of an invoice, how often its debt was made less."""
     told = Counter(
@@ -189,5 +195,10 @@ INVARIANTS: Final = (
     Invariant(name="credit notes agree with invoices and refunds", needs=_INVOICING, verify=settled_as_noted),
     Invariant(name="void invoices are taken back in full", needs=_INVOICING, verify=void_in_full),
     Invariant(name="no usage that was billed is given back twice", needs=_INVOICING, verify=given_back_once),
+    Invariant(
+        name="nothing that was billed in advance is given back twice",
+        needs=("subscriptions", "invoicing"),
+        verify=given_back_once_in_advance,
+    ),
     Invariant(name="every credit note is announced", needs=_INVOICING, verify=every_note_announced),
 )

@@ -41,6 +41,8 @@ class Billable:
     bill_time: datetime
     kind: str
     change_id: str
+    source: BilledKey | None = None
+    """Of a credit: what was billed for it."""
 
     @property
     def key(self) -> BilledKey:
@@ -77,6 +79,8 @@ class _Book:
     """What was billed in arrears."""
     is_once_billed: bool = False
     bills: int = 0
+    keys: dict[int, BilledKey] = field(default_factory=dict)
+    """What each bill was billed as."""
 
     def settle(self, view: View, knowledge: Knowledge, *, until: datetime) -> None:
         """What begins or falls due up to `until` by what is known."""
@@ -193,6 +197,7 @@ class _Turn:
             part = self._part(span, full, loss.piece.proration or self._measure(loss.cause))
             if part:
                 self._bill(loss.terms, span, full, part, loss.bill_time, kind=loss.kind, change_id=_id(loss.cause))
+                self.book.billed[-1] = replace(self.book.billed[-1], source=self.book.keys.get(loss.piece.bill))
 
     def bill_once(self, run: Run, terms: Terms) -> None:
         if not self.book.is_once_billed:
@@ -235,6 +240,7 @@ class _Turn:
         change_id = self._made_due_by(run, span.start)
         if part or not change_id:
             self._bill(terms, span, full, part, self._billed_from(run, span.start), change_id=change_id)
+            self.book.keys[self.book.bills] = self.book.billed[-1].key
 
     def _is_reached(self, run: Run, at: datetime) -> bool:
         """Whether the period around it is billed by then, or a part of it may be."""

@@ -132,14 +132,16 @@ def less_refused(line: Line, refused: Money | None) -> Line:
 
 
 def less_credited(line: Line, left: Money) -> Line:
-    """What it takes off as far as credit notes have so much `left` of what was billed: nothing is given back twice."""
+    """What it takes off as far as so much is `left` of what was billed: nothing is given back twice."""
     kept = -line.amount - left
     return line if kept.minor <= 0 else without_credited(line, min(kept, -line.amount))
 
 
 def without_credited(line: Line, credited: Money) -> Line:
-    """A difference below zero without what credit notes gave back before; discounts are taken back in proportion."""
-    step = flat_step("Given back before by credit notes", credited.amount, kind=StepKind.CREDITED_BEFORE)
+    """What is below zero without what was given back before; discounts are taken back in proportion."""
+    # Of what was billed in advance other credits may have given back, too.
+    told = "Given back before" if line.is_credit else "Given back before by credit notes"
+    step = flat_step(told, credited.amount, kind=StepKind.CREDITED_BEFORE)
     amount = line.amount + credited
     share = Fraction(amount.minor, line.amount.minor)
     shares = [replace(each, amount=_part(each.amount, share)) for each in line.discounts]
@@ -153,7 +155,7 @@ def without_credited(line: Line, credited: Money) -> Line:
 
 
 def credited_in(line: Line) -> Money | None:
-    """What the line leaves out because credit notes gave it back before."""
+    """What the line leaves out because it was given back before."""
     taken = taken_off(line, StepKind.CREDITED_BEFORE)
     return None if taken is None else -taken
 

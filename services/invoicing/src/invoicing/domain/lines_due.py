@@ -194,6 +194,8 @@ class Source:
 
     line: Line
     is_final: bool
+    left: Money
+    """What nobody has given back of it."""
 
 
 def lines_due(
@@ -284,6 +286,8 @@ def derived_again(line: Line, *, price: Price, usage: Usage | None, billed: Bill
     if line.is_credit:
         again = _credit(each, price, billed, None)
         assert again is not None, "there was something to take off"
+        credited = credited_in(line)
+        again = again if credited is None else without_credited(again, credited)
         if any(step.kind is StepKind.CREDITED_LATER for step in line.steps):
             again = again.credited(line.amount)
     else:
@@ -346,9 +350,9 @@ def _licensed(price: Price, quantity: Decimal) -> Rating:
     return rate(price, UsageToRate.of(quantity))
 
 
-def source_of(credit: BillablePeriod, lines: Iterable[Line]) -> Line | None:
-    """Which of the lines was billed for what is to be taken off: of those for all of that time the one of as many that
-    began last.
+def source_of(credit: BillablePeriod | Line, lines: Iterable[Line]) -> Line | None:
+    """Which of the lines was billed for what is taken off: of those for all of that time the one that began last, of as
+    many. What the same change made due comes in its place, and what was written later is of a later change.
     """
     mine = [
         line
@@ -358,7 +362,15 @@ def source_of(credit: BillablePeriod, lines: Iterable[Line]) -> Line | None:
         and line.period.start <= credit.period.start
         and credit.period.end <= line.period.end
     ]
-    return max(mine, key=lambda line: (line.quantity == credit.quantity, line.period.start, line.id), default=None)
+    change_id, written = credit.change_id, credit.id if isinstance(credit, Line) else ""
+
+    def near(line: Line) -> tuple[bool, bool, datetime, bool, bool, str]:
+        is_other = not change_id or line.change_id != change_id
+        is_as_many = line.quantity == credit.quantity
+        # What has no id yet is the newest.
+        return is_other, not written or "" < line.id < written, line.period.start, is_as_many, not line.id, line.id
+
+    return max(mine, key=near, default=None)
 
 
 def _credit(each: BillablePeriod, price: Price, billed: Billed | None, source: Source | None) -> Line | None:

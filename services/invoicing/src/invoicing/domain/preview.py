@@ -10,6 +10,7 @@ from typing import Final
 from invoicing.domain.consolidation import Bill, consolidate
 from invoicing.domain.consolidation_policy import Arrangement
 from invoicing.domain.errors import PreviewTooLong
+from invoicing.domain.given_back import given_back_once
 from invoicing.domain.issuing_policy import NOTHING_DECLARED, IssuingPolicy
 from invoicing.domain.late_usage import LateUsage, Refused
 from invoicing.domain.line import Line, LineKey, Usage
@@ -70,6 +71,7 @@ class Outlook:
             refused=self.refused,
             early=self.early,
         )
+        [due] = given_back_once([due], beside.sources, so_far=so_far)
         due = [each for each in due if each.late_usage is not LateUsage.REFUSE]
         return beside.completed(due, billed, periods=self.periods, as_of=through or as_of)
 

@@ -71,7 +71,7 @@ from invoicing.store.credit_notes import (
     remember_refund,
     save_refunded,
 )
-from invoicing.store.discounts import coupon_shares, lines_spent, sources_of
+from invoicing.store.discounts import coupon_shares, left_of, lines_spent, sources_of
 from invoicing.store.history import (
     count_lines_billed_by,
     line_with_period,
@@ -272,6 +272,7 @@ __all__ = [
     "issuing_policy",
     "known_customers",
     "last_ordinal",
+    "left_of",
     "line_with_period",
     "lines_before",
     "lines_spent",

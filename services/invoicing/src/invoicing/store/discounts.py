@@ -1,4 +1,4 @@
-"""Knows what was used of coupons, what credits are of, and what was spent: all of it follows from what was billed."""
+"""Knows what was used of coupons, what credits are of and is left of that, and what was spent: by what was billed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from sqlalchemy import Text, any_, literal, select
+from sqlalchemy import Text, any_, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from common.db import Tx
@@ -14,11 +14,12 @@ from common.money import Money
 from common.period import Period
 from invoicing.domain.commitments import CommittedPeriod
 from invoicing.domain.coupons import Share
+from invoicing.domain.given_back import LeftOf, Standing
 from invoicing.domain.invoice import InvoiceId, State
 from invoicing.domain.line import Line, LineKey, LineKind
-from invoicing.domain.lines_due import BillablePeriod, Source, source_of
+from invoicing.domain.lines_due import BillablePeriod, Source
 from invoicing.store.rows import line_of
-from invoicing.store.tables import invoice_lines, invoices
+from invoicing.store.tables import credit_note_lines, invoice_lines, invoices
 
 _SHARES: Final = """
     SELECT coalesce(s.customer_id, nullif(l.customer_id, ''), l.payer_id) AS customer_id, c.coupon_id,
@@ -91,25 +92,40 @@ async def sources_of(tx: Tx, periods: Sequence[BillablePeriod]) -> dict[LineKey,
     taken_off = [each for each in periods if each.kind is not LineKind.OWED]
     if not taken_off:
         return {}
+    left = await left_of(tx, taken_off)
+    found = {each.key: left.source_of(each) for each in taken_off}
+    return {key: source for key, source in found.items() if source is not None}
+
+
+async def left_of(tx: Tx, billed: Sequence[BillablePeriod | Line]) -> LeftOf:
+    """What is left of all that was billed for the same items in the full periods of these."""
+    line, part = invoice_lines, credit_note_lines
+    credited = (
+        select(func.coalesce(func.sum(part.c.amount_minor), 0))
+        .where(part.c.seller_id == line.c.seller_id, part.c.line_id == line.c.id)
+        .scalar_subquery()
+    )
     query = (
-        select(invoice_lines, invoices.c.state)
+        select(line, invoices.c.state, credited.label("credited_minor"))
         .join(invoices)
         .where(
-            invoice_lines.c.seller_id == tx.seller_id,
-            invoice_lines.c.item_id == any_(literal(sorted({each.item_id for each in taken_off}), ARRAY(Text))),
-            invoice_lines.c.period_start >= min(each.full_period.start for each in taken_off),
-            invoice_lines.c.period_start <= max(each.period.start for each in taken_off),
-            invoice_lines.c.kind == LineKind.OWED.name,
-            ~invoice_lines.c.voided,
+            line.c.seller_id == tx.seller_id,
+            line.c.item_id == any_(literal(sorted({each.item_id for each in billed}), ARRAY(Text))),
+            # As the index has both.
+            line.c.item_id != "",
+            ~line.c.voided,
+            line.c.period_start >= min(each.full_period.start for each in billed),
+            line.c.period_start < max(each.full_period.end for each in billed),
         )
     )
-    finals: dict[str, bool] = {}
-    lines: list[Line] = []
-    for row in await tx.execute(query):
-        lines.append(line_of(row))
-        finals[row.id] = row.state != State.DRAFT.name
-    found = {each.key: source_of(each, lines) for each in taken_off}
-    return {key: Source(line=line, is_final=finals[line.id]) for key, line in found.items() if line is not None}
+    return LeftOf(
+        Standing(
+            line=line_of(row),
+            credited=Money(int(row.credited_minor), row.currency),
+            is_final=row.state != State.DRAFT.name,
+        )
+        for row in await tx.execute(query)
+    )
 
 
 async def lines_spent(

@@ -26,6 +26,7 @@ from invoicing.domain.crediting import Part, taken_back
 from invoicing.domain.errors import CreditExceedsLine, RefundAlreadyRecorded, TopUpNotGivenBack
 from invoicing.domain.invoice import Invoice, InvoiceId, State
 from invoicing.domain.ledger import entries_of_credit_note, entries_of_refund
+from invoicing.domain.line import Line, LineKind
 from invoicing.usecases import credit, issuing, top_ups
 from saldo.invoicing.v1 import events_pb2 as events
 
@@ -42,6 +43,8 @@ class Order:
     settlement: Settlement | None
     """What is to become of it, to the cent; None: as is preferred."""
     preference: Preference
+    is_made_anew: bool = False
+    """Whether all that it takes back is billed once more: then what was given back of it elsewhere is of that."""
 
 
 async def create_credit_note(tx: Tx, order: Order) -> CreditNote:
@@ -87,7 +90,8 @@ async def _planned(tx: Tx, invoice: Invoice, order: Order) -> CreditNote:
     earlier = await store.credit_notes_of(tx, invoice.id)
     taken = taken_back(invoice, earlier, order.parts)
     check_creditable(invoice, earlier, taken)
-    await _check_left(tx, invoice, taken)
+    if not order.is_made_anew:
+        await _check_left(tx, invoice, taken)
     if order.settlement is None:
         settlement = settled_by(invoice, taken, order.preference)
     else:
@@ -100,33 +104,54 @@ async def _planned(tx: Tx, invoice: Invoice, order: Order) -> CreditNote:
 
 
 async def _locked(tx: Tx, order: Order) -> Invoice:
-    """With all that may correct what was used and billed on it: neither a bill run nor a draft does so meanwhile. The
-    customers' billing before the invoice, as a bill run has it.
+    """With all that may correct what was used and billed on it, or takes off what was billed in advance: neither a bill
+    run nor a draft does so meanwhile. The customers' billing before the invoice, as a bill run has it.
     """
     found = await store.invoice(tx, order.invoice_id)
     metered = [line for line in found.lines if line.usage is not None]
-    for customer_id in sorted({found.used_by(line) for line in metered}):
+    for customer_id in sorted({found.used_by(line) for line in found.lines if line.is_of_item}):
         await store.find_billings(tx, [customer_id], lock=True)
     owed = await store.invoice(tx, order.invoice_id, lock=True)
+    # A draft counts what it corrects anew. What it takes off as a credit never becomes more.
     await store.lock_drafts_that_correct(tx, [line.key for line in metered])
     return owed
 
 
 async def _check_left(tx: Tx, invoice: Invoice, taken: Taken) -> None:
-    """A later invoice may have taken off, because usage changed, what is wanted back here: not the same twice."""
-    lines = {line.id: line for line in invoice.lines if line.usage is not None}
-    wanted = [(each, lines[each.line_id].key) for each in taken.lines if each.line_id in lines]
-    if not wanted:
-        return
-    keys = [key for _, key in wanted]
+    """A later invoice may have taken off, because usage or the subscription changed, what is wanted back here: not the
+    same twice.
+    """
+    lines = {line.id: line for line in invoice.lines if line.kind is LineKind.OWED}
+    wanted = [lines[each.line_id] for each in taken.lines if each.line_id in lines and each.amount.minor > 0]
+    left = await _left_of_usage(tx, [line for line in wanted if line.usage is not None])
+    left |= await _left_of_fees(tx, [line for line in wanted if line.usage is None])
+    for each in taken.lines:
+        # What was annulled has nothing left to look at.
+        if each.line_id in left and each.amount > left[each.line_id]:
+            message = f"{each.amount} is not of the {left[each.line_id]} that later invoices have left"
+            raise CreditExceedsLine(f"{message} of line {each.line_id}", line=each.line_id, left=left[each.line_id])
+
+
+async def _left_of_usage(tx: Tx, lines: Sequence[Line]) -> dict[str, Money]:
+    """By line, what is left of all that was billed for its period."""
+    if not lines:
+        return {}
+    keys = [line.key for line in lines]
     billed, credited = await store.already_billed(tx, keys), await store.credited_so_far(tx, keys)
-    for each, key in wanted:
-        if key not in billed:
-            continue  # it was annulled
-        left = billed[key].amount - credited.get(key, Money.zero(invoice.currency))
-        if each.amount.minor > 0 and each.amount > left:
-            message = f"{each.amount} is not of the {left} that later invoices have left of line {each.line_id}"
-            raise CreditExceedsLine(message, line=each.line_id, left=left)
+    return {
+        line.id: billed[line.key].amount - credited.get(line.key, Money.zero(line.amount.currency))
+        for line in lines
+        if line.key in billed
+    }
+
+
+async def _left_of_fees(tx: Tx, lines: Sequence[Line]) -> dict[str, Money]:
+    """By line, what is left of it."""
+    if not lines:
+        return {}
+    left = await store.left_of(tx, lines)
+    found = {line.id: left.of(line) for line in lines}
+    return {line_id: amount for line_id, amount in found.items() if amount is not None}
 
 
 async def _save_less_owed(tx: Tx, invoice: Invoice, *, before: Invoice) -> None:

@@ -9,6 +9,7 @@ from datetime import datetime
 from common.db import Tx
 from invoicing import store
 from invoicing.domain.consolidation import Bill
+from invoicing.domain.given_back import given_back_once
 from invoicing.domain.issuing_policy import IssuingPolicy
 from invoicing.domain.late_usage import LateUsage, Refused
 from invoicing.domain.line import LineKey, LineKind
@@ -73,11 +74,13 @@ async def propose(
         + early.due_early(each, billed, opened, as_of=as_of)
         for each, its, next_bill_time in zip(found, known, next_bill_times, strict=True)
     ]
-    late = await late_usage.settle(tx, derived)
+    # All of them have the same sources.
+    once = given_back_once(derived, next((its.sources for its in known), {}))
+    late = await late_usage.settle(tx, once)
     held_payers = late.held_payers
     proposed: list[list[Due]] = []
     waiting: list[bool] = []
-    for each, its, due in zip(found, known, derived, strict=True):
+    for each, its, due in zip(found, known, once, strict=True):
         standing = [one for one in due if one.late_usage is not LateUsage.REFUSE]
         complete = its.completed(standing, billed, periods=each.periods, as_of=as_of)
         proposed.append([one for one in complete if one.payer_id not in held_payers] if held_payers else complete)

@@ -87,6 +87,7 @@ async def replace_invoice(tx: Tx, invoice_id: InvoiceId) -> Invoice:
         memo="",
         settlement=None,
         preference=Preference.DEBT_FIRST,
+        is_made_anew=True,
     )
     await credit_notes.create_credit_note(tx, order)
     await store.void_lines(tx, invoice_id)
