@@ -95,17 +95,48 @@ async def test_what_was_claimed_since_nothing_was_shows(database: Database, kept
         await eventually(is_idle)
 
 
-async def test_a_lost_connection_is_told_once(database: Database, kept: Kept, sandbox: SellerId) -> None:
-    """Whoever asks next gets another one."""
+async def test_a_connection_that_the_server_has_dropped_harms_nobody(
+    database: Database, kept: Kept, sandbox: SellerId
+) -> None:
+    """It was restarted, say: whoever asks next gets another connection, and what was known of claims is forgotten."""
     await kept.clocks.read(sandbox)
+    connection = kept.clocks._connection
+    assert connection is not None
+    await _drop(database)
+
+    async def is_noticed() -> bool:
+        return connection.is_closed()
+
+    await eventually(is_noticed)
+    assert (await kept.clocks.read(sandbox)).time == START
+    assert kept.clocks._connection is not connection
+
+
+async def test_a_connection_that_is_lost_on_the_way_is_told(database: Database, kept: Kept, sandbox: SellerId) -> None:
+    """Whether the clock was moved is unknown then; to ask again is safe, and works."""
+    await kept.clocks.move(sandbox, START, hold_until=None)
+    async with database.transaction(EVERYBODY) as tx:
+        # The row is held: whoever moves the clock waits, and loses the connection while waiting.
+        await tx.driver.execute("SELECT FROM clocks WHERE seller_id = $1 FOR UPDATE", sandbox)
+        moving = asyncio.create_task(kept.clocks.move(sandbox, START + DAY, hold_until=None))
+
+        async def is_waiting() -> bool:
+            waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
+            return bool(await tx.driver.fetchval(waits))
+
+        await eventually(is_waiting)
+        await _drop(database)
+        with pytest.raises(DatabaseUnavailable):
+            await moving
+    assert (await kept.clocks.move(sandbox, START + DAY, hold_until=None)).time == START + DAY
+
+
+async def _drop(database: Database) -> None:
     async with database.transaction(EVERYBODY) as tx:
         await tx.driver.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
             " AND application_name LIKE '% loop'"
         )
-    with pytest.raises(DatabaseUnavailable):
-        await kept.clocks.read(sandbox)
-    assert (await kept.clocks.read(sandbox)).time == START
 
 
 async def test_a_service_without_jobs_has_clocks_too(database: Database, sandbox: SellerId) -> None:

@@ -24,6 +24,9 @@ CLAIM_CLASS: Final = 7_203
 """The class of the advisory locks that say what is being worked on."""
 
 
+NEVER_IDLE: Final = -1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agenda:
     """What time it is in a sandbox, and what it has to do in this service."""
@@ -45,7 +48,7 @@ class Clocks:
         self._database = database
         self._on_due = on_due
         self._agenda_sql = _AGENDA.format(moments=due_moments(jobs) if jobs else _NEVER)
-        self._idle_since = -1  # the claim after which none was held
+        self._idle_since = NEVER_IDLE  # the claim after which none was held
         self._turn = asyncio.Lock()
         self._session = AsyncExitStack()
         self._connection: asyncpg.Connection | None = None
@@ -101,11 +104,16 @@ class Clocks:
     async def _asking(self) -> AsyncIterator[asyncpg.Connection]:
         """The connection, for one at a time: opened by the first who asks, and anew by the next when it was lost."""
         async with self._turn:
+            if self._connection is not None and self._connection.is_closed():
+                await self._let_go()  # what the server has dropped meanwhile harms nobody
+            is_new = self._connection is None
             if self._connection is None:
                 self._connection = await self._session.enter_async_context(self._database.session())
-                await self._connection.execute(ONE_PLAN)
+                self._idle_since = NEVER_IDLE
             connection = self._connection
             try:
+                if is_new:
+                    await connection.execute(ONE_PLAN)
                 yield connection
             except ClockBackwards:
                 raise
