@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 INSTALLED := $(VENV)/installed
 ENGINE := $(VENV)/clickhouse
+PEER := $(VENV)/peer/installed
 DISTRIBUTIONS := protos libs/common $(patsubst %/pyproject.toml,%,$(sort $(wildcard services/*/pyproject.toml))) tools
 PACKAGING := $(addsuffix /pyproject.toml,$(DISTRIBUTIONS))
 PYTEST := $(PY) -m pytest
@@ -67,13 +68,13 @@ faults: install  ## Kill processes and servers at work: make faults, or with mor
 	$(PYTEST) tests/faults --thorough $(if $(KILLS),--kills $(KILLS))
 conformance: install $(ENGINE)  ## Published figures of others by the public calls: make conformance, or CASES=folder of other cases
 	$(PY) -m tests.conformance $(CASES)
-bench: install  ## Measure one thing and its ceiling: make bench T=rpc
+bench: install $(if $(findstring --peer,$(T)),$(PEER))  ## Measure one thing and its ceiling: make bench T=rpc
 	@test -n "$(T)" || { echo "which one? make bench T=name, with a name from bench/"; exit 2; }
 	$(PY) -m bench.$(T)
 accept: install  ## Make today's contracts the ones that may no longer break (when releasing)
 	$(PY) -m tools.protos accept
 lock: $(INSTALLED)  ## Renew requirements/*.txt from requirements/*.in
-	@for name in bootstrap runtime dev; do \
+	@for name in bootstrap runtime dev peer; do \
 	    $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 	        --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
 	        requirements/$$name.in -o requirements/$$name.txt || exit 1; \
@@ -105,6 +106,12 @@ $(INSTALLED): requirements/bootstrap.txt requirements/dev.txt $(PACKAGING)
 $(ENGINE): requirements/clickhouse.txt $(INSTALLED)
 	@$(BIN)/uv pip install --quiet --python $(PY) --no-deps --require-hashes -r requirements/clickhouse.txt \
 	    || $(BIN)/pip install --quiet --no-deps --require-hashes -r requirements/clickhouse.txt
+	@touch $@
+
+$(PEER): requirements/peer.txt $(INSTALLED)
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@$(BIN)/uv pip sync --quiet --python $(@D)/bin/python --require-hashes requirements/peer.txt \
+	    || $(@D)/bin/pip install --quiet --no-deps --require-hashes -r requirements/peer.txt
 	@touch $@
 
 .PHONY: help install protos lock lint test thorough test-fast e2e simulate faults conformance bench demo up down status check token accept clean

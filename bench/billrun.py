@@ -30,6 +30,7 @@ import psutil
 import uvloop
 from pydantic import SecretStr
 
+from bench import peer
 from bench.billed import CONTACT, Any_, Customers, copy_first, create_first, create_offer, month_before, usage_requests
 from bench.figures import Figure
 from bench.ingest import INGEST, age
@@ -58,6 +59,7 @@ GOAL: Final = 3_000
 GOAL_RATIO: Final = 0.15
 AGED_FROM: Final = 20_000
 """Fewer customers are for trying something out: their figures say little of commits."""
+PEER_CUSTOMERS: Final = 200
 
 CALLERS: Final = 4
 PREFIX: Final = "B"
@@ -122,7 +124,7 @@ class Scene:
         return next(self.here.processes[n].pid for n, each in reversed(self.places.items()) if each == name)
 
 
-async def main(count: int, *, replicas: int, kill: bool, pause: bool) -> None:
+async def main(count: int, *, replicas: int, kill: bool, pause: bool, peer_count: int) -> None:
     async with stage() as here, AsyncExitStack() as stack:
         scene = await set_scene(here, stack, replicas=replicas)
         customers = await populate(scene, count)
@@ -130,7 +132,10 @@ async def main(count: int, *, replicas: int, kill: bool, pause: bool) -> None:
             print("postgres", here.servers.pids["postgres"], file=sys.stderr)
             for number, name in scene.places.items():
                 print(name, here.processes[number].pid, file=sys.stderr)
-        print((await measure(scene, customers, kill=kill)).line(), flush=True)
+        figure = await measure(scene, customers, kill=kill)
+        if peer_count:
+            figure.more["peer"] = peer.beside(here, peer_count, rate=figure.value)
+        print(figure.line(), flush=True)
 
 
 async def set_scene(here: Stage, stack: AsyncExitStack, *, replicas: int) -> Scene:
@@ -409,10 +414,13 @@ if __name__ == "__main__":
     asked.add_argument("--customers", type=int, default=CUSTOMERS, help="how many are due")
     asked.add_argument("--replicas", type=int, default=1, help="of invoicing")
     asked.add_argument("--kill", action="store_true", help="invoicing in the middle")
+    asked.add_argument(
+        "--peer", type=int, nargs="?", const=PEER_CUSTOMERS, default=0, help="bill so many by Tryton afterwards"
+    )
     asked.add_argument("--pids", action="store_true", help="tell the processes, for a profiler")
     asked.add_argument("--serve", choices=STUBS, help="be this service")
     told = asked.parse_args()
     if told.serve:
         serve(told.serve)
     else:
-        uvloop.run(main(told.customers, replicas=told.replicas, kill=told.kill, pause=told.pids))
+        uvloop.run(main(told.customers, replicas=told.replicas, kill=told.kill, pause=told.pids, peer_count=told.peer))
