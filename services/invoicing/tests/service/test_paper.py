@@ -9,13 +9,16 @@ import grpc
 import pytest
 from pypdf import PdfReader
 
+from common import wire
 from common.testing import Suite, refused
 from saldo.catalog.v1 import catalog_service_pb2 as catalog
 from saldo.catalog.v1 import plan_pb2, price_pb2
+from saldo.invoicing.v1 import consolidation_service_pb2 as consolidation
 from saldo.invoicing.v1 import events_pb2 as events
 from saldo.invoicing.v1 import invoice_pb2
 from saldo.invoicing.v1 import invoicing_service_pb2 as pb
 from saldo.invoicing.v1 import proof_service_pb2 as proof_pb
+from saldo.invoicing.v1.consolidation_service_pb2_grpc import ConsolidationServiceStub
 from saldo.invoicing.v1.proof_service_pb2_grpc import ProofServiceStub
 from saldo.subscriptions.v1 import customer_pb2
 from saldo.subscriptions.v1 import customers_service_pb2 as customers
@@ -99,7 +102,7 @@ async def test_sections_keep_the_names_of_the_day_they_were_issued(suite: Suite,
 
 
 async def test_what_is_final_at_once_is_named_too(suite: Suite, business: Business) -> None:
-    """The payer by its own name. Events tell of no people."""
+    """The payer by its own name; as it is in a look ahead. Events tell of no people."""
     payer = await business.customer()
     web = await plan(
         business, "Web", await business.price("Broadband", billing_timing=price_pb2.Price.IN_ARREARS, **flat("20"))
@@ -107,9 +110,16 @@ async def test_what_is_final_at_once_is_named_too(suite: Suite, business: Busine
     ben = await child_of(business, payer, "Ben Byron")
     await business.subscribe(payer, web)
     await business.subscribe(ben, web)
+    upcoming = await business.invoicing.GetUpcomingInvoice(pb.GetUpcomingInvoiceRequest(customer_id=payer.id))
+    api: Any = suite.stub(ConsolidationServiceStub, "invoicing")  # Any: as above
+    preview = await api.PreviewInvoices(
+        consolidation.PreviewInvoicesRequest(customer_id=payer.id, until_time=wire.timestamp(FEBRUARY))
+    )
     await suite.travel(FEBRUARY)
     [invoice] = await business.invoices()
-    assert names(invoice) == [("Ada Byron", ["Web"]), ("Ben Byron", ["Web"])]
+    for each in (upcoming, *preview.invoices, invoice):
+        assert names(each) == [("Ada Byron", ["Web"]), ("Ben Byron", ["Web"])]
+    assert len(preview.invoices) == 1
     [event] = suite.announced(events.InvoiceFinalized)
     assert names(event.invoice) == [("", ["Web"]), ("", ["Web"])]
     assert b"Byron" not in event.SerializeToString()
@@ -118,7 +128,10 @@ async def test_what_is_final_at_once_is_named_too(suite: Suite, business: Busine
 async def test_of_one_subscription_nothing_is_kept(suite: Suite, business: Business) -> None:
     """Nor asked: what is plain stays plain."""
     web = await plan(business, "Web", await business.price("Broadband", **flat("20")))
-    await business.subscribe(await business.customer(), web)
+    customer = await business.customer()
+    await business.subscribe(customer, web)
+    upcoming = await business.invoicing.GetUpcomingInvoice(pb.GetUpcomingInvoiceRequest(customer_id=customer.id))
+    assert names(upcoming) == [("Ada Byron", [""])]
     [invoice] = await business.invoices()
     assert names(invoice) == [("Ada Byron", [""])]
     assert "Web" not in "".join(await pages(business, invoice))

@@ -305,9 +305,12 @@ class Invoice:
             raise TooManyLines(f"{self.id} would have more than {LINES_WRITTEN_MAX} lines", limit=LINES_WRITTEN_MAX)
         return replace(self, lines=tuple(lines), revision=self.revision + 1)
 
-    def looked_ahead(self) -> Invoice:
-        """What is not stored is never finalized either."""
-        return replace(self, finalize_time=None)
+    def looked_ahead(self, names: Mapping[str, str]) -> Invoice:
+        """What is not stored is never finalized either. Its sections are called as they will be then, by the names of
+        customers and subscriptions.
+        """
+        called = named(self.lines, names) if is_divided(self.lines) else {}
+        return replace(self, finalize_time=None, section_names={**called, self.customer_id: names[self.customer_id]})
 
     def dated(self, at: datetime) -> Invoice:
         """What somebody wrote is dated by the day on which it is issued, all else by what it bills."""

@@ -26,7 +26,9 @@ class Section:
 
     customer_id: str
     display_name: str
-    """What the customer was called when the invoice was finalized; empty before, and where nobody kept it."""
+    """What the customer was called when the invoice was finalized, or in a look ahead is; empty in a draft, and where
+    nobody kept it.
+    """
     subtotal: Money
     subscriptions: tuple[SubscriptionSection, ...]
 

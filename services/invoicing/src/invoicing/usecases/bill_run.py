@@ -143,7 +143,7 @@ async def _bill_all(
         asked = _Asked(
             seller=await clients.seller(desk) if worth else None,
             terms=await _terms(desk, taxes, found.values()),
-            names=await naming.subscription_names(desk, found.values()),
+            names=await naming.subscription_names(desk, {each: its.all_periods for each, its in found.items()}),
         )
         crashpoint(ASKED)
         async with desk.transaction() as tx:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from common.rpc import Desk
@@ -10,7 +10,7 @@ from invoicing.domain.completing import Terms, completed
 from invoicing.domain.consolidation import Bill, payable
 from invoicing.domain.invoice import Invoice, InvoiceId
 from invoicing.domain.preview import bills_to_come
-from invoicing.usecases import credit, outlook
+from invoicing.usecases import credit, naming, outlook
 from invoicing.usecases.outlook import Ahead
 from invoicing.usecases.taxing import TaxProvider, tax_terms
 
@@ -27,7 +27,8 @@ async def upcoming_invoice(desk: Desk, customer_id: str, *, taxes: TaxProvider) 
         bill_time=max((bill_time for bill_time, _ in coming), default=ahead.now),
         lines=tuple(line for _, line in coming),
     )
-    [invoice] = await _covered(desk, [_looked_ahead(bill, await _terms(desk, ahead, taxes), at=ahead.now)])
+    terms, names = await _terms(desk, ahead, taxes), await _names(desk, ahead)
+    [invoice] = await _covered(desk, [_looked_ahead(bill, terms, names, at=ahead.now)])
     return invoice
 
 
@@ -37,8 +38,8 @@ async def invoices_until(
     """All that would come until an instant, one bill time after the other, and when the next would be."""
     ahead = await outlook.until(desk, customer_id, through=through)
     bills = bills_to_come(ahead.outlooks, ahead.billed, ahead.arrangement, now=ahead.now)
-    terms = await _terms(desk, ahead, taxes)
-    coming = [_looked_ahead(bill, terms, at=ahead.now) for bill in bills]
+    terms, names = await _terms(desk, ahead, taxes), await _names(desk, ahead)
+    coming = [_looked_ahead(bill, terms, names, at=ahead.now) for bill in bills]
     return await _covered(desk, coming), ahead.next_bill_time
 
 
@@ -47,9 +48,16 @@ async def _terms(desk: Desk, ahead: Ahead, taxes: TaxProvider) -> Terms:
     return Terms(customer=ahead.payer, taxes=await tax_terms(desk, taxes, [ahead.payer], tax_codes=tax_codes))
 
 
-def _looked_ahead(bill: Bill, terms: Terms, *, at: datetime) -> Invoice:
+async def _names(desk: Desk, ahead: Ahead) -> dict[str, str]:
+    """Of whatever sections may be about, by id."""
+    customers = {one.beside.customer.party.id: one.beside.customer.called for one in ahead.outlooks}
+    periods = {one.beside.customer.party.id: one.periods for one in ahead.outlooks}
+    return customers | await naming.subscription_names(desk, periods)
+
+
+def _looked_ahead(bill: Bill, terms: Terms, names: Mapping[str, str], *, at: datetime) -> Invoice:
     draft = Invoice.draft(id=InvoiceId(""), customer=terms.customer, bill=bill, at=at, grace=timedelta())
-    return completed(draft, terms).looked_ahead()
+    return completed(draft, terms).looked_ahead(names)
 
 
 async def _covered(desk: Desk, coming: Sequence[Invoice]) -> list[Invoice]:
