@@ -61,6 +61,8 @@ BACKFILLING: Final = ("backfill.before_commit", "backfill.committed")
 """Where a backfill is settled: the story has none."""
 TOPPING_UP: Final = "invoicing.topped_up"
 """Where credit is bought: nor is any in the story."""
+TAKING_BACK: Final = "invoicing.billed"
+"""Where something is to be taken back: neither is anything (test_taking_back.py)."""
 SETTINGS: Final = {
     "ingest.sealed": {"SALDO_LEAF_ROWS": "2"},
     "copy.sent": {"SALDO_USAGE_STORE": "clickhouse", "SALDO_CLICKHOUSE_WAIT_SECONDS": "20"},
@@ -78,7 +80,7 @@ def test_every_crash_point_has_its_place() -> None:
     """A point that nobody dies at is a promise that nobody has tried."""
     for service in SERVICES:
         importlib.import_module(f"{service}.main")
-    assert {*PLACES, *BACKFILLING, TOPPING_UP} == set(CRASHPOINTS)
+    assert {*PLACES, *BACKFILLING, TOPPING_UP, TAKING_BACK} == set(CRASHPOINTS)
 
 
 @pytest.mark.parametrize("points", ROUNDS, ids=lambda points: ",".join(points.values()))

@@ -39,6 +39,7 @@ PATIENCE: Final = 20
 
 ASKED: Final = register("invoicing.asked", "a bill run has asked for everything and written nothing")
 DRAFTED: Final = register("invoicing.drafted", "a bill run has written its invoices and committed nothing")
+BILLED: Final = register("invoicing.billed", "a bill run has committed, and taken nothing back of what it has to")
 
 
 async def mark_customer_due(
@@ -154,6 +155,8 @@ async def _bill_all(
             own = {each: its for each, its in found.items() if each in locked and each not in held}
             done = await _bill(tx, unbilled, locked, own, asked, as_of=now, grace=grace, spend_looks=spend_looks)
             crashpoint(DRAFTED)
+        if done.reissued or done.given_back:
+            crashpoint(BILLED)
         await late_usage.reissue(desk, done.reissued)
         await early.give_back(desk, done.given_back)
         for customer_id in found.keys() - own.keys() - held:
