@@ -22,7 +22,7 @@ from saldo.invoicing.v1 import invoicing_service_pb2 as invoicing
 from saldo.invoicing.v1.credit_notes_service_pb2_grpc import CreditNotesServiceStub
 
 from .conftest import Business, decimal, per_unit
-from .test_invoices import DAY, FEBRUARY, billed_for_seats, connected, drafted
+from .test_invoices import DAY, FEBRUARY, billed_for_seats, drafted
 from .test_series import forge
 
 WRONG = notes.CreditNote.BILLING_ERROR
@@ -360,8 +360,7 @@ async def test_the_database_refuses_to_change_a_credit_note(business: Business, 
     await business.pay(owed, payment_id="pay_1")
     note = await credit(business, owed, settlement=REFUND_ALL)
     await stub(business).RecordRefund(pb.RecordRefundRequest(id=note.id, amount=gbp(4_00), reference="re_1"))
-    async with connected(business.suite) as connection:
-        await connection.execute("SELECT set_config('saldo.seller', '*', false)")
+    async with business.suite.own_rows("invoicing") as connection:
         with pytest.raises(asyncpg.RaiseError, match="what was issued stays what it is"):
             await connection.execute(statement)
 
