@@ -49,10 +49,10 @@ async def drafted(business: Business, *, customers: int = 1) -> list[invoice_pb2
     """Drafts in their grace period, one for each customer, of 10.00 GBP."""
     await business.meter("kwh")
     plan = await business.plan(await business.price("Electricity", "kWh", meter="kwh", **per_unit("0.10")))
-    for _ in range(customers):
-        customer = await business.customer()
-        await business.subscribe(customer, plan)
-        await business.use(customer, "kwh", "100", SANDBOX_START)
+    those = [await business.customer() for _ in range(customers)]
+    await asyncio.gather(*(business.subscribe(each, plan) for each in those))
+    for each in those:
+        await business.use(each, "kwh", "100", SANDBOX_START)
     await business.suite.travel(FEBRUARY)
     drafts = await business.invoices()
     assert [draft.state for draft in drafts] == [invoice_pb2.Invoice.DRAFT] * customers

@@ -375,28 +375,23 @@ async def test_every_verb_that_moves_leads_where_it_should(
 # What the database refuses
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "UPDATE invoice_lines SET voided = true",
-        "UPDATE invoice_lines SET description = 'No'",
-        "DELETE FROM invoice_lines",
-    ],
-)
-async def test_lines_that_count_are_not_changed(business: Business, statement: str) -> None:
+async def test_lines_that_count_are_not_changed(business: Business) -> None:
     """Nor can they be made not to count while the invoice does."""
     await billed_for_seats(business)
     async with business.suite.own_rows("invoicing") as connection:
-        with pytest.raises(asyncpg.RaiseError, match="the lines of a finalized invoice never change"):
-            await connection.execute(statement)
+        for statement in (
+            "UPDATE invoice_lines SET voided = true",
+            "UPDATE invoice_lines SET description = 'No'",
+            "DELETE FROM invoice_lines",
+        ):
+            with pytest.raises(asyncpg.RaiseError, match="the lines of a finalized invoice never change"):
+                await connection.execute(statement)
 
 
-@pytest.mark.parametrize(
-    "statement", ["UPDATE invoice_lines SET voided = false", "UPDATE invoice_lines SET description = 'No'"]
-)
-async def test_lines_of_a_void_invoice_are_not_changed_either(business: Business, statement: str) -> None:
+async def test_lines_of_a_void_invoice_are_not_changed_either(business: Business) -> None:
     """They are still what was sent to somebody."""
     await void(business, await billed_for_seats(business))
     async with business.suite.own_rows("invoicing") as connection:
-        with pytest.raises(asyncpg.RaiseError, match="the lines of a finalized invoice never change"):
-            await connection.execute(statement)
+        for statement in ("UPDATE invoice_lines SET voided = false", "UPDATE invoice_lines SET description = 'No'"):
+            with pytest.raises(asyncpg.RaiseError, match="the lines of a finalized invoice never change"):
+                await connection.execute(statement)
