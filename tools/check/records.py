@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import asyncpg
 
@@ -81,32 +81,56 @@ class Records:
 
 async def read_records(sources: Sources) -> Records:
     """All tables of all databases that are given."""
-    names = [name for name in (*SERVICES, GATEWAY) if name in sources.databases]
-    read = await asyncio.gather(*(_read(sources.databases[name], sources.seller_id) for name in names))
-    entries = [
-        entry for path in sources.journals for entry in read_journal(path) if sources.seller_id in ("", entry.seller_id)
-    ]
-    return Records(tables=dict(zip(names, read, strict=True)), entries=entries, at=clock.wall())
+    async with Reader() as reader:
+        return await reader.read(sources)
 
 
-async def _read(url: str, seller_id: str) -> dict[str, Sequence[Row]]:
-    connection = await asyncpg.connect(
-        url.replace("postgresql+asyncpg://", "postgresql://", 1),
-        timeout=CONNECT_SECONDS,
-        command_timeout=STATEMENT_SECONDS,
-        server_settings={"application_name": "saldo check", "timezone": "UTC"},
-    )
-    try:
-        # Row-level security shows nothing without a seller, and everything to this one.
-        await connection.execute("SELECT set_config('saldo.seller', '*', false)")
+class Reader:
+    """Reads the same databases again and again, with what the server has come to know of their tables."""
+
+    def __init__(self) -> None:
+        self._connections: dict[str, asyncpg.Connection] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        connections, self._connections = self._connections, {}
+        await asyncio.gather(*(each.close(timeout=CONNECT_SECONDS) for each in connections.values()))
+
+    async def read(self, sources: Sources) -> Records:
+        """All tables of all databases that are given."""
+        names = [name for name in (*SERVICES, GATEWAY) if name in sources.databases]
+        read = await asyncio.gather(*(self._read(sources.databases[name], sources.seller_id) for name in names))
+        entries = [
+            entry
+            for path in sources.journals
+            for entry in read_journal(path)
+            if sources.seller_id in ("", entry.seller_id)
+        ]
+        return Records(tables=dict(zip(names, read, strict=True)), entries=entries, at=clock.wall())
+
+    async def _read(self, url: str, seller_id: str) -> dict[str, Sequence[Row]]:
+        connection = self._connections.get(url)
+        if connection is None:
+            connection = self._connections[url] = await _connected(url)
+            # Row-level security shows nothing without a seller, and everything to this one.
+            await connection.execute("SELECT set_config('saldo.seller', '*', false)")
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             tables = await connection.fetch(_TABLES)
             return {
                 row["name"]: await _rows(connection, row["name"], seller_id if row["of_sellers"] else "")
                 for row in tables
             }
-    finally:
-        await connection.close(timeout=CONNECT_SECONDS)
+
+
+async def _connected(url: str) -> asyncpg.Connection:
+    return await asyncpg.connect(
+        url.replace("postgresql+asyncpg://", "postgresql://", 1),
+        timeout=CONNECT_SECONDS,
+        command_timeout=STATEMENT_SECONDS,
+        server_settings={"application_name": "saldo check", "timezone": "UTC"},
+    )
 
 
 async def _rows(connection: asyncpg.Connection, table: str, seller_id: str) -> Sequence[Row]:

@@ -190,6 +190,11 @@ class Suite:
         """Where every service listens once it has been started."""
         return dict(self._touched().addresses)
 
+    @property
+    def calling_addresses(self) -> dict[str, str]:
+        """The same for who only calls what runs, on behalf of this suite's sandbox."""
+        return dict(self._ensemble.addresses)
+
     def _touched(self) -> Ensemble:
         """Whoever reaches behind the contracts may have changed something there: no other test takes it over."""
         self._is_spare = False
@@ -482,10 +487,11 @@ async def suite(
 ) -> AsyncIterator[Suite]:
     """Start what the test needs: `await suite.start("catalog", "subscriptions")`.
 
-    It may be running already. Not so for a test that patches something, which may be looked at when a service starts,
-    or that is marked as one that looks at more than its own sandbox.
+    It may be running already. Not so for a test that is marked as one that looks at more than its own sandbox, or that
+    patches something: a service may look at it when it starts. Unless it is marked as one that knows better.
     """
-    is_alone = "monkeypatch" in request.fixturenames or request.node.get_closest_marker("own_services")
+    is_patched = "monkeypatch" in request.fixturenames and not request.node.get_closest_marker("patched_when_used")
+    is_alone = is_patched or request.node.get_closest_marker("own_services")
     found = Suite(databases, keys, MemoryBus(), spares=None if is_alone else spares)
     try:
         yield found

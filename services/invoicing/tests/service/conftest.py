@@ -40,7 +40,7 @@ from saldo.subscriptions.v1 import subscriptions_service_pb2 as subscriptions
 from saldo.subscriptions.v1.subscriptions_service_pb2_grpc import SubscriptionsServiceStub
 from tools.check import commitments, discounts, late_usage, written
 from tools.check.billing import amounts_rated_anew, lines_sum_to_totals, steps_explain_amounts
-from tools.check.records import Sources, read_records
+from tools.check.records import Reader, Records, Sources
 from tools.check.report import Tally
 from tools.check.tax import exempt_are_not_taxed, lines_taxed_by_their_rules, taxes_add_up
 
@@ -67,8 +67,9 @@ def flat(text: str) -> dict[str, Any]:  # Any: as above
 class Business:
     """A seller in a sandbox that begins on 1 January 2026, and everything that can be done in its name."""
 
-    def __init__(self, suite: Suite) -> None:
+    def __init__(self, suite: Suite, reader: Reader) -> None:
         self.suite = suite
+        self._reader = reader
         # Any, of all of these: grpc stubs are generated
         self.catalog: Any = suite.stub(CatalogServiceStub, "catalog")
         self.subscriptions: Any = suite.stub(SubscriptionsServiceStub, "subscriptions")
@@ -204,6 +205,13 @@ class Business:
 
     async def pay(self, invoice: invoice_pb2.Invoice, *, payment_id: str, pence: int | None = None) -> None:
         """As payments would say it; the whole of what remains unless said otherwise."""
+        await self.announce_payment(invoice, payment_id=payment_id, pence=pence)
+        await self.suite.quiet()
+
+    async def announce_payment(
+        self, invoice: invoice_pb2.Invoice, *, payment_id: str, pence: int | None = None
+    ) -> None:
+        """The same for who has more to say before anything follows from it."""
         amount = wire.parse_money(invoice.amount_remaining, field="amount")
         if pence is not None:
             amount = type(amount)(pence, amount.currency)
@@ -215,7 +223,6 @@ class Business:
             state=payment_pb2.Payment.SUCCEEDED,
         )
         await self.suite.announce(payments.PaymentSucceeded(payment=payment), source="payments")
-        await self.suite.quiet()
 
     async def invoices(self, customer: customer_pb2.Customer | None = None) -> list[invoice_pb2.Invoice]:
         found = await self.invoicing.ListInvoices(
@@ -223,6 +230,11 @@ class Business:
         )
         # Ids of one bill time are in no order.
         return sorted(found.invoices, key=lambda each: (each.create_time.ToNanoseconds(), each.number, each.id))
+
+    async def records(self) -> Records:
+        """What all four services have stored, for the checker."""
+        databases = {name: self.suite.reading_urls[name] for name in (*NEIGHBOURS, "invoicing")}
+        return await self._reader.read(Sources(databases=databases, seller_id=self.suite.seller))
 
 
 async def dead_letters(suite: Suite) -> list[operations.DeadLetter]:
@@ -255,8 +267,14 @@ def utc(*parts: int) -> datetime:
     return datetime(*parts, tzinfo=UTC)  # type: ignore[misc,arg-type] # year, month, day and so on
 
 
+@pytest_asyncio.fixture(scope="module")
+async def reader() -> AsyncIterator[Reader]:
+    async with Reader() as found:
+        yield found
+
+
 @pytest_asyncio.fixture
-async def business(suite: Suite) -> AsyncIterator[Business]:
+async def business(suite: Suite, reader: Reader) -> AsyncIterator[Business]:
     await suite.start(*NEIGHBOURS, "invoicing")
     platform: Any = suite.stub(CatalogServiceStub, "catalog", role=Role.PLATFORM)  # Any: as above
     seller = await platform.CreateSeller(
@@ -271,8 +289,9 @@ async def business(suite: Suite) -> AsyncIterator[Business]:
         )
     )
     suite.seller = SellerId(seller.id)
-    yield Business(suite)
-    await _rate_anew(suite)
+    found = Business(suite, reader)
+    yield found
+    _rate_anew(await found.records())
 
 
 async def replayed(business: Business) -> None:
@@ -284,15 +303,10 @@ async def replayed(business: Business) -> None:
             assert replay.is_identical, (replay.number, replay.differences)
 
 
-async def _rate_anew(suite: Suite) -> None:
+def _rate_anew(records: Records) -> None:
     """Whatever a test was about: no line that it wrote costs anything else by the independent rater, nor is it taxed
     otherwise.
     """
-    records = await read_records(
-        Sources(
-            databases={name: suite.reading_urls[name] for name in (*NEIGHBOURS, "invoicing")}, seller_id=suite.seller
-        )
-    )
     for invariant in (
         amounts_rated_anew,
         steps_explain_amounts,

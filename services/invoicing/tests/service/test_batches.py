@@ -27,6 +27,8 @@ from saldo.subscriptions.v1 import subscriptions_service_pb2 as subscriptions
 
 from .conftest import Business, dead_letters, decimal, flat, parked_customers, pence, per_unit, told, utc
 
+pytestmark = pytest.mark.patched_when_used
+
 FEBRUARY, MARCH = utc(2026, 2, 1), utc(2026, 3, 1)
 HOUR = timedelta(hours=1)
 MANY = 24

@@ -7,13 +7,18 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
+from common import ids
+from common.ids import SellerId
 from common.testing import Suite
+from invoicing.usecases.sweep import sweep_every
 from saldo.catalog.v1 import price_pb2
 from saldo.invoicing.v1 import events_pb2, invoice_pb2
 from saldo.subscriptions.v1 import events_pb2 as subscription_events
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as subscriptions
 
 from .conftest import Business, civil, dead_letters, decimal, flat, pence, per_unit, told, utc
+
+pytestmark = pytest.mark.patched_when_used
 
 HOUR = timedelta(hours=1)
 FEBRUARY, MARCH = utc(2026, 2, 1), utc(2026, 3, 1)
@@ -307,7 +312,7 @@ async def test_every_currency_has_its_own_invoice(suite: Suite, business: Busine
 
 @pytest.mark.own_services
 async def test_customers_that_no_event_told_of_are_found(suite: Suite, business: Business) -> None:
-    """A lost event only costs time: the weekly look over the seller bills what was missed."""
+    """A lost event only costs time: the look over the seller, in a sandbox every four weeks, bills what was missed."""
     seats = await business.plan(await business.price("Seats", **per_unit("10")))
     await business.subscribe(await business.customer(), seats)
     await suite.stop("invoicing")
@@ -319,10 +324,17 @@ async def test_customers_that_no_event_told_of_are_found(suite: Suite, business:
         await suite.start(name)
     await suite.start("invoicing")
     assert await business.invoices(missed) == []
-    await suite.travel(utc(2026, 1, 8))
+    await suite.travel(utc(2026, 1, 29) - HOUR)
+    assert await business.invoices(missed) == []
+    await suite.travel(utc(2026, 1, 29))
     [invoice] = await business.invoices(missed)
     assert told(invoice) == [("Seats", 10_00)]
     assert civil(invoice) == "2026-01-01"
+
+
+def test_live_sellers_are_looked_over_every_week() -> None:
+    """There it is for real: what was missed is found long before anybody asks for the invoice."""
+    assert sweep_every(SellerId(ids.mint(ids.SELLER, FEBRUARY))) == timedelta(days=7)
 
 
 def _with(price: price_pb2.Price, changes: price_pb2.Price) -> price_pb2.Price:

@@ -29,6 +29,8 @@ from saldo.subscriptions.v1.customers_service_pb2_grpc import CustomersServiceSt
 
 from .conftest import Business, dead_letters, decimal, flat, pence, utc
 
+pytestmark = pytest.mark.patched_when_used
+
 FEBRUARY, MARCH = utc(2026, 2, 1), utc(2026, 3, 1)
 HOUR = timedelta(hours=1)
 

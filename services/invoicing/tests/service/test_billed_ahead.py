@@ -12,7 +12,6 @@ from saldo.invoicing.v1 import invoicing_service_pb2 as pb
 from saldo.subscriptions.v1 import subscription_pb2
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as subscriptions
 from tools.check import billing, documents, ledger
-from tools.check.records import Sources, read_records
 from tools.check.report import Tally
 
 from .conftest import NEIGHBOURS, Business, civil, dead_letters, decimal, flat, pence, per_unit, replayed, told, utc
@@ -22,13 +21,9 @@ HOUR = timedelta(hours=1)
 LONDON = "Europe/London"
 
 
-async def all_holds(suite: Suite) -> None:
+async def all_holds(business: Business) -> None:
     """By the checker, which computes everything apart from the services: periods, documents, and the books."""
-    records = await read_records(
-        Sources(
-            databases={name: suite.reading_urls[name] for name in (*NEIGHBOURS, "invoicing")}, seller_id=suite.seller
-        )
-    )
+    records = await business.records()
     for each in (*billing.INVARIANTS, *documents.INVARIANTS, *ledger.INVARIANTS):
         if {*each.needs} <= {*NEIGHBOURS, "invoicing"}:
             tally = Tally()
@@ -76,7 +71,7 @@ async def test_an_invoice_is_issued_days_before_its_period_begins(suite: Suite, 
         ("2026-05-25", "2026-06-01"),
     ]
     await replayed(business)
-    await all_holds(suite)
+    await all_holds(business)
     assert not await dead_letters(suite)
 
 
@@ -105,7 +100,7 @@ async def test_what_does_not_begin_is_taken_off_the_next_bill(suite: Suite, busi
         ("2026-03-01", [("Contract", 25_00)]),
     ]
     await replayed(business)
-    await all_holds(suite)
+    await all_holds(business)
 
 
 async def test_another_quantity_before_it_begins_makes_the_difference(suite: Suite, business: Business) -> None:
@@ -136,7 +131,7 @@ async def test_another_quantity_before_it_begins_makes_the_difference(suite: Sui
     await suite.travel(FEBRUARY + HOUR)
     assert len(await business.invoices()) == 3
     await replayed(business)
-    await all_holds(suite)
+    await all_holds(business)
 
 
 async def test_what_will_be_billed_ahead_is_foreseen(suite: Suite, business: Business) -> None:

@@ -26,6 +26,8 @@ from saldo.subscriptions.v1.customers_service_pb2_grpc import CustomersServiceSt
 from .conftest import Business, flat, pence, per_unit, told, utc
 from .test_series import forge
 
+pytestmark = pytest.mark.patched_when_used
+
 SELLER, CUSTOMER, SUBSCRIPTION = (
     ConsolidationPolicy.SELLER,
     ConsolidationPolicy.CUSTOMER,

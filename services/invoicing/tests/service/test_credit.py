@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -28,6 +26,8 @@ from saldo.invoicing.v1.credit_service_pb2_grpc import CreditServiceStub
 
 from .conftest import Business, dead_letters, per_unit, utc
 from .wallet import gbp, new_wallet, pence_of
+
+pytestmark = pytest.mark.patched_when_used
 
 DAY = timedelta(days=1)
 NOBODY = "cus_01h455vb4pex5vsknk084sn02q"
@@ -460,16 +460,6 @@ async def test_credit_is_the_sellers_own_business(suite: Suite, business: Busine
 # The database
 
 
-@asynccontextmanager
-async def database(suite: Suite) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(suite.urls["invoicing"].replace("+asyncpg", ""))
-    try:
-        await connection.execute("SELECT set_config('saldo.seller', '*', false)")
-        yield connection
-    finally:
-        await connection.close()
-
-
 async def test_the_database_itself_refuses_to_make_credit(suite: Suite, business: Business) -> None:
     """Whatever the code does: no balance below nothing, and nothing that happened is changed."""
     wallet = await new_wallet(business)
@@ -484,7 +474,7 @@ async def test_the_database_itself_refuses_to_make_credit(suite: Suite, business
         ("UPDATE credit_movements SET amount_minor = 1", asyncpg.RaiseError),
         ("DELETE FROM credit_movements", asyncpg.RaiseError),
     )
-    async with database(suite) as connection:
+    async with suite.own_rows("invoicing") as connection:
         for statement, error in refusals:
             with pytest.raises(error):
                 await connection.execute(statement)

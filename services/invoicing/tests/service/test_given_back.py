@@ -17,7 +17,6 @@ from saldo.subscriptions.v1 import customer_pb2, subscription_pb2
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as subscriptions
 from saldo.subscriptions.v1.subscription_pb2 import SubscriptionAction, SubscriptionChange
 from tools.check import billing, credit_notes, discounts, ledger
-from tools.check.records import Sources, read_records
 from tools.check.report import Tally
 
 from .conftest import NEIGHBOURS, Business, dead_letters, decimal, flat, per_unit, replayed, told, utc
@@ -77,12 +76,11 @@ class Ada:
         return [sorted(told(each)) for each in found if each.id != self.january.id]
 
 
-async def all_holds(suite: Suite) -> None:
+async def all_holds(business: Business) -> None:
     """By the checker, which knows of what was billed what every credit is of."""
-    databases = {name: suite.reading_urls[name] for name in (*NEIGHBOURS, "invoicing")}
-    records = await read_records(Sources(databases=databases, seller_id=suite.seller))
+    records = await business.records()
     for each in (*billing.INVARIANTS, *credit_notes.INVARIANTS, *discounts.INVARIANTS, *ledger.INVARIANTS):
-        if {*each.needs} <= {*databases}:
+        if {*each.needs} <= {*NEIGHBOURS, "invoicing"}:
             tally = Tally()
             each.verify(records, tally)
             assert not tally.offending, (each.name, tally.offenders)
@@ -102,7 +100,7 @@ async def test_what_a_note_gave_back_in_full_is_not_credited(suite: Suite, ada: 
     await suite.travel(MARCH + HOUR)
     assert await ada.billed() == [[CONTRACT], [CONTRACT]]
     await replayed(ada.business)
-    await all_holds(suite)
+    await all_holds(ada.business)
 
 
 async def test_a_credit_is_of_what_a_note_has_left(suite: Suite, ada: Ada) -> None:
@@ -127,7 +125,7 @@ async def test_a_credit_is_of_what_a_note_has_left(suite: Suite, ada: Ada) -> No
     with refused("CREDIT_EXCEEDS_LINE") as refusal:
         await credit(ada.business, ada.january, part(ada.january, 1))
     assert (refusal.metadata["line"], refusal.metadata["left"]) == (ada.january.line_items[0].id, "0.00 GBP")
-    await all_holds(suite)
+    await all_holds(ada.business)
 
 
 async def test_what_was_taken_off_is_not_given_back_by_a_note(suite: Suite, ada: Ada) -> None:
@@ -153,7 +151,7 @@ async def test_what_was_taken_off_is_not_given_back_by_a_note(suite: Suite, ada:
     await suite.travel(MARCH + HOUR)
     assert (await ada.billed())[1:] == [[CONTRACT, CONTRACT]]
     await replayed(ada.business)
-    await all_holds(suite)
+    await all_holds(ada.business)
 
 
 async def test_an_invoice_without_room_leaves_the_rest_to_the_next(suite: Suite, ada: Ada) -> None:
@@ -171,7 +169,7 @@ async def test_an_invoice_without_room_leaves_the_rest_to_the_next(suite: Suite,
         [CONTRACT],
     ]
     await replayed(ada.business)
-    await all_holds(suite)
+    await all_holds(ada.business)
 
 
 async def test_each_line_has_its_own_credit(suite: Suite, ada: Ada) -> None:
@@ -188,7 +186,7 @@ async def test_each_line_has_its_own_credit(suite: Suite, ada: Ada) -> None:
     taken_off = [("Seats – unused", minor) for minor in (-42_00, -11_00, -22_00)]
     assert sorted(lines) == sorted([*taken_off, ("Seats", 42_00), ("Seats", 11_00), ("Seats", 31_00), CONTRACT])
     await replayed(ada.business)
-    await all_holds(suite)
+    await all_holds(ada.business)
 
 
 async def test_a_draft_that_takes_it_off_leaves_the_rest_to_notes(suite: Suite, ada: Ada) -> None:
@@ -222,7 +220,7 @@ async def test_a_draft_that_takes_it_off_leaves_the_rest_to_notes(suite: Suite, 
     await suite.travel(FEBRUARY + HOUR)
     assert ("Seats – unused", -21_00) in [line for each in await ada.billed() for line in each]
     await replayed(business)
-    await all_holds(suite)
+    await all_holds(business)
 
 
 async def test_a_note_and_a_bill_run_at_once_give_it_back_once(suite: Suite, ada: Ada) -> None:
@@ -238,7 +236,7 @@ async def test_a_note_and_a_bill_run_at_once_give_it_back_once(suite: Suite, ada
     taken_off = [("Seats – unused", -21_00)] if noted.exception() else []
     assert february == [CONTRACT, *taken_off]
     await replayed(business)
-    await all_holds(suite)
+    await all_holds(business)
 
 
 async def test_what_is_made_anew_may_have_been_taken_off_since(suite: Suite, ada: Ada) -> None:
@@ -266,4 +264,4 @@ async def test_what_is_made_anew_may_have_been_taken_off_since(suite: Suite, ada
     assert (await ada.billed())[1:] == [march, [CONTRACT, ("Electricity", 11_00), ("Seats", 28_00)]]
     assert not await dead_letters(suite)
     await replayed(business)
-    await all_holds(suite)
+    await all_holds(business)

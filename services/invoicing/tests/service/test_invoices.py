@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -31,6 +29,8 @@ from saldo.subscriptions.v1 import subscriptions_service_pb2 as subscriptions
 
 from .conftest import Business, civil, dead_letters, decimal, flat, pence, per_unit, told, utc
 
+pytestmark = pytest.mark.patched_when_used
+
 FEBRUARY = utc(2026, 2, 1)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -49,10 +49,10 @@ async def drafted(business: Business, *, customers: int = 1) -> list[invoice_pb2
     """Drafts in their grace period, one for each customer, of 10.00 GBP."""
     await business.meter("kwh")
     plan = await business.plan(await business.price("Electricity", "kWh", meter="kwh", **per_unit("0.10")))
-    for _ in range(customers):
-        customer = await business.customer()
-        await business.subscribe(customer, plan)
-        await business.use(customer, "kwh", "100", SANDBOX_START)
+    those = [await business.customer() for _ in range(customers)]
+    await asyncio.gather(*(business.subscribe(each, plan) for each in those))
+    for each in those:
+        await business.use(each, "kwh", "100", SANDBOX_START)
     await business.suite.travel(FEBRUARY)
     drafts = await business.invoices()
     assert [draft.state for draft in drafts] == [invoice_pb2.Invoice.DRAFT] * customers
@@ -385,7 +385,7 @@ async def test_migrating_leaves_no_difference(suite: Suite) -> None:
 async def test_a_missing_column_would_be_a_difference(suite: Suite) -> None:
     """The comparison sees something."""
     await suite.start("invoicing")
-    async with connected(suite) as connection:
+    async with suite.own_rows("invoicing") as connection:
         await connection.execute("ALTER TABLE invoices DROP COLUMN revision")
     assert await differences(suite.urls["invoicing"], metadata) != []
 
@@ -395,8 +395,7 @@ async def test_the_tables_refuse_what_must_never_be(suite: Suite, business: Busi
     """Whatever code runs: a period billed twice, a number given twice, a line changed after it was sent."""
     invoice = await billed_for_seats(business)
     assert invoice.line_items[0].quantity == decimal("1")
-    async with connected(suite) as connection:
-        await connection.execute("SELECT set_config('saldo.seller', '*', false)")
+    async with suite.own_rows("invoicing") as connection:
         columns = "seller_id, invoice_id, position + 1, description, subscription_id, item_id, price_id, period_start,"
         columns += " period_end, full_period_start, full_period_end, quantity, unit_label, currency, amount_minor,"
         columns += " rating_steps, exact_amount, proration_numerator, proration_denominator, meter, correction"
@@ -415,12 +414,3 @@ async def test_the_tables_refuse_what_must_never_be(suite: Suite, business: Busi
                 """ FROM invoices i, jsonb_populate_record(i, '{"id": "inv_again"}') AS again WHERE i.id = $1""",
                 invoice.id,
             )
-
-
-@asynccontextmanager
-async def connected(suite: Suite) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(suite.urls["invoicing"].replace("+asyncpg", ""))
-    try:
-        yield connection
-    finally:
-        await connection.close()

@@ -23,8 +23,10 @@ from saldo.invoicing.v1.ledger_pb2 import LedgerAccount, LedgerEntry
 from saldo.invoicing.v1.ledger_service_pb2_grpc import LedgerServiceStub
 
 from .conftest import Business, dead_letters, flat, per_unit, utc
-from .test_invoices import DAY, FEBRUARY, HOUR, billed_for_seats, connected, drafted
+from .test_invoices import DAY, FEBRUARY, HOUR, billed_for_seats, drafted
 from .test_series import forge
+
+pytestmark = pytest.mark.patched_when_used
 
 YEARLY = price_pb2.BillingInterval(unit=price_pb2.BillingInterval.YEAR, count=1)
 
@@ -310,8 +312,7 @@ async def test_what_was_issued_before_there_were_books_is_posted_as_of_its_own_d
     last = (await business.invoices())[-1]
     await forge(business, f"DELETE FROM ledger_entries WHERE invoice_id <> '{last.id}' OR event = 'PAID'")
     assert len(await entries(business)) == 2
-    async with connected(business.suite) as connection:
-        await connection.execute("SELECT set_config('saldo.seller', '*', false)")
+    async with business.suite.own_rows("invoicing") as connection:
         await connection.execute(
             "INSERT INTO ledger_backfills (seller_id, next_time, after_id) VALUES ($1, $2, '')",
             business.suite.seller,
@@ -321,8 +322,7 @@ async def test_what_was_issued_before_there_were_books_is_posted_as_of_its_own_d
     assert sorted(map(str, [(told(entry), entry.document_id) for entry in await entries(business)])) == sorted(
         map(str, whole)
     )
-    async with connected(business.suite) as connection:
-        await connection.execute("SELECT set_config('saldo.seller', '*', false)")
+    async with business.suite.own_rows("invoicing") as connection:
         assert await connection.fetch("SELECT * FROM ledger_backfills") == []
     assert not await dead_letters(business.suite)
 
@@ -337,51 +337,46 @@ ENTRY = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("changed", "constraint"),
-    [
-        ({"amounts": "'{100,-99}'"}, "balanced"),
-        ({"amounts": "'{100,-100,0}'", "accounts": "'{RECEIVABLE,REVENUE,CASH}'"}, "postings"),
-        ({"amounts": "'{0,0}'"}, "postings"),
-        ({"amounts": "'{100,NULL}'"}, "postings"),
-        ({"amounts": "'{100,-100}'", "accounts": "'{RECEIVABLE}'"}, "postings"),
-        ({"amounts": "'{0}'", "accounts": "'{RECEIVABLE}'"}, "postings"),
-        ({"amounts": "'{}'", "accounts": "'{}'"}, "postings"),
-        ({"amounts": "'{{100,1}}'"}, "postings"),
-        ({"amounts": "'[0:1]={100,-100}'"}, "postings"),
-        ({"amounts": "'{1,1,1,1,1,1,1,1,1,1,-10,5}'", "accounts": f"'{{{','.join(['CASH'] * 12)}}}'"}, "postings"),
-        ({"accounts": "'{RECEIVABLE,PETTY_CASH}'"}, "accounts"),
-        ({"accounts": "'{RECEIVABLE,NULL}'"}, "accounts"),
-        ({"currency": "'pound'"}, "currency"),
-        ({"ordinal": "0"}, "ordinal"),
-    ],
-    ids=[
-        *("too little", "a third of nothing", "nothing", "an unknown amount", "an account missing", "one posting"),
-        *("no postings", "two dimensions", "another lower bound", "too many", "an unknown account", "no account"),
-        *("no currency", "no ordinal"),
-    ],
-)
-async def test_the_database_refuses_what_does_not_balance(
-    business: Business, changed: dict[str, str], constraint: str
-) -> None:
+UNBALANCED: dict[str, tuple[dict[str, str], str]] = {
+    "too little": ({"amounts": "'{100,-99}'"}, "balanced"),
+    "a third of nothing": ({"amounts": "'{100,-100,0}'", "accounts": "'{RECEIVABLE,REVENUE,CASH}'"}, "postings"),
+    "nothing": ({"amounts": "'{0,0}'"}, "postings"),
+    "an unknown amount": ({"amounts": "'{100,NULL}'"}, "postings"),
+    "an account missing": ({"amounts": "'{100,-100}'", "accounts": "'{RECEIVABLE}'"}, "postings"),
+    "one posting": ({"amounts": "'{0}'", "accounts": "'{RECEIVABLE}'"}, "postings"),
+    "no postings": ({"amounts": "'{}'", "accounts": "'{}'"}, "postings"),
+    "two dimensions": ({"amounts": "'{{100,1}}'"}, "postings"),
+    "another lower bound": ({"amounts": "'[0:1]={100,-100}'"}, "postings"),
+    "too many": (
+        {"amounts": "'{1,1,1,1,1,1,1,1,1,1,-10,5}'", "accounts": f"'{{{','.join(['CASH'] * 12)}}}'"},
+        "postings",
+    ),
+    "an unknown account": ({"accounts": "'{RECEIVABLE,PETTY_CASH}'"}, "accounts"),
+    "no account": ({"accounts": "'{RECEIVABLE,NULL}'"}, "accounts"),
+    "no currency": ({"currency": "'pound'"}, "currency"),
+    "no ordinal": ({"ordinal": "0"}, "ordinal"),
+}
+
+
+async def test_the_database_refuses_what_does_not_balance(suite: Suite) -> None:
     """Whatever code runs."""
-    entry = ENTRY | changed
-    async with connected(business.suite) as connection:
-        await connection.execute("SELECT set_config('saldo.seller', '*', false)")
-        insert = f"INSERT INTO ledger_entries (seller_id, {', '.join(entry)}) VALUES ('sel_1', {{}})"
-        with pytest.raises(asyncpg.CheckViolationError, match=f"ledger_entries_{constraint}"):
-            await connection.execute(insert.format(", ".join(entry.values())))
-        # So it was for no other reason: the one that was not changed is taken.
-        await connection.execute("BEGIN")
-        await connection.execute(insert.format(", ".join(ENTRY.values())))
-        await connection.execute("ROLLBACK")
+    await suite.start("invoicing")
+    async with suite.own_rows("invoicing") as connection:
+        for changed, constraint in UNBALANCED.values():
+            entry = ENTRY | changed
+            insert = f"INSERT INTO ledger_entries (seller_id, {', '.join(entry)}) VALUES ('{suite.seller}', {{}})"
+            with pytest.raises(asyncpg.CheckViolationError, match=f"ledger_entries_{constraint}"):
+                await connection.execute(insert.format(", ".join(entry.values())))
+            # So it was for no other reason: the one that was not changed is taken.
+            await connection.execute("BEGIN")
+            await connection.execute(insert.format(", ".join(ENTRY.values())))
+            await connection.execute("ROLLBACK")
 
 
 async def test_the_database_refuses_a_second_posting_and_a_change(business: Business) -> None:
     """Also to the service itself: what is wrong is put right by another document."""
     await billed_for_seats(business)
-    async with connected(business.suite) as connection:
-        await connection.execute("SELECT set_config('saldo.seller', '*', false)")
+    async with business.suite.own_rows("invoicing") as connection:
         with pytest.raises(asyncpg.UniqueViolationError, match="ledger_entries_posted_once"):
             await connection.execute(
                 "INSERT INTO ledger_entries SELECT again.* FROM ledger_entries e,"

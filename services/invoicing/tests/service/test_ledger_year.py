@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 from common import wire
 from common.caller import Role
 from common.testing import Suite
+from saldo.catalog.v1 import price_pb2
 from saldo.invoicing.v1 import ledger_service_pb2 as pb
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as subscriptions
 from saldo.subscriptions.v1.subscription_pb2 import SubscriptionAction, SubscriptionChange
@@ -27,29 +28,38 @@ from tools.commands import console
 from .conftest import Business, decimal, flat, per_unit, utc
 from .test_ledger import YEARLY, a_year_and_a_payment
 
+pytestmark = pytest.mark.patched_when_used
+
 END = date(2026, 12, 31)
+MONTHLY, QUARTERLY = (
+    price_pb2.BillingInterval(unit=price_pb2.BillingInterval.MONTH, count=months) for months in (1, 3)
+)
 
 
 @pytest_asyncio.fixture
 async def client(business: Business) -> AsyncIterator[Client]:
     suite: Suite = business.suite
-    async with Client(suite.addresses, suite.keys.token(seller_id=suite.seller, role=Role.VIEWER)) as client:
+    async with Client(suite.calling_addresses, suite.keys.token(seller_id=suite.seller, role=Role.VIEWER)) as client:
         yield client
 
 
 async def lived(business: Business) -> None:
     """Seats, licences and usage in three currencies and zones; changes and cancellations with credit; payments."""
     await business.meter("kwh")
-    for currency, zone, fee in (
-        ("GBP", "Europe/London", "9.99"),
-        ("JPY", "Asia/Tokyo", "999"),
-        ("KWD", "America/New_York", "3.333"),
+    for currency, zone, fee, every in (
+        ("GBP", "Europe/London", "9.99", MONTHLY),
+        ("JPY", "Asia/Tokyo", "999", QUARTERLY),
+        ("KWD", "America/New_York", "3.333", QUARTERLY),
     ):
-        seats = await business.plan(await business.price("Seats", currency=currency, **per_unit(fee)))
+        seats = await business.plan(
+            await business.price("Seats", currency=currency, billing_interval=every, **per_unit(fee))
+        )
         licence = await business.plan(
             await business.price("Licence", currency=currency, billing_interval=YEARLY, **flat("1000"))
         )
-        power = await business.plan(await business.price("Power", currency=currency, meter="kwh", **per_unit("0.17")))
+        power = await business.plan(
+            await business.price("Power", currency=currency, meter="kwh", billing_interval=every, **per_unit("0.17"))
+        )
         customer = await business.customer(currency=currency, time_zone=zone)
         of_seats = await business.subscribe(customer, seats, quantities=["7"], billing_day=15)
         of_licence = await business.subscribe(customer, licence)
@@ -78,7 +88,7 @@ async def lived(business: Business) -> None:
     await business.suite.travel(utc(2026, 11, 20))
     for nth, invoice in enumerate(await business.invoices()):
         if nth % 3 and invoice.amount_remaining.units:
-            await business.pay(invoice, payment_id=f"pay_{nth}")
+            await business.announce_payment(invoice, payment_id=f"pay_{nth}")
     await business.suite.travel(utc(2027, 1, 10))
 
 
@@ -152,7 +162,7 @@ def desk(business: Business, monkeypatch: pytest.MonkeyPatch) -> Business:
         keys = business.suite.keys
 
         def addresses(self) -> dict[str, str]:
-            return business.suite.addresses
+            return business.suite.calling_addresses
 
     monkeypatch.setattr(console, "suite", lambda _: Desk())
     monkeypatch.setattr(console.out, "width", 200)

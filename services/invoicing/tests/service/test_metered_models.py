@@ -21,6 +21,8 @@ from saldo.metering.v1.meter_pb2 import Meter
 from .conftest import Business, dead_letters, decimal, parked_customers, per_unit, utc
 from .month import FEBRUARY, Month, used
 
+pytestmark = pytest.mark.patched_when_used
+
 Fields = dict[str, Any]  # Any: fields of a message
 
 

@@ -32,6 +32,8 @@ from saldo.subscriptions.v1.customers_service_pb2_grpc import CustomersServiceSt
 
 from .conftest import Business, civil, dead_letters, decimal, flat, parked_customers, pence, per_unit, told, utc
 
+pytestmark = pytest.mark.patched_when_used
+
 FEBRUARY, MARCH = utc(2026, 2, 1), utc(2026, 3, 1)
 APRIL, MAY = utc(2026, 3, 31, 23), utc(2026, 4, 30, 23)  # midnight in London, where summer time begins on 29 March
 HOUR = timedelta(hours=1)

@@ -6,7 +6,6 @@ import hashlib
 import json
 from typing import Any
 
-import pytest
 import pytest_asyncio
 
 from common.testing import Suite, refused
@@ -165,23 +164,19 @@ async def test_credits_and_their_parts_are_made_once_more(suite: Suite, business
     assert [each.amount for each in trace.earlier_lines] == [line.amount for line in parts[:-1]]
 
 
-@pytest.mark.parametrize(
-    ("statement", "path"),
-    [
-        ("UPDATE invoice_lines SET amount_minor = amount_minor + {}", "lines[0].amount_minor"),
-        ("UPDATE invoice_lines SET usage_quantity = usage_quantity + {}", "lines[0].usage.quantity"),
-    ],
-)
-async def test_what_was_forged_is_told_by_its_place(business: Business, proof: Any, statement: str, path: str) -> None:
+async def test_what_was_forged_is_told_by_its_place(business: Business, proof: Any) -> None:
     """The forged figure beside the one that follows from price and usage."""
     january, _ = await metered(business)
-    forged = f"{statement} WHERE meter <> '' AND invoice_id = '{january.id}'"
-    await forge(business, forged.format("1"))
-    replay = await proof.ReplayInvoice(pb.ReplayInvoiceRequest(invoice_id=january.id))
-    await forge(business, forged.format("-1"))
-    assert not replay.is_identical
-    assert replay.issued_hash == replay.replayed_hash
-    assert path in [each.path for each in replay.differences]
+    for column, path in (("amount_minor", "lines[0].amount_minor"), ("usage_quantity", "lines[0].usage.quantity")):
+        forged = (
+            f"UPDATE invoice_lines SET {column} = {column} + {{}} WHERE meter <> '' AND invoice_id = '{january.id}'"
+        )
+        await forge(business, forged.format("1"))
+        replay = await proof.ReplayInvoice(pb.ReplayInvoiceRequest(invoice_id=january.id))
+        await forge(business, forged.format("-1"))
+        assert not replay.is_identical
+        assert replay.issued_hash == replay.replayed_hash
+        assert path in [each.path for each in replay.differences]
 
 
 async def test_a_draft_is_traced_and_not_replayed(business: Business, proof: Any) -> None:

@@ -16,6 +16,8 @@ from saldo.invoicing.v1 import credit_service_pb2 as pb
 from .conftest import Business
 from .wallet import gbp, new_wallet, pence_of
 
+pytestmark = pytest.mark.patched_when_used
+
 MINUTE = timedelta(minutes=1)
 STATE = credit_pb2.CreditReservation
 NOTHING = "cres_01h455vb4pex5vsknk084sn02q"

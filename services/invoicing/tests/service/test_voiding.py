@@ -25,7 +25,7 @@ from saldo.subscriptions.v1 import subscriptions_service_pb2 as subscriptions
 
 from .conftest import Business, civil, dead_letters, decimal, flat, pence, per_unit, told
 from .test_credit_notes import credit, found, minor, part, stub
-from .test_invoices import DAY, FEBRUARY, HOUR, billed_for_seats, connected, drafted
+from .test_invoices import DAY, FEBRUARY, HOUR, billed_for_seats, drafted
 
 DRAFT, OPEN, PAID = invoice_pb2.Invoice.DRAFT, invoice_pb2.Invoice.OPEN, invoice_pb2.Invoice.PAID
 VOID, UNCOLLECTIBLE = invoice_pb2.Invoice.VOID, invoice_pb2.Invoice.UNCOLLECTIBLE
@@ -375,30 +375,23 @@ async def test_every_verb_that_moves_leads_where_it_should(
 # What the database refuses
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "UPDATE invoice_lines SET voided = true",
-        "UPDATE invoice_lines SET description = 'No'",
-        "DELETE FROM invoice_lines",
-    ],
-)
-async def test_lines_that_count_are_not_changed(business: Business, statement: str) -> None:
+async def test_lines_that_count_are_not_changed(business: Business) -> None:
     """Nor can they be made not to count while the invoice does."""
     await billed_for_seats(business)
-    async with connected(business.suite) as connection:
-        await connection.execute("SELECT set_config('saldo.seller', '*', false)")
-        with pytest.raises(asyncpg.RaiseError, match="the lines of a finalized invoice never change"):
-            await connection.execute(statement)
+    async with business.suite.own_rows("invoicing") as connection:
+        for statement in (
+            "UPDATE invoice_lines SET voided = true",
+            "UPDATE invoice_lines SET description = 'No'",
+            "DELETE FROM invoice_lines",
+        ):
+            with pytest.raises(asyncpg.RaiseError, match="the lines of a finalized invoice never change"):
+                await connection.execute(statement)
 
 
-@pytest.mark.parametrize(
-    "statement", ["UPDATE invoice_lines SET voided = false", "UPDATE invoice_lines SET description = 'No'"]
-)
-async def test_lines_of_a_void_invoice_are_not_changed_either(business: Business, statement: str) -> None:
+async def test_lines_of_a_void_invoice_are_not_changed_either(business: Business) -> None:
     """They are still what was sent to somebody."""
     await void(business, await billed_for_seats(business))
-    async with connected(business.suite) as connection:
-        await connection.execute("SELECT set_config('saldo.seller', '*', false)")
-        with pytest.raises(asyncpg.RaiseError, match="the lines of a finalized invoice never change"):
-            await connection.execute(statement)
+    async with business.suite.own_rows("invoicing") as connection:
+        for statement in ("UPDATE invoice_lines SET voided = false", "UPDATE invoice_lines SET description = 'No'"):
+            with pytest.raises(asyncpg.RaiseError, match="the lines of a finalized invoice never change"):
+                await connection.execute(statement)

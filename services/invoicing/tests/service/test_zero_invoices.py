@@ -18,7 +18,7 @@ from saldo.subscriptions.v1 import customer_pb2
 from .conftest import Business, flat, pence, per_unit, replayed, told, utc
 from .test_credit_notes import stub
 from .test_holding import declare
-from .test_invoices import DAY, FEBRUARY, connected, drafted
+from .test_invoices import DAY, FEBRUARY, drafted
 
 DRAFT, OPEN, PAID = invoice_pb2.Invoice.DRAFT, invoice_pb2.Invoice.OPEN, invoice_pb2.Invoice.PAID
 WITHOUT_NUMBER = pb.IssuingPolicy.WITHOUT_NUMBER
@@ -188,8 +188,7 @@ async def test_the_table_refuses_to_take_a_number_away(suite: Suite, business: B
     """Of a document that was issued, of nothing or not; and to have something owed that never had one."""
     [draft] = await drafted(business)
     await free(business)
-    async with connected(suite) as connection:
-        await connection.execute("SELECT set_config('saldo.seller', $1, false)", suite.seller)
+    async with suite.own_rows("invoicing") as connection:
         with pytest.raises(asyncpg.RaiseError, match="stays what it is"):
             await connection.execute("UPDATE invoices SET number = NULL WHERE number <> ''")
         with pytest.raises(asyncpg.CheckViolationError) as refusal:

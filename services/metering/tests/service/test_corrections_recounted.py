@@ -22,6 +22,7 @@ from saldo.metering.v1 import metering_service_pb2 as metering_pb
 from saldo.metering.v1.corrections_service_pb2_grpc import CorrectionServiceStub
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
 from saldo.metering.v1.usage_event_pb2 import UsageEvent
+from tests.support.seeds import seeds
 
 pytestmark = pytest.mark.own_services
 
@@ -100,7 +101,7 @@ def some_query(chance: random.Random, last: int) -> metering_pb.UsageQuery:
     )
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", seeds(1, further=[2]))
 async def test_every_answer_is_what_a_recount_says(
     suite: Suite, seed: int, sum_open: Callable[[], Awaitable[int]]
 ) -> None:

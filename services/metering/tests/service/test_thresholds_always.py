@@ -28,6 +28,7 @@ from services.metering.tests.service.test_thresholds import (
     raised,
     send,
 )
+from tests.support.seeds import seeds
 
 NAMES: Final = {ANNA: [ANNA, "anna"], BERT: [BERT, "bert", "bert-2"]}
 STEPS: Final = 18
@@ -79,7 +80,7 @@ class Recount:
             self.told[key].append(state)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(0, further=[1, 2]))
 async def test_what_is_told_is_what_a_recount_changes(
     suite: Suite, metering: Any, kwh: meter_pb2.Meter, seed: int
 ) -> None:

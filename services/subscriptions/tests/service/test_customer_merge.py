@@ -17,6 +17,8 @@ from saldo.subscriptions.v1 import customer_pb2, events_pb2
 from saldo.subscriptions.v1 import customers_service_pb2 as customers_pb
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as pb
 
+pytestmark = pytest.mark.patched_when_used
+
 # `shop` is the fixture of conftest.py, whose class cannot be imported here: Any.
 STRANGER = ids.mint("cus", datetime(2026, 1, 1, tzinfo=UTC))
 

@@ -25,6 +25,7 @@ from services.subscriptions.tests.service.test_bad_input import (
     day,
     decimal,
 )
+from tests.support.seeds import seeds
 
 # `shop` is the fixture of conftest.py, whose class cannot be imported here: Any.
 FUZZ_CALLS: Final = 200
@@ -165,7 +166,7 @@ class Garbage:
         return self._random.choice([None, None, usual, usual, usual, last, odd])
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", seeds(1, further=[2]))
 async def test_garbage_is_never_our_error(suite: Suite, shop: Any, seed: int) -> None:
     """Whatever is asked, in whatever order: it is done, or refused by name and not stored; and what was billed by then
     is in every later schedule as it was.

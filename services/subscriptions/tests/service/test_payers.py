@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import grpc
+import pytest
 
 from common import wire
 from common.testing import Suite, refused
@@ -15,6 +16,8 @@ from saldo.subscriptions.v1 import customers_service_pb2 as customers_pb
 from saldo.subscriptions.v1 import personal_data_service_pb2 as personal_pb
 from saldo.subscriptions.v1 import subscriptions_service_pb2 as pb
 from saldo.subscriptions.v1.personal_data_service_pb2_grpc import PersonalDataServiceStub
+
+pytestmark = pytest.mark.patched_when_used
 
 # `shop` is the fixture of conftest.py, whose class cannot be imported here: Any.
 Action = subscription_pb2.SubscriptionAction

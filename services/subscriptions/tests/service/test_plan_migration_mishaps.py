@@ -31,6 +31,8 @@ from subscriptions.store import plan_migrations as store
 from subscriptions.usecases import plan_migrations as usecases
 from subscriptions.usecases import subscriptions
 
+pytestmark = pytest.mark.patched_when_used
+
 FEW = 10
 
 

@@ -20,6 +20,8 @@ from saldo.subscriptions.v1 import subscriptions_service_pb2 as pb
 from saldo.subscriptions.v1.plan_migration_pb2 import PlanMigration, PlanMigrationOutcome
 from services.subscriptions.tests.migrating import Migrating
 
+pytestmark = pytest.mark.patched_when_used
+
 Action = subscription_pb2.SubscriptionAction
 Change = subscription_pb2.SubscriptionChange
 JAN_1 = datetime(2026, 1, 1, tzinfo=UTC)

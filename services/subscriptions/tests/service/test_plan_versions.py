@@ -17,6 +17,8 @@ from saldo.subscriptions.v1 import subscriptions_service_pb2 as pb
 from subscriptions import clients
 from subscriptions.domain.terms import ITEMS_MAX
 
+pytestmark = pytest.mark.patched_when_used
+
 # `shop` is the fixture of conftest.py, whose class cannot be imported here: Any.
 STATE = subscription_pb2.Subscription.State
 JAN_1 = datetime(2026, 1, 1, tzinfo=UTC)

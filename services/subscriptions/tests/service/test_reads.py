@@ -18,6 +18,8 @@ from saldo.subscriptions.v1 import subscriptions_service_pb2 as pb
 from subscriptions.domain import billable_periods
 from subscriptions.usecases import reads
 
+pytestmark = pytest.mark.patched_when_used
+
 # `shop` is the fixture of conftest.py, whose class cannot be imported here: Any.
 Action = subscription_pb2.SubscriptionAction
 Cancel = pb.CancelSubscriptionRequest

@@ -35,6 +35,8 @@ from subscriptions.domain import subscription as subscription_module
 from subscriptions.domain import timeline
 from subscriptions.domain.states import LEGAL, REFUSALS, State, Verb
 
+pytestmark = pytest.mark.patched_when_used
+
 # `shop` is the fixture of conftest.py, whose class cannot be imported here: Any.
 
 

@@ -27,7 +27,7 @@ from invoicing.domain.spend_threshold import HOURLY, SpendLooks
 from invoicing.usecases import companions, early, facts, late_usage, naming, parking, proposing
 from invoicing.usecases.companions import Company
 from invoicing.usecases.facts import Facts
-from invoicing.usecases.sweep import SWEEP_EVERY
+from invoicing.usecases.sweep import sweep_every
 from invoicing.usecases.taxing import TaxProvider, tax_terms
 from invoicing.usecases.writing import Names, Owed, write
 
@@ -47,7 +47,7 @@ async def mark_customer_due(
 ) -> None:
     """Have a customer billed now, or then. `look_back_to`: something to bill may lie before what was billed last."""
     if await store.mark_due(tx, customer_id, look_back_to=look_back_to, at=at):
-        await store.plan_sweep(tx, first_after=SWEEP_EVERY)
+        await store.plan_sweep(tx, first_after=sweep_every(tx.seller_id))
 
 
 @dataclass(slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from common.rpc import Desk
 from invoicing import clients, store
 from invoicing.domain.bill_run import BillRun, BillRunId, Scope, State, check_size
 from invoicing.domain.errors import BillRunEnded
-from invoicing.usecases.sweep import SWEEP_EVERY
+from invoicing.usecases.sweep import sweep_every
 
 
 async def check_customers(desk: Desk, customer_ids: Collection[str]) -> None:
@@ -21,7 +21,7 @@ async def check_customers(desk: Desk, customer_ids: Collection[str]) -> None:
 async def create_bill_run(tx: Tx, scope: Scope, customer_ids: Collection[str]) -> BillRun:
     """Fails with BILL_RUN_TOO_LARGE."""
     if await store.add_customers(tx, customer_ids):
-        await store.plan_sweep(tx, first_after=SWEEP_EVERY)
+        await store.plan_sweep(tx, first_after=sweep_every(tx.seller_id))
     run_id = BillRunId(tx.new_id("brun"))
     check_size(await store.add_bill_run(tx, run_id, scope, customer_ids=customer_ids))
     return await store.bill_run(tx, run_id)

@@ -6,13 +6,22 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
+from common import ids
+from common.ids import SellerId
 from common.rpc import Desk
 from invoicing import clients, store
 
 SWEEP_EVERY: Final = timedelta(days=7)
+SANDBOX_SWEEP_EVERY: Final = timedelta(days=28)
+"""Time that is travelled stops at every sweep."""
+
 PAGES_PER_SWEEP: Final = 100
 SWEEP_ON_AFTER: Final = timedelta(minutes=1)
 """A seller with more subscriptions than that is looked over in several goes."""
+
+
+def sweep_every(seller_id: SellerId) -> timedelta:
+    return SANDBOX_SWEEP_EVERY if ids.is_sandbox(seller_id) else SWEEP_EVERY
 
 
 async def sweep(desk: Desk, _seller_id: str) -> None:
@@ -38,5 +47,5 @@ async def sweep(desk: Desk, _seller_id: str) -> None:
         if token:
             await store.save_sweep(tx, replace(locked, next_time=tx.now + SWEEP_ON_AFTER, page_token=token))
         else:
-            done = replace(locked, next_time=now + SWEEP_EVERY, swept_through_time=now, page_token="")
+            done = replace(locked, next_time=now + sweep_every(tx.seller_id), swept_through_time=now, page_token="")
             await store.save_sweep(tx, done)
