@@ -6,7 +6,7 @@ import pytest
 
 SEEDS = 1
 CUSTOMERS = 4
-KILLS = 4
+KILLS = 3
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

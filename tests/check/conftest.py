@@ -1,4 +1,4 @@
-"""A small world in which everything has happened that the checker looks at, and copies of it to be corrupted."""
+"""A small world in which everything has happened that the checker looks at, and what it would be, corrupted."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ from tests.check.merged import merge_with_credit
 from tests.check.taxes import bill_with_taxes
 from tests.check.zero_invoices import bill_for_nothing
 from tools.check.journal import Journal
-from tools.check.records import Sources
+from tools.check.records import Records, Sources, read_records, read_tables
 from tools.client import Client
 from tools.demo import requests
 from tools.demo.folder import read_folder
@@ -79,47 +79,49 @@ class World:
         self.journal = journal
         self._admin_url = admin_url
         self._bare: dict[str, str] = {}
-        self._copies = 0
+        self._true: Records | None = None
 
     @property
     def sources(self) -> Sources:
         return Sources(databases=self.urls, journals=[self.journal])
 
-    async def corrupted(self, service: str, *statements: str) -> Sources:
-        """A copy in which one thing has been done to the data of one service, as no service would."""
+    async def corrupted(self, service: str, *statements: str) -> Records:
+        """What would be read if one thing had been done to the data of one service, as no service would."""
+        if self._true is None:
+            self._true = await read_records(self.sources)
         if service not in self._bare:
-            bare = await self._copy(urlsplit(self.urls[service]).path[1:])
-            await self._without_checks(bare)
-            self._bare[service] = bare
-        copy = self._url(await self._copy(self._bare[service]))
+            self._bare[service] = await self._copy_without_checks(urlsplit(self.urls[service]).path[1:])
         # The administrator is above row-level security, and whatever else would forbid it is taken away.
-        connection = await asyncpg.connect(copy)
+        connection = await asyncpg.connect(
+            self._url(self._bare[service]), server_settings={"session_replication_role": "replica", "timezone": "UTC"}
+        )
+        transaction = connection.transaction()
         try:
-            await connection.execute("SET session_replication_role = replica")
+            await transaction.start()
             for statement in statements:
                 outcome = await connection.execute(statement)
                 assert not outcome.endswith(" 0"), f"nothing was corrupted by {statement}"
+            tables = await read_tables(connection)
+            await transaction.rollback()
         finally:
             await connection.close()
-        return Sources(databases={**self.urls, service: copy}, journals=[self.journal])
+        true = self._true
+        return Records(tables={**true.tables, service: tables}, entries=true.entries, at=true.at)
 
-    async def _copy(self, database: str) -> str:
-        self._copies += 1
-        name = f"{database}_copy_{self._copies}"
+    async def _copy_without_checks(self, database: str) -> str:
+        name = f"{database}_copy"
         admin = await asyncpg.connect(self._admin_url)
         try:
             await admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{database}" STRATEGY FILE_COPY')
         finally:
             await admin.close()
-        return name
-
-    async def _without_checks(self, database: str) -> None:
-        connection = await asyncpg.connect(self._url(database))
+        connection = await asyncpg.connect(self._url(name))
         try:
             for table, constraint in await connection.fetch(CHECKS):
                 await connection.execute(f'ALTER TABLE {table} DROP CONSTRAINT "{constraint}"')
         finally:
             await connection.close()
+        return name
 
     def _url(self, database: str) -> str:
         return urlsplit(self._admin_url)._replace(path=f"/{database}").geturl()
@@ -551,7 +553,7 @@ async def reserve_quota(client: Client) -> None:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def world(databases: Databases, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    """Played once: what tests corrupt are copies."""
+    """Played once: what tests corrupt is taken back."""
     suite = Suite(databases, keys, MemoryBus())
     journal_path = tmp_path_factory.mktemp("check") / "journal.jsonl"
     try:

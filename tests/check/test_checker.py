@@ -1,4 +1,4 @@
-"""The checker is content with a true story, and names exactly what was corrupted in a copy of it."""
+"""The checker is content with a true story, and names exactly what is corrupted in it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from rich.console import Console
 
 from tests.check.conftest import World
 from tests.check.corruptions import AMOUNTS, AS_PUBLISHED, BILLING_CORRUPTIONS, PAID, PERIODS, RECORD, Corruption
+from tests.check.coupon_corruptions import COUPON_CORRUPTIONS
 from tests.check.credit_corruptions import CREDIT_CORRUPTIONS
 from tests.check.credit_note_corruptions import CREDIT_NOTE_CORRUPTIONS
 from tests.check.ledger_corruptions import LEDGER_CORRUPTIONS
 from tests.check.spend_corruptions import SPEND_CORRUPTIONS
 from tests.check.usage_corruptions import STORED, USAGE_CORRUPTIONS
+from tools.check import coupons
 from tools.check.records import Sources
-from tools.check.verification import INVARIANTS, verify
+from tools.check.report import Finding, examine
+from tools.check.verification import INVARIANTS, verdict, verify
 
 CORRUPTIONS = (
     BILLING_CORRUPTIONS
@@ -45,10 +48,44 @@ async def test_one_seller_alone_holds(world: World) -> None:
 @pytest.mark.parametrize("corruption", CORRUPTIONS.values(), ids=[name.replace(" ", "-") for name in CORRUPTIONS])
 async def test_a_corruption_is_named(world: World, corruption: Corruption) -> None:
     """Exactly what was corrupted is named, and nothing else."""
-    report = await verify(await world.corrupted(corruption.service, *corruption.statements))
+    report = verdict(await world.corrupted(corruption.service, *corruption.statements))
     assert report.broken == corruption.breaks, str(report)
     for finding in report.findings:
         assert finding.holds or finding.offenders
+
+
+async def redemptions_in(world: World, *statements: str) -> Finding:
+    [invariant] = coupons.INVARIANTS
+    return examine(invariant, await world.corrupted("catalog", *statements))
+
+
+async def test_redemptions_of_a_true_story_add_up(world: World) -> None:
+    """Two coupons, a code, four redemptions and one of them taken back: nothing to object to."""
+    finding = await redemptions_in(world)
+    assert (finding.holds, finding.offenders) == (True, ())
+    assert finding.checked is not None
+    assert finding.checked > 10
+
+
+@pytest.mark.parametrize(
+    "statements", COUPON_CORRUPTIONS.values(), ids=[name.replace(" ", "-") for name in COUPON_CORRUPTIONS]
+)
+async def test_a_corrupted_redemption_is_named(world: World, statements: tuple[str, ...]) -> None:
+    """Whatever is counted or promised, in any of the three tables."""
+    finding = await redemptions_in(world, *statements)
+    assert not finding.holds
+    assert finding.offenders
+    assert not any("HELLO" in offender for offender in finding.offenders)
+
+
+async def test_a_limit_that_is_reached_is_respected(world: World) -> None:
+    """Three of three, two of two: that is what a limit is for."""
+    finding = await redemptions_in(
+        world,
+        "UPDATE coupons SET redemptions_max = 3, redemptions_per_customer_max = 2 WHERE code = 'spring'",
+        "UPDATE coupon_codes SET redemptions_max = 2 WHERE code = 'HELLO'",
+    )
+    assert finding.holds, finding.offenders
 
 
 async def test_an_event_that_was_acknowledged_and_lost_is_named(world: World) -> None:
@@ -77,7 +114,7 @@ async def test_data_that_is_missing_is_not_called_sound(world: World) -> None:
 
 async def test_the_table_names_the_first_offenders(world: World) -> None:
     """What a person sees, with markup in a name taken literally."""
-    report = await verify(await world.corrupted("catalog", "UPDATE prices SET currency = '[b]'"))
+    report = verdict(await world.corrupted("catalog", "UPDATE prices SET currency = '[b]'"))
     console = Console(width=200, file=io.StringIO())
     with console.capture() as captured:
         report.print(console)

@@ -135,26 +135,26 @@ async def played() -> AsyncIterator[Played]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def test_everything_was_killed_once(played: Played) -> None:
+async def test_everything_was_killed_once(played: Played) -> None:
     """The figures below are worth nothing if no fault was ever injected."""
     assert sorted(played.killed) == sorted(name for names in KILLED.values() for name in names)
 
 
-def test_every_invariant_holds(played: Played) -> None:
+async def test_every_invariant_holds(played: Played) -> None:
     """Also after the kills, and each with something to look at."""
     assert played.first.report.content, str(played.first.report)
     assert played.again.report.content, str(played.again.report)
     assert {finding.name for finding in played.first.report.findings if not finding.checked} == NOT_IN_LONDON
 
 
-def test_the_command_verifies_a_suite_that_is_stopped(played: Played) -> None:
+async def test_the_command_verifies_a_suite_that_is_stopped(played: Played) -> None:
     """Also against what the demo wrote down of its own calls."""
     assert played.checked.returncode == 0, played.checked.stdout + played.checked.stderr
     assert "Everything that must hold does." in played.checked.stdout
     assert "every acknowledged usage event is stored exactly once" in played.checked.stdout
 
 
-def test_the_household_owes_what_its_readings_say(played: Played) -> None:
+async def test_the_household_owes_what_its_readings_say(played: Played) -> None:
     """Half-hourly readings of a real meter, by London civil months, across the clock change of 25 March."""
     invoices = _of(played.first.account, "MAC000060")
     assert [_date(invoice) for invoice in invoices] == [f"2012-{month:02}-01" for month in range(2, 8)]
@@ -174,7 +174,7 @@ def test_the_household_owes_what_its_readings_say(played: Played) -> None:
     assert amount(invoices[0].total).amount == Decimal("369.76")
 
 
-def test_the_platform_owes_seats_calls_and_what_came_late(played: Played) -> None:
+async def test_the_platform_owes_seats_calls_and_what_came_late(played: Played) -> None:
     """Late usage is billed with the next invoice, as the difference; what was sent twice is billed once."""
     in_time, late = _calls()
     invoices = _of(played.first.account, "platform")
@@ -190,7 +190,7 @@ def test_the_platform_owes_seats_calls_and_what_came_late(played: Played) -> Non
     assert sum(1 for count in late.values() if count) == 2
 
 
-def test_the_declined_card_is_dunned_and_recovers(played: Played) -> None:
+async def test_the_declined_card_is_dunned_and_recovers(played: Played) -> None:
     """Two declines, then the money: the customer is kept."""
     account = played.first.account
     invoices = _of(account, "studio-declined")
@@ -200,7 +200,7 @@ def test_the_declined_card_is_dunned_and_recovers(played: Played) -> None:
     assert states == [PaymentAttempt.FAILED, PaymentAttempt.FAILED, PaymentAttempt.SUCCEEDED]
 
 
-def test_the_one_who_never_pays_is_cancelled(played: Played) -> None:
+async def test_the_one_who_never_pays_is_cancelled(played: Played) -> None:
     """Service ends, the debt stays, and nothing more is billed."""
     account = played.first.account
     (invoice,) = _of(account, "studio-unpaid")
@@ -211,7 +211,7 @@ def test_the_one_who_never_pays_is_cancelled(played: Played) -> None:
     assert [states[each] for each in campaign.subscription_ids] == [Subscription.CANCELLED]
 
 
-def test_the_lost_answer_is_settled_without_a_second_capture(played: Played) -> None:
+async def test_the_lost_answer_is_settled_without_a_second_capture(played: Played) -> None:
     """One attempt, whose outcome became known only later."""
     account = played.first.account
     first = _of(account, "studio-lost")[0]
@@ -220,7 +220,7 @@ def test_the_lost_answer_is_settled_without_a_second_capture(played: Played) -> 
     assert attempt.settle_time.ToSeconds() > attempt.create_time.ToSeconds()
 
 
-def test_a_second_run_changes_nothing(played: Played) -> None:
+async def test_a_second_run_changes_nothing(played: Played) -> None:
     """The same seller, the same invoices to the last byte of their documents, and every usage event known."""
     first, again = played.first, played.again
     assert again.standing.seller_id == first.standing.seller_id
@@ -231,7 +231,7 @@ def test_a_second_run_changes_nothing(played: Played) -> None:
     assert all(path.read_bytes().startswith(b"%PDF") for path in again.documents)
 
 
-def test_one_amount_can_be_followed_from_usage_to_payment(played: Played) -> None:
+async def test_one_amount_can_be_followed_from_usage_to_payment(played: Played) -> None:
     """The trail that was seen the first time is told the second time too."""
     for outcome in (played.first, played.again):
         assert outcome.trail is not None

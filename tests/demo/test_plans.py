@@ -76,6 +76,7 @@ class Played:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def played() -> AsyncIterator[Played]:
+    """Of asynchronous tests only: for others it would be played once more, on another loop."""
     with running_suite() as suite:
         gate = asyncio.Semaphore(AT_ONCE)
 
@@ -94,7 +95,7 @@ async def played() -> AsyncIterator[Played]:
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_the_invoices_are_those_that_the_readme_states(played: Played, name: str) -> None:
+async def test_the_invoices_are_those_that_the_readme_states(played: Played, name: str) -> None:
     """Every invoice, every line, every cent, and nothing else; all of it paid."""
     outcome = played.outcome(name)
     account = outcome.account
@@ -104,20 +105,20 @@ def test_the_invoices_are_those_that_the_readme_states(played: Played, name: str
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_every_invariant_holds(played: Played, name: str) -> None:
+async def test_every_invariant_holds(played: Played, name: str) -> None:
     """Every usage event was taken, and the independent rater comes to the same amounts."""
     outcome = played.outcome(name)
     assert outcome.report.content, str(outcome.report)
     assert (outcome.sent.rejected, outcome.unsent) == (0, 0), outcome.sent.rejections
 
 
-def test_all_of_them_together_leave_books_that_are_right(played: Played) -> None:
+async def test_all_of_them_together_leave_books_that_are_right(played: Played) -> None:
     """What `saldo check` says about everything in the suite."""
     assert played.report.content, str(played.report)
 
 
 @pytest.mark.parametrize("name", AGAIN)
-def test_playing_again_changes_nothing(played: Played, name: str) -> None:
+async def test_playing_again_changes_nothing(played: Played, name: str) -> None:
     """The same seller, the same invoices, and every usage event known."""
     first, again = played.outcome(name), played.again[name]
     assert again.standing.seller_id == first.standing.seller_id

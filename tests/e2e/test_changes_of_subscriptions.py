@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from common import wire
@@ -93,6 +94,7 @@ async def test_a_downgrade_at_once_is_taken_off_what_comes(sandbox: Sandbox) -> 
     assert totals == ["300.00 EUR", "0.00 EUR", *free, "15.00 EUR", "30.00 EUR"]
 
 
+@pytest.mark.thorough  # conformance tells it as own-two-changes-one-day
 async def test_two_changes_on_one_day(sandbox: Sandbox) -> None:
     """The day belongs to what it ends with: by days the change in between takes no time, and costs nothing."""
     seats = await sandbox.plan("seats", per_unit("seat", "10"))
@@ -115,6 +117,7 @@ async def test_two_changes_on_one_day(sandbox: Sandbox) -> None:
     assert [each.actions[0].set_quantity.quantity.value for each in log.changes] == ["6", "4"]
 
 
+@pytest.mark.thorough  # conformance tells it as own-down-keep-then-up-keep, and what is billed at once as own-up-keep
 async def test_quantity_up_and_down(sandbox: Sandbox) -> None:
     """Up is billed at once for the rest of the month; down with KEEP is free to go up again, to what was paid."""
     seats = await sandbox.plan("seats", per_unit("seat", "30"))
@@ -163,6 +166,7 @@ async def test_a_trial_is_extended_across_a_month_end(sandbox: Sandbox) -> None:
     ]
 
 
+@pytest.mark.thorough  # conformance tells it as own-pause-credit-over-the-end
 async def test_a_pause_across_a_boundary(sandbox: Sandbox) -> None:
     """Paused from 16 June to 11 July with the unused time credited: June is half, July begins on the 11th."""
     plan = await sandbox.plan("suite", flat("fee", "31"))
@@ -212,6 +216,7 @@ async def test_a_start_that_lies_three_periods_back(sandbox: Sandbox) -> None:
     )
 
 
+@pytest.mark.thorough  # conformance tells it as own-none-up
 async def test_a_change_without_proration_waits_for_the_next_period(sandbox: Sandbox) -> None:
     """The seats are there at once, and are paid for from the next month on."""
     seats = await sandbox.plan("seats", per_unit("seat", "10"))

@@ -16,6 +16,7 @@ from tests.support.sandbox import Sandbox, flat, per_unit, text, usage
 YEARLY = BillingInterval(unit=BillingInterval.YEAR, count=1)
 
 
+@pytest.mark.thorough  # conformance tells it as own-anchor-31-leap-cancel
 async def test_the_31st_through_february_of_a_leap_year(sandbox: Sandbox) -> None:
     """31 January, 29 February, 31 March: clamped where it must be, and back again."""
     plan = await sandbox.plan("suite", flat("fee", "10"))
@@ -32,7 +33,7 @@ async def test_the_31st_through_february_of_a_leap_year(sandbox: Sandbox) -> Non
     ]
 
 
-@pytest.mark.parametrize("zone", ["Australia/Lord_Howe", "Pacific/Chatham"])
+@pytest.mark.parametrize("zone", ["Australia/Lord_Howe", pytest.param("Pacific/Chatham", marks=pytest.mark.thorough)])
 async def test_months_in_zones_of_half_and_three_quarter_hours(sandbox: Sandbox, zone: str) -> None:
     """Civil midnight of the first, before and after the clocks change: each reading is in exactly one month."""
     place = ZoneInfo(zone)
@@ -59,6 +60,7 @@ async def test_months_in_zones_of_half_and_three_quarter_hours(sandbox: Sandbox,
     assert counted == dict(zip(midnights[:3], ["1", "11", "11"], strict=True))
 
 
+@pytest.mark.thorough  # conformance tells it as own-monthly-and-yearly, and the next year as own-anchor-year-day-passed
 async def test_yearly_and_monthly_in_one_subscription(sandbox: Sandbox) -> None:
     """The licence once a year, the support every month, each with its own periods, from one anchor."""
     plan = await sandbox.plan("suite", flat("licence", "1200", interval=YEARLY), flat("support", "50"))
@@ -101,6 +103,7 @@ async def test_five_subscriptions_are_aligned_to_the_first(sandbox: Sandbox) -> 
     assert text(september.total) == "150.00 EUR"
 
 
+@pytest.mark.thorough  # conformance tells it as own-billing-day-moves
 async def test_a_billing_day_that_moves_bills_nothing_twice(sandbox: Sandbox) -> None:
     """From the 20th to the 17th: paid until 20 July, 28 of the 31 days up to 17 August, then whole months."""
     plan = await sandbox.plan("suite", flat("fee", "10"))

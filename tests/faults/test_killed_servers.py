@@ -14,9 +14,18 @@ from tools.suite import Suite
 pytestmark = pytest.mark.fault
 
 
-@pytest.mark.parametrize("services", [SERVICES[:2], SERVICES[2:4], SERVICES[4:]], ids=" and ".join)
+@pytest.mark.parametrize(
+    "services",
+    [
+        pytest.param(SERVICES, id="all"),
+        *(
+            pytest.param(pair, id=" and ".join(pair), marks=pytest.mark.thorough)
+            for pair in (SERVICES[:2], SERVICES[2:4], SERVICES[4:])
+        ),
+    ],
+)
 async def test_a_service_is_killed_at_work(processes: Suite, sandbox: Sandbox, services: tuple[str, ...]) -> None:
-    """Not at a point of our choosing: while everything is in motion, several times, and two of them by turns."""
+    """Not at a point of our choosing: while everything is in motion, several times, and some of them by turns."""
     story = asyncio.create_task(tell(sandbox))
     for service in services * 3:
         await asyncio.sleep(0.2)

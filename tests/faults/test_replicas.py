@@ -37,7 +37,7 @@ SHARDS: Final = 2
 READY_SECONDS_MAX: Final = 60.0
 TAKEOVER_SECONDS_MAX: Final = 20.0
 SENDING_SECONDS_MAX: Final = 60.0
-LOAD_SECONDS: Final = 1.5
+LOAD_SECONDS: Final = 1.0
 BATCHES: Final = 150
 _LOG: Final = logging.getLogger(__name__)
 """Seen with `-o log_cli=true --log-cli-level=info`."""
@@ -139,8 +139,11 @@ class Scene:
         return counts
 
 
-@pytest_asyncio.fixture
-async def scene(databases: Databases, keys: Keys, tmp_path: Path) -> AsyncIterator[Scene]:
+@pytest_asyncio.fixture(scope="module")
+async def replicas(
+    databases: Databases, keys: Keys, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[str, Sequence[Replica]]]:
+    """The URL of their database, and they."""
     url = await databases.create("metering", migrated="metering")
     environment = os.environ | {
         "SALDO_DATABASE_URL": url,
@@ -150,23 +153,26 @@ async def scene(databases: Databases, keys: Keys, tmp_path: Path) -> AsyncIterat
         "SALDO_SHARDS": str(SHARDS),
         "SALDO_DRAIN_SECONDS": "1",
     }
-    replicas = []
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        replicas.append(Replica(tmp_path / name, environment))
-    sellers = [_seller_in(shard) for shard in range(SHARDS)]
-    found = Scene(replicas, url, {seller_id: keys.token(seller_id=seller_id) for seller_id in sellers})
+    found = [Replica(tmp_path_factory.mktemp(name), environment) for name in ("one", "two")]
     try:
-        for each in replicas:
+        for each in found:
             await each.start()
-        for token in found.sellers.values():
-            await prepare(replicas[0].address, token)
-        async with found.channels:
-            yield found
+        yield url, found
     finally:
-        for each in replicas:
+        for each in found:
             each.stop()
         await databases.drop(url)
+
+
+@pytest_asyncio.fixture
+async def scene(replicas: tuple[str, Sequence[Replica]], keys: Keys) -> AsyncIterator[Scene]:
+    url, running = replicas
+    sellers = [_seller_in(shard) for shard in range(SHARDS)]
+    found = Scene(running, url, {seller_id: keys.token(seller_id=seller_id) for seller_id in sellers})
+    for token in found.sellers.values():
+        await prepare(running[0].address, token)
+    async with found.channels:
+        yield found
 
 
 async def test_one_stream_fed_twice_to_each_of_two_replicas_is_counted_once(scene: Scene) -> None:

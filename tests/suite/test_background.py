@@ -10,14 +10,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
 from common import ports
 from tools import servers
+from tools.cli import app
 from tools.places import temporary_folder
 from tools.stack import CHECKOUT, SERVICES
 from tools.suite import Suite
@@ -60,6 +63,14 @@ def saldo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         timeout=COMMAND_SECONDS,
         check=False,
     )
+
+
+def asked(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The same in this process, for what only asks the services: it need not import everything anew."""
+    typed = ["--folder", str(folder), *arguments]
+    with ThreadPoolExecutor(max_workers=1) as thread:  # commands have a loop of their own
+        result = thread.submit(CliRunner().invoke, app, typed).result(COMMAND_SECONDS)
+    return subprocess.CompletedProcess(typed, result.exit_code, result.stdout, result.stderr)
 
 
 def command(folder: Path, *arguments: str) -> list[str]:
@@ -139,18 +150,18 @@ def test_a_first_call_and_a_sandbox_in_time(suite: Suite, folder: Path) -> None:
     """What `saldo up` tells one to type works as it stands."""
     called = saldo(folder, "call", "catalog.CreateSeller", json.dumps(SELLER))
     seller = json.loads(called.stdout)["id"]
-    assert json.loads(saldo(folder, "call", "catalog.GetSeller", "--seller", seller).stdout)["display_name"] == "Acme"
-    travelled = saldo(folder, "clock", "advance", "--seller", seller, "--to", "2026-03-01T00:00:00Z")
+    assert json.loads(asked(folder, "call", "catalog.GetSeller", "--seller", seller).stdout)["display_name"] == "Acme"
+    travelled = asked(folder, "clock", "advance", "--seller", seller, "--to", "2026-03-01T00:00:00Z")
     assert (travelled.returncode, travelled.stdout.split(",")[0]) == (0, "2026-03-01T00:00:00+00:00")
-    shown = saldo(folder, "clock", "show", "--seller", seller)
+    shown = asked(folder, "clock", "show", "--seller", seller)
     assert shown.stdout.count("2026-03-01T00:00:00Z") == len(SERVICES)
-    assert saldo(folder, "deadletters", "list").stdout.strip() == "none"
-    replayed = saldo(
+    assert asked(folder, "deadletters", "list").stdout.strip() == "none"
+    replayed = asked(
         folder, "events", "replay", "subscriptions", "--since", "2026-01-01T00:00:00Z", "--of", "invoicing"
     )
     assert (replayed.returncode, replayed.stdout) == (0, "invoicing: 0 events\n"), replayed.stderr
     assert (
-        saldo(folder, "events", "replay", "catalog", "--since", "2026-01-01T00:00:00Z").stdout
+        asked(folder, "events", "replay", "catalog", "--since", "2026-01-01T00:00:00Z").stdout
         == "catalog listens to nobody\n"
     )
     checked = saldo(folder, "check", "--seller", seller)
@@ -181,7 +192,7 @@ def test_a_first_call_and_a_sandbox_in_time(suite: Suite, folder: Path) -> None:
 )
 def test_mistakes_are_named(suite: Suite, folder: Path, arguments: list[str], code: int, said: str) -> None:
     """One sentence, no traceback, and a code that scripts can tell apart: 2 for what was typed, 1 for the rest."""
-    told = saldo(folder, *arguments)
+    told = asked(folder, *arguments)
     assert told.returncode == code, told.stderr
     assert said in " ".join(told.stderr.split())
     assert "Traceback" not in told.stderr
@@ -189,42 +200,42 @@ def test_mistakes_are_named(suite: Suite, folder: Path, arguments: list[str], co
 
 def test_taxes_by_hand(suite: Suite, folder: Path) -> None:
     """Declared, told to apply, listed, ended and archived; and what contradicts itself is refused by its reason."""
-    seller = json.loads(saldo(folder, "call", "catalog.CreateSeller", json.dumps(SELLER)).stdout)["id"]
+    seller = json.loads(asked(folder, "call", "catalog.CreateSeller", json.dumps(SELLER)).stdout)["id"]
     of_seller = ("--seller", seller)
-    assert saldo(folder, "tax", "rates", *of_seller).stdout.strip() == "none"
-    rate = saldo(folder, "tax", "declare", "VAT", "20", "--country", "FR", *of_seller).stdout.strip()
-    rule = saldo(folder, "tax", "set", rate, *of_seller).stdout.strip()
+    assert asked(folder, "tax", "rates", *of_seller).stdout.strip() == "none"
+    rate = asked(folder, "tax", "declare", "VAT", "20", "--country", "FR", *of_seller).stdout.strip()
+    rule = asked(folder, "tax", "set", rate, *of_seller).stdout.strip()
     assert (rate.partition("_")[0], rule.partition("_")[0]) == ("taxrate", "taxrule")
-    assert "everything else" in saldo(folder, "tax", "rules", *of_seller).stdout
-    assert saldo(folder, "tax", "end", rule, *of_seller).returncode == 0
-    assert saldo(folder, "tax", "archive", rate, *of_seller).returncode == 0
-    refused = saldo(folder, "tax", "set", rate, *of_seller)
+    assert "everything else" in asked(folder, "tax", "rules", *of_seller).stdout
+    assert asked(folder, "tax", "end", rule, *of_seller).returncode == 0
+    assert asked(folder, "tax", "archive", rate, *of_seller).returncode == 0
+    refused = asked(folder, "tax", "set", rate, *of_seller)
     assert (refused.returncode, "TAX_RATE_ARCHIVED" in refused.stderr) == (1, True)
-    assert "TAX_PERCENT_MISMATCH" in saldo(folder, "tax", "declare", "VAT", "20", "--category", "Z", *of_seller).stderr
-    misused = saldo(folder, "tax", "declare", "VAT", "20", "--category", "X", *of_seller)
+    assert "TAX_PERCENT_MISMATCH" in asked(folder, "tax", "declare", "VAT", "20", "--category", "Z", *of_seller).stderr
+    misused = asked(folder, "tax", "declare", "VAT", "20", "--category", "X", *of_seller)
     assert (misused.returncode, "must be one of" in " ".join(misused.stderr.split())) == (2, True)
 
 
 def test_a_catalog_under_review(suite: Suite, folder: Path, tmp_path: Path) -> None:
     """Compared, applied, compared again and exported; a pipeline tells by the code what it found."""
-    seller = json.loads(saldo(folder, "call", "catalog.CreateSeller", json.dumps(SELLER)).stdout)["id"]
+    seller = json.loads(asked(folder, "call", "catalog.CreateSeller", json.dumps(SELLER)).stdout)["id"]
     file = tmp_path / "catalog.yaml"
     file.write_text(
         "meters:\n  - {code: calls, display_name: calls, aggregation: COUNT}\n"
         "products:\n  - {code: calls, display_name: Calls}\n"
     )
-    found = saldo(folder, "catalog", "diff", str(file), "--seller", seller)
+    found = asked(folder, "catalog", "diff", str(file), "--seller", seller)
     assert (found.returncode, found.stdout.splitlines()) == (
         1,
         ["+ meter calls", "+ product calls", "2 changes would be made"],
     )
-    applied = saldo(folder, "catalog", "apply", str(file), "--seller", seller)
+    applied = asked(folder, "catalog", "apply", str(file), "--seller", seller)
     assert (applied.returncode, applied.stdout.splitlines()[-1]) == (0, "2 changes made")
-    same = saldo(folder, "catalog", "diff", str(file), "--seller", seller)
+    same = asked(folder, "catalog", "diff", str(file), "--seller", seller)
     assert (same.returncode, same.stdout) == (0, "nothing differs\n")
-    assert saldo(folder, "catalog", "export", "--seller", seller).stdout == file.read_text()
+    assert asked(folder, "catalog", "export", "--seller", seller).stdout == file.read_text()
     file.write_text("products: [{code: calls}]\n")
-    wrong = saldo(folder, "catalog", "diff", str(file), "--seller", seller)
+    wrong = asked(folder, "catalog", "diff", str(file), "--seller", seller)
     assert wrong.returncode == 2
     assert f"{file}:1:12: display_name is missing" in wrong.stderr
 
@@ -270,8 +281,15 @@ def test_down_leaves_nothing_and_up_finds_the_data(suite: Suite, folder: Path) -
     assert seller in saldo(folder, "call", "catalog.GetSeller", "--seller", seller).stdout
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("others", [1, 3], ids=["initdb", "servers"])
+@pytest.mark.parametrize(
+    ("number", "others"),
+    [
+        pytest.param(signal.SIGINT, 1, id="SIGINT-initdb"),
+        pytest.param(signal.SIGTERM, 1, id="SIGTERM-initdb", marks=pytest.mark.thorough),
+        pytest.param(signal.SIGINT, 3, id="SIGINT-servers", marks=pytest.mark.thorough),
+        pytest.param(signal.SIGTERM, 3, id="SIGTERM-servers"),
+    ],
+)
 def test_up_that_is_interrupted_leaves_nothing(number: signal.Signals, others: int) -> None:
     """Whatever is under way: as soon as it has started so many processes, it is told to stop."""
     folder = temporary_folder()
@@ -325,25 +343,17 @@ def test_a_held_suite_ends_with_its_holder() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_a_service_and_a_server_never_want_one_port() -> None:
+def test_a_service_and_a_server_never_want_one_port(suite: Suite, folder: Path) -> None:
     """Both remember their ports, and the service's is looked for before the server listens: it would never come up."""
-    folder = temporary_folder()
-    suite = Suite(folder, environment=ENVIRONMENT)
     remembered = folder / "run" / "suite.json"
-    try:
-        suite.up()
-        server = int(json.loads((folder / "run" / "stack.json").read_text())["ports"]["postgres"])
-        suite.down()
-        roster = json.loads(remembered.read_text())
-        roster["services"]["subscriptions"]["port"] = server
-        remembered.write_text(json.dumps(roster))
-        suite.up()
-        assert all(state.healthy for state in suite.states())
-        assert f":{server}" not in "".join(suite.addresses().values())
-    finally:
-        suite.down()
-        suite.stack.discard()
-        shutil.rmtree(folder, ignore_errors=True)
+    server = int(json.loads((folder / "run" / "stack.json").read_text())["ports"]["postgres"])
+    suite.down()
+    roster = json.loads(remembered.read_text())
+    roster["services"]["subscriptions"]["port"] = server
+    remembered.write_text(json.dumps(roster))
+    suite.up()
+    assert all(state.healthy for state in suite.states())
+    assert f":{server}" not in "".join(suite.addresses().values())
 
 
 def test_ports_are_apart() -> None:

@@ -426,7 +426,7 @@ def names_resources(rpc: Rpc) -> bool:
     )
 
 
-TURNS: Final = 3
+TURNS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -438,8 +438,8 @@ class Garbled:
 
 
 def garbled(rpc: Rpc, request: Message, *, every: bool) -> Iterator[Garbled]:
-    """One after the other, every field there is, at any depth, with `every` kind of garbage for its type, or a third of
-    them by turns; of what is read alike elsewhere, with some of them.
+    """One after the other, every field there is, at any depth, with `every` kind of garbage for its type, or a quarter
+    of them by turns; of what is read alike elsewhere, with some of them.
     """
     for number, path in enumerate(_paths(request.DESCRIPTOR, ())):
         values = _share(rpc, path, _garbage(path))

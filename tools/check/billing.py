@@ -14,7 +14,7 @@ from typing import Any, Final
 from tools.check import rater
 from tools.check.agreement import agreement_of
 from tools.check.calendar import Span
-from tools.check.counting import Counting
+from tools.check.counting import Counting, counting_of
 from tools.check.covers import without
 from tools.check.credited import Credited
 from tools.check.early import Early
@@ -234,7 +234,7 @@ def amounts_rated_anew(records: Records, tally: Tally) -> None:
     A credit is the same the other way round, all of it or as much as an invoice had room for.
     """
     prices = tariffs(records)
-    counting = Counting(records)
+    counting = counting_of(records)
     refusals = Refusals(records)
     credited = Credited(records)
     invoices = {row["id"]: row for row in records.rows("invoicing", "invoices")}
@@ -378,8 +378,12 @@ def _expected(records: Records) -> Iterator[Billable]:
         yield from billables(agreement, through=records.now("invoicing", row["seller_id"]))
 
 
-def lines_by_key(records: Records) -> dict[BilledKey, list[Row]]:
+def lines_by_key(records: Records) -> Mapping[BilledKey, Sequence[Row]]:
     """The lines of each billed period, the first billing before its corrections."""
+    return records.once("lines by key", lambda: _lines_by_key(records))
+
+
+def _lines_by_key(records: Records) -> dict[BilledKey, list[Row]]:
     found: dict[BilledKey, list[Row]] = defaultdict(list)
     for line in _standing_lines(records):
         found[key_of(line)].append(line)
@@ -452,6 +456,10 @@ def _licensed(billable: Billable, prices: Mapping[str, tuple[str, Tariff]]) -> i
 
 def tariffs(records: Records) -> Mapping[str, tuple[str, Tariff]]:
     """The currency and the tariff of every price, negotiated or not."""
+    return records.once("tariffs", lambda: _tariffs(records))
+
+
+def _tariffs(records: Records) -> dict[str, tuple[str, Tariff]]:
     return {
         row["id"]: (
             row["currency"],

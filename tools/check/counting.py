@@ -203,6 +203,10 @@ class Counting:
         ]
 
 
+def counting_of(records: Records) -> Counting:
+    return records.once("counting", lambda: Counting(records))
+
+
 def meters_of(line: Row, model: Model | None) -> list[str]:
     """In order of their codes: the line's own, and those of a capacity."""
     sizes = model.sizes if isinstance(model, Capacity) else ()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from tools.check.records import Records
+from tools.check.records import Records, Row
 from tools.check.report import Invariant, Tally
 
 EVERY_SELLER: Final = "*"
@@ -15,6 +15,8 @@ CHOSEN_BY_SENDERS: Final = frozenset({"event_id"})
 
 # Digits that stand alone, in groups or not. What adjoins a letter or a decimal point is part of something else.
 _DIGITS: Final = re.compile(r"(?<![\w.\-])\d(?:[ -]?\d){12,18}(?![\w\-]|\.\d)")
+# Of nearly all that is stored it takes one look to tell that there is no such thing in it.
+_LONG: Final = re.compile(r"\d[\d -]{12}")
 # Ids of traces are hexadecimal, and may be all digits.
 _TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _ISSUED: Final = re.compile(
@@ -29,6 +31,8 @@ def no_card_number(records: Records, tally: Tally) -> None:
         for table, rows in tables.items():
             for row in rows:
                 tally.checked += 1
+                if not _has_long_number(row):
+                    continue
                 for column, value in row.items():
                     if column not in CHOSEN_BY_SENDERS and any(map(has_card_number, _texts(value))):
                         where = row.get("id") or row.get("seller_id") or ""
@@ -64,6 +68,10 @@ def answered_commands_on_record(records: Records, tally: Tally) -> None:
             continue
         digest = on_record.get((service, entry.seller_id, entry.request_id))
         tally.check(digest == entry.digest, f"{entry.method} {entry.request_id}")
+
+
+def _has_long_number(row: Row) -> bool:
+    return _LONG.search("\n".join(text for value in row.values() for text in _texts(value))) is not None
 
 
 def has_card_number(text: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Final
 
 from tools.check import rater
 from tools.check.billing import key_of, lines_by_key, span_of, standing_lines, tariffs
-from tools.check.counting import Counting, proof
+from tools.check.counting import counting_of, proof
 from tools.check.early import Early
 from tools.check.records import Records, Row
 from tools.check.refusals import Refusals
@@ -22,7 +22,7 @@ def refused_once(records: Records, tally: Tally) -> None:
     """What was refused is what the usage of that moment comes to beyond what was billed and refused by then: more than
     nothing, once.
     """
-    counting, prices = Counting(records), tariffs(records)
+    counting, prices = counting_of(records), tariffs(records)
     notes = records.by("invoicing", "credit_notes", "invoice_id")
 
     def stood(line: Row, refusal: Row) -> bool:

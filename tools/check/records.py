@@ -114,14 +114,8 @@ class Reader:
         connection = self._connections.get(url)
         if connection is None:
             connection = self._connections[url] = await _connected(url)
-            # Row-level security shows nothing without a seller, and everything to this one.
-            await connection.execute("SELECT set_config('saldo.seller', '*', false)")
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            tables = await connection.fetch(_TABLES)
-            return {
-                row["name"]: await _rows(connection, row["name"], seller_id if row["of_sellers"] else "")
-                for row in tables
-            }
+            return await read_tables(connection, seller_id)
 
 
 async def _connected(url: str) -> asyncpg.Connection:
@@ -131,6 +125,14 @@ async def _connected(url: str) -> asyncpg.Connection:
         command_timeout=STATEMENT_SECONDS,
         server_settings={"application_name": "saldo check", "timezone": "UTC"},
     )
+
+
+async def read_tables(connection: asyncpg.Connection, seller_id: str = "") -> dict[str, Sequence[Row]]:
+    """All tables of one database, as the transaction of the connection sees them."""
+    # Row-level security shows nothing without a seller, and everything to this one.
+    await connection.execute("SELECT set_config('saldo.seller', '*', true)")
+    tables = await connection.fetch(_TABLES)
+    return {row["name"]: await _rows(connection, row["name"], seller_id if row["of_sellers"] else "") for row in tables}
 
 
 async def _rows(connection: asyncpg.Connection, table: str, seller_id: str) -> Sequence[Row]:

@@ -12,7 +12,7 @@ from common import ids
 from tools.check import rater
 from tools.check.billing import key_of, lines_by_key, tariffs
 from tools.check.calendar import Span
-from tools.check.counting import Counting, meters_of
+from tools.check.counting import Counting, counting_of, meters_of
 from tools.check.early import Early
 from tools.check.payers import used_by
 from tools.check.rater import Tariff
@@ -64,7 +64,7 @@ def nothing_left_at_its_threshold(records: Records, tally: Tally) -> None:
     if not records.rows("invoicing", "spend_thresholds"):
         return
     early, declared, prices = Early(records), Declared(records), tariffs(records)
-    counting, versions = Counting(records), Versions(records)
+    counting, versions = counting_of(records), Versions(records)
     lines, parked = lines_by_key(records), _not_billed(records)
     sellers = {row["id"]: row["seller_id"] for row in records.rows("subscriptions", "subscriptions")}
     spent: dict[tuple[str, str], int] = defaultdict(int)

@@ -13,7 +13,7 @@ from tools.check import backfills, corrections, rater
 from tools.check.archived import Archived, leaves_are_whole
 from tools.check.billing import key_of, lines_by_key, span_of, tariffs
 from tools.check.calendar import Span
-from tools.check.counting import COUNTED_BEFORE, Counted, Counting, meters_of, proof
+from tools.check.counting import COUNTED_BEFORE, Counted, counting_of, meters_of, proof
 from tools.check.early import Early
 from tools.check.naming import each_name_is_one_customers
 from tools.check.payers import used_by
@@ -99,7 +99,7 @@ def positions_account_for_events(records: Records, tally: Tally) -> None:
 
 def quantities_counted_anew(records: Records, tally: Tally) -> None:
     """The quantity, the number and the digest of every metered line are those of the usage events themselves."""
-    counting = Counting(records)
+    counting = counting_of(records)
     prices = tariffs(records)
     for lines in lines_by_key(records).values():
         for line in lines:
@@ -122,7 +122,7 @@ def events_of_billed_periods_billed(records: Records, tally: Tally) -> None:
     """A usage event of a billed period is on the line, or on a correction once the customer got another bill, if it was
     not refused.
     """
-    counting, refusals = Counting(records), Refusals(records)
+    counting, refusals = counting_of(records), Refusals(records)
     prices = tariffs(records)
     bills, early = _bill_times(records), Early(records)
     invoices = {row["id"]: row for row in records.rows("invoicing", "invoices")}
@@ -176,7 +176,7 @@ def counted_by_the_version_in_effect(records: Records, tally: Tally) -> None:
     """A period is counted by the version of its meter that was in effect when it began, as was known at its bill;
     and what a newer one makes of it is billed, if the customer got another bill in time.
     """
-    versions, counting, refusals = Versions(records), Counting(records), Refusals(records)
+    versions, counting, refusals = Versions(records), counting_of(records), Refusals(records)
     prices, bills, early = tariffs(records), _bill_times(records), Early(records)
     invoices = {row["id"]: row for row in records.rows("invoicing", "invoices")}
     for lines in lines_by_key(records).values():
@@ -225,7 +225,7 @@ def counted_by_the_version_in_effect(records: Records, tally: Tally) -> None:
 
 def each_event_in_one_period(records: Records, tally: Tally) -> None:
     """No usage event is counted in two periods of one item, unless it is to be counted in all that follow."""
-    counting = Counting(records)
+    counting = counting_of(records)
     spans: dict[tuple[str, str], dict[Span, Row]] = defaultdict(dict)
     for lines in lines_by_key(records).values():
         if lines[0]["usage_digest"] is not None and not counting.carries_over(lines[0]):

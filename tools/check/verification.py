@@ -37,7 +37,7 @@ from tools.check import (
     usage,
     written,
 )
-from tools.check.records import Sources, read_records
+from tools.check.records import Records, Sources, read_records
 from tools.check.report import Invariant, Report, examine
 
 INVARIANTS: Final[tuple[Invariant, ...]] = (
@@ -78,8 +78,12 @@ async def verify(sources: Sources, *, patience_seconds: float = 0.0) -> Report:
     """The verdict on the data as it is. With patience, data that is still in motion is looked at again for a while."""
     give_up = time.monotonic() + patience_seconds
     while True:
-        records = await read_records(sources)
-        report = Report([examine(invariant, records) for invariant in INVARIANTS])
+        report = verdict(await read_records(sources))
         if report.content or time.monotonic() >= give_up:
             return report
         await asyncio.sleep(PAUSE_SECONDS)
+
+
+def verdict(records: Records) -> Report:
+    """On what was read."""
+    return Report([examine(invariant, records) for invariant in INVARIANTS])

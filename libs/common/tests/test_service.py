@@ -430,7 +430,14 @@ async def _dozing(house: House) -> bool:
 
 @pytest.mark.fault
 @pytest.mark.parametrize(
-    "crashpoint", ["rpc.before_commit", "rpc.committed", "relay.claimed", "relay.published", "job.before_commit"]
+    "crashpoint",
+    [
+        pytest.param("rpc.before_commit", marks=pytest.mark.thorough),
+        "rpc.committed",
+        pytest.param("relay.claimed", marks=pytest.mark.thorough),
+        "relay.published",
+        pytest.param("job.before_commit", marks=pytest.mark.thorough),
+    ],
 )
 async def test_a_process_that_dies_at_the_worst_moment_loses_and_doubles_nothing(
     processes: Processes, crashpoint: str
