@@ -233,10 +233,8 @@ def amounts_rated_anew(records: Records, tally: Tally) -> None:
 
     A credit is the same the other way round, all of it or as much as an invoice had room for.
     """
-    prices = tariffs(records)
-    counting = counting_of(records)
-    refusals = Refusals(records)
-    credited = Credited(records)
+    prices, counting = tariffs(records), counting_of(records)
+    refusals, credited = Refusals(records), Credited(records)
     invoices = {row["id"]: row for row in records.rows("invoicing", "invoices")}
     shares = {billable.key: billable for billable in expected(records)}
     for key, lines in lines_by_key(records).items():
