@@ -16,6 +16,7 @@ from tools.check.billing import span_of
 from tools.check.counting import Counting, proof
 from tools.check.records import Records
 from tools.check.report import Finding, examine
+from tools.check.tariff import tariffs
 
 AMOUNTS = "every amount agrees with the independent rater"
 COUNTED = "every billed quantity is counted anew"
@@ -163,7 +164,7 @@ class Told:
 
     def prove(self) -> None:
         """Of the usage events there are."""
-        _, tariff = billing.tariffs(self.records())["price_1"]
+        _, tariff = tariffs(self.records())["price_1"]
         found = Counting(self.records()).considered(self.line, span_of(self.line), tariff.model)
         digest = proof(self.line, found, tariff.model)
         self.line |= {"usage_event_count": len(found), "usage_digest": digest}

@@ -24,7 +24,7 @@ from tools.check.records import Records, Row
 from tools.check.refusals import Refusals
 from tools.check.report import Invariant, Tally
 from tools.check.schedule import Billable, BilledKey, billables
-from tools.check.tariff import tariff_of
+from tools.check.tariff import tariffs
 
 OF_EVENTS: Final = (Percentage, Matrix, Dynamic, Capacity)
 """The models for which one quantity says too little."""
@@ -450,28 +450,6 @@ def _licensed(billable: Billable, prices: Mapping[str, tuple[str, Tariff]]) -> i
     assert billable.terms.price.quantity is not None, "only what is licensed is billed in advance"
     whole = rater.minor(rater.cost(tariff, Used(quantity=billable.terms.price.quantity)) * billable.share, currency)
     return whole if billable.kind == OWED else -whole
-
-
-def tariffs(records: Records) -> Mapping[str, tuple[str, Tariff]]:
-    """The currency and the tariff of every price, negotiated or not."""
-    return records.once("tariffs", lambda: _tariffs(records))
-
-
-def _tariffs(records: Records) -> dict[str, tuple[str, Tariff]]:
-    return {
-        row["id"]: (
-            row["currency"],
-            tariff_of(
-                json.loads(row["model"]),
-                # Databases that are older than operators have no such column.
-                json.loads(row.get("operators") or "{}"),
-                metered=bool(row["meter"]),
-                in_advance=row["timing"] == "IN_ADVANCE",
-                meter=row["meter"],
-            ),
-        )
-        for row in records.rows("catalog", "prices")
-    }
 
 
 _BILLING: Final = ("subscriptions", "invoicing")

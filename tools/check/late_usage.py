@@ -9,13 +9,14 @@ from fractions import Fraction
 from typing import Final
 
 from tools.check import rater
-from tools.check.billing import key_of, lines_by_key, span_of, standing_lines, tariffs
+from tools.check.billing import key_of, lines_by_key, span_of, standing_lines
 from tools.check.counting import counting_of, proof
 from tools.check.early import Early
 from tools.check.records import Records, Row
 from tools.check.refusals import Refusals
 from tools.check.refusals import key_of as key_of_record
 from tools.check.report import Invariant, Tally
+from tools.check.tariff import tariffs
 
 
 def refused_once(records: Records, tally: Tally) -> None:

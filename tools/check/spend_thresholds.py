@@ -10,7 +10,7 @@ from typing import Final
 
 from common import ids
 from tools.check import rater
-from tools.check.billing import key_of, lines_by_key, tariffs
+from tools.check.billing import key_of, lines_by_key
 from tools.check.calendar import Span
 from tools.check.counting import Counting, counting_of, meters_of
 from tools.check.early import Early
@@ -19,6 +19,7 @@ from tools.check.rater import Tariff
 from tools.check.records import Records, Row
 from tools.check.report import Invariant, Tally
 from tools.check.schedule import Billable
+from tools.check.tariff import tariffs
 from tools.check.versions import Versions
 
 LOOKED_AT_WITHIN: Final = timedelta(hours=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
@@ -24,8 +25,31 @@ from tools.check.rater import (
     Tariff,
     Volume,
 )
+from tools.check.records import Records
 
 Json = Mapping[str, Any]  # Any: JSON as the catalog stores it
+
+
+def tariffs(records: Records) -> Mapping[str, tuple[str, Tariff]]:
+    """The currency and the tariff of every price, negotiated or not."""
+    return records.once("tariffs", lambda: _tariffs(records))
+
+
+def _tariffs(records: Records) -> dict[str, tuple[str, Tariff]]:
+    return {
+        row["id"]: (
+            row["currency"],
+            tariff_of(
+                json.loads(row["model"]),
+                # Databases that are older than operators have no such column.
+                json.loads(row.get("operators") or "{}"),
+                metered=bool(row["meter"]),
+                in_advance=row["timing"] == "IN_ADVANCE",
+                meter=row["meter"],
+            ),
+        )
+        for row in records.rows("catalog", "prices")
+    }
 
 
 def tariff_of(model: Json, operators: Json, *, metered: bool, in_advance: bool, meter: str = "") -> Tariff:

@@ -11,7 +11,7 @@ from typing import Final
 
 from tools.check import backfills, corrections, rater
 from tools.check.archived import Archived, leaves_are_whole
-from tools.check.billing import key_of, lines_by_key, span_of, tariffs
+from tools.check.billing import key_of, lines_by_key, span_of
 from tools.check.calendar import Span
 from tools.check.counting import COUNTED_BEFORE, Counted, counting_of, meters_of, proof
 from tools.check.early import Early
@@ -20,6 +20,7 @@ from tools.check.payers import used_by
 from tools.check.records import Records, Row
 from tools.check.refusals import Refusals
 from tools.check.report import Invariant, Tally
+from tools.check.tariff import tariffs
 from tools.check.versions import Versions, of_line
 
 CORRECTION_WINDOW: Final = timedelta(days=62)

@@ -7,10 +7,10 @@ from fractions import Fraction
 from typing import Final
 
 from tools.check import rater
-from tools.check.billing import tariffs
 from tools.check.rater import Used
 from tools.check.records import Records
 from tools.check.report import Invariant, Tally
+from tools.check.tariff import tariffs
 
 
 def lines_cost_what_they_say(records: Records, tally: Tally) -> None:
