@@ -24,7 +24,8 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 pytest_plugins = ("common.testing",)
 
 # A loaded machine is slow, not wrong: examples are bounded in number, not in time.
-settings.register_profile("saldo", deadline=None)
+settings.register_profile("saldo", deadline=None, max_examples=40)
+settings.register_profile("thorough", deadline=None, max_examples=100)
 settings.load_profile("saldo")
 
 STACK = pytest.StashKey[Stack]()
@@ -33,6 +34,8 @@ NEEDED = ("SALDO_POSTGRES_URL", "SALDO_NATS_URL")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Once per run, before any worker of xdist exists: workers inherit the addresses."""
+    if config.getoption("--thorough"):
+        settings.load_profile("thorough")
     if hasattr(config, "workerinput") or all(os.environ.get(name) for name in NEEDED) or not _will_run(config):
         return
     stack = Stack.temporary()
