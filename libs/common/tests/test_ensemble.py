@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 
 from common.bus import MemoryBus
@@ -105,3 +106,16 @@ async def test_few_are_kept(databases: Databases, keys: Keys, spares: Spares) ->
     for ensemble in kept.values():
         if ensemble is not None:
             await ensemble.end(databases.drop)
+
+
+async def test_what_was_used_often_is_ended(
+    databases: Databases, keys: Keys, spares: Spares, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Much was left in its tables by then, and every question about what is due goes through it."""
+    monkeypatch.setattr("common.ensemble.USES_MAX", 2)
+    seen = []
+    for _ in range(3):
+        suite = await _started(databases, keys, spares)
+        seen.append(suite.reading_urls["catalog"])
+        await suite.close()
+    assert seen[0] == seen[1] != seen[2]

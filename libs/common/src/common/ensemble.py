@@ -23,6 +23,9 @@ ANSWER_SECONDS: Final = 20.0
 SPARES_MAX: Final = 2
 """What runs takes part in everything: it polls, and it keeps connections."""
 
+USES_MAX: Final = 40
+"""What so many sandboxes have left in the tables is looked through with every question about what is due."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Ensemble:
@@ -34,6 +37,8 @@ class Ensemble:
     running: dict[str, Service] = field(default_factory=dict)
     urls: dict[str, str] = field(default_factory=dict)
     lives: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    uses: int = 0
+    """How often it was given back."""
 
     @classmethod
     def on_free_ports(cls, bus: MemoryBus, names: Sequence[str]) -> Self:
@@ -88,7 +93,11 @@ class Spares:
         return self._idle.pop((settings, *names), None)
 
     async def keep(self, ensemble: Ensemble) -> None:
-        """For whoever wants the same; only the latest few are kept."""
+        """For whoever wants the same, if there is enough left of it; only the latest few are kept."""
+        ensemble.uses += 1
+        if ensemble.uses >= USES_MAX:
+            await ensemble.end(self._drop)
+            return
         what = (ensemble.settings, *ensemble.running)
         replaced = self._idle.pop(what, None)
         self._idle[what] = ensemble

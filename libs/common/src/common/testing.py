@@ -471,19 +471,31 @@ def databases() -> Iterator[Databases]:
 
 @pytest_asyncio.fixture(scope="module")
 async def spares(databases: Databases) -> AsyncIterator[Spares]:
-    """What the tests of one module take over from one another."""
+    """What the tests of one module take over from one another; those of a folder whose conftest.py says so."""
+    async with handed_on(databases) as found:
+        yield found
+
+
+@asynccontextmanager
+async def handed_on(databases: Databases) -> AsyncIterator[Spares]:
     found = Spares(databases.drop)
     yield found
     await found.close()
-    # Services end in circles of few objects, which hold very much memory: nobody would come to look for them. What is
-    # left then stays, and need not be looked through with the next module.
+    # What is left then stays, and need not be looked through with the next module.
     gc.collect()
     gc.freeze()
 
 
+@pytest.fixture(scope="module")
+def swept() -> Iterator[None]:
+    """Services end in circles of few objects, which hold very much memory: nobody would come to look for them."""
+    yield
+    gc.collect()
+
+
 @pytest_asyncio.fixture
 async def suite(
-    databases: Databases, keys: Keys, spares: Spares, request: pytest.FixtureRequest
+    databases: Databases, keys: Keys, spares: Spares, swept: None, request: pytest.FixtureRequest
 ) -> AsyncIterator[Suite]:
     """Start what the test needs: `await suite.start("catalog", "subscriptions")`.
 

@@ -12,8 +12,9 @@ from google.type import decimal_pb2, postal_address_pb2
 
 from common import wire
 from common.caller import Role
+from common.ensemble import Spares
 from common.ids import SellerId
-from common.testing import SANDBOX_START, Suite
+from common.testing import SANDBOX_START, Databases, Suite, handed_on
 from saldo.catalog.v1 import catalog_service_pb2 as catalog
 from saldo.catalog.v1 import plan_pb2, price_pb2, seller_pb2
 from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
@@ -47,6 +48,9 @@ from tools.check.tax import exempt_are_not_taxed, lines_taxed_by_their_rules, ta
 from .price_list import PriceList, serving
 
 NEIGHBOURS = ("catalog", "subscriptions", "metering")
+NET_TERMS_DAYS = 120
+"""Time that is travelled stops at every invoice that becomes overdue."""
+
 LEEDS = postal_address_pb2.PostalAddress(
     region_code="GB", locality="Leeds", postal_code="LS1 4AP", address_lines=["12 Wellington Street"]
 )
@@ -132,7 +136,7 @@ class Business:
             external_id=f"customer-{next(self._count)}",
             contact=customer_pb2.Contact(display_name="Ada Byron", email="ada@example.org", address=LEEDS),
             billing_profile=customer_pb2.BillingProfile(
-                **{"currency": "GBP", "time_zone": "Europe/London", "net_terms_days": 14, **profile}
+                **{"currency": "GBP", "time_zone": "Europe/London", "net_terms_days": NET_TERMS_DAYS, **profile}
             ),
         )
         made: customer_pb2.Customer = await self.subscriptions.CreateCustomer(request)
@@ -267,7 +271,13 @@ def utc(*parts: int) -> datetime:
     return datetime(*parts, tzinfo=UTC)  # type: ignore[misc,arg-type] # year, month, day and so on
 
 
-@pytest_asyncio.fixture(scope="module")
+@pytest_asyncio.fixture(scope="package")
+async def spares(databases: Databases) -> AsyncIterator[Spares]:
+    async with handed_on(databases) as found:
+        yield found
+
+
+@pytest_asyncio.fixture(scope="package")
 async def reader() -> AsyncIterator[Reader]:
     async with Reader() as found:
         yield found

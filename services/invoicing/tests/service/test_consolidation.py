@@ -251,7 +251,7 @@ async def test_why_lines_are_together_is_told_as_it_was(suite: Suite, desk: Desk
         "payer": ada.id,
         "currency": "GBP",
         "collection_method": "CHARGE_AUTOMATICALLY",
-        "net_terms": "14",
+        "net_terms": "120",
         "custom.team": "blue",
         "purchase_order": "PO-7",
     }

@@ -10,7 +10,7 @@ from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
 
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from common.errors import SaldoError
@@ -74,7 +74,6 @@ def in_advance(subscription: Subscription) -> list[tuple[ItemId, Segment]]:
     ]
 
 
-@settings(max_examples=60, deadline=None)
 @given(lives())
 def test_what_was_due_stays_due_as_it_was(life: Life) -> None:
     """At every moment, what could have been billed until then is in every later answer, and nothing joins it there."""
@@ -89,7 +88,6 @@ def test_what_was_due_stays_due_as_it_was(life: Life) -> None:
         assert [each for each in later_due if each not in could_be_due and each.bill_time < now] == []
 
 
-@settings(max_examples=60, deadline=None)
 @given(lives())
 def test_what_was_known_then_answers_as_it_did(life: Life) -> None:
     """The log of today, read as of a moment, is the log of that moment."""
@@ -102,7 +100,6 @@ def test_what_was_known_then_answers_as_it_did(life: Life) -> None:
         assert due(known, through=life.end) == due(then, through=life.end)
 
 
-@settings(max_examples=60, deadline=None)
 @given(lives())
 def test_a_part_has_a_key_of_its_own(life: Life) -> None:
     """Under which it is billed once for ever."""
@@ -112,7 +109,6 @@ def test_a_part_has_a_key_of_its_own(life: Life) -> None:
     assert [each.bill_time for each in found] == sorted(each.bill_time for each in found)
 
 
-@settings(max_examples=60, deadline=None)
 @given(lives(), st.lists(st.integers(0, 1_000), min_size=1, max_size=4), st.booleans())
 def test_windows_add_up_to_the_whole(life: Life, days: list[int], at_moments: bool) -> None:
     """However time is cut, each period is in one piece of it; and the next bill time is where the next piece begins."""
@@ -138,7 +134,6 @@ def test_windows_add_up_to_the_whole(life: Life, days: list[int], at_moments: bo
     assert pieces == whole
 
 
-@settings(max_examples=60, deadline=None)
 @given(lives(), st.sampled_from(["ada", "bob", "cyd"]))
 def test_customers_share_the_whole(life: Life, name: str) -> None:
     """Whoever a subscription belonged to, each is told what is theirs, and when they will be billed next."""
@@ -155,7 +150,6 @@ def test_customers_share_the_whole(life: Life, name: str) -> None:
         assert theirs.next_bill_time is None or theirs.next_bill_time > later
 
 
-@settings(max_examples=60, deadline=None)
 @given(lives(BY_SECOND))
 def test_every_instant_is_billed_as_it_was_agreed_in_the_end(life: Life) -> None:
     """Of every item, price and customer: what is owed less what is given back is what is wanted, always."""
@@ -178,7 +172,6 @@ def test_every_instant_is_billed_as_it_was_agreed_in_the_end(life: Life) -> None
         assert [key for key, value in sums.items() if value] == []
 
 
-@settings(max_examples=60, deadline=None)
 @given(lives(BY_DAY))
 def test_shares_of_days_add_up_to_what_was_agreed_in_the_end(life: Life) -> None:
     """Whatever was billed and taken back in between: nothing lost and nothing doubled, to the last fraction."""
@@ -204,7 +197,6 @@ def test_shares_of_days_add_up_to_what_was_agreed_in_the_end(life: Life) -> None
     assert net(found) == {key: value for key, value in wanted.items() if value}
 
 
-@settings(max_examples=60, deadline=None)
 @given(lives(KEPT))
 def test_what_is_kept_covers_as_much_and_no_more_than_was_wanted(life: Life) -> None:
     """Nobody gets what is not billed, and nothing is billed twice while it is kept."""
@@ -238,7 +230,6 @@ def _wanted(segments: list[tuple[ItemId, Segment]], key: tuple[ItemId, PriceId],
     return sum(found, Decimal(0))
 
 
-@settings(max_examples=60, deadline=None)
 @given(lives(IN_ARREARS))
 def test_every_instant_with_terms_is_in_exactly_one_part_in_arrears(life: Life) -> None:
     """Nothing used is forgotten or billed twice, nothing is billed that was not had, and all of it in time."""
@@ -262,7 +253,6 @@ def test_every_instant_with_terms_is_in_exactly_one_part_in_arrears(life: Life) 
             assert billed >= max(0 * DAY, until - segment.start)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     lives(replace(EVERYTHING, unused=(Unused.CREDIT, Unused.REFUND), prorations=(Proration.BY_DAY,))),
     st.integers(0, 9),
@@ -294,7 +284,6 @@ def test_a_change_and_its_reverse_are_nothing(life: Life, quantity: int, prorati
     assert net(due(changed, through=through)) == net(due(subscription, through=through))
 
 
-@settings(max_examples=60, deadline=None)
 @given(lives())
 def test_a_part_lies_in_its_full_period(life: Life) -> None:
     """And is no more of it than it says; what is billed before its time is billed as nothing else is."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.subscriptions.tests.lives import EVERYTHING, MOMENTS_MAX, Life, lives
@@ -43,7 +43,6 @@ def along_the_way(life: Life) -> list[Moment]:
     return told
 
 
-@settings(max_examples=60, deadline=None)
 @given(lives())
 def test_the_terms_of_an_item_cover_all_time_without_gap_or_overlap(life: Life) -> None:
     """From where its billing begins on, whatever was decided; and where nothing changes, nothing begins."""
@@ -62,7 +61,6 @@ def test_the_terms_of_an_item_cover_all_time_without_gap_or_overlap(life: Life) 
                         )
 
 
-@settings(max_examples=60, deadline=None)
 @given(lives())
 def test_what_is_agreed_is_what_is_billed(life: Life) -> None:
     """After the last change, once a period has begun: every item by its terms, unless all billing has stopped."""
@@ -77,7 +75,6 @@ def test_what_is_agreed_is_what_is_billed(life: Life) -> None:
         assert {item_id: terms for item_id, terms in billed.items() if terms is not None} == then.items
 
 
-@settings(max_examples=60, deadline=None)
 @given(lives())
 def test_beliefs_follow_each_other_to_what_is_known_now(life: Life) -> None:
     """Each holds until the next, and the last is what the subscription says itself."""
@@ -87,7 +84,6 @@ def test_beliefs_follow_each_other_to_what_is_known_now(life: Life) -> None:
     assert beliefs[-1].tracks == life.subscription.tracks
 
 
-@settings(max_examples=60, deadline=None)
 @given(lives())
 def test_moments_are_announced_in_order_and_come_to_an_end(life: Life) -> None:
     """Each once: the next one is later, so a job that announces one by one always gets on."""
@@ -96,7 +92,6 @@ def test_moments_are_announced_in_order_and_come_to_an_end(life: Life) -> None:
     assert all(moment.happenings for moment in told)
 
 
-@settings(max_examples=60, deadline=None)
 @given(lives())
 def test_whatever_was_decided_beforehand_is_told_when_it_takes_effect(life: Life) -> None:
     """Once, at its time, unless it was taken back before."""
@@ -113,7 +108,6 @@ def test_whatever_was_decided_beforehand_is_told_when_it_takes_effect(life: Life
     assert all(time == change.effective_time for time, change in told)
 
 
-@settings(max_examples=60, deadline=None)
 @given(lives(replace(EVERYTHING, has_once=False)), st.booleans())
 def test_the_end_of_every_period_that_is_billed_is_told_once(life: Life, late: bool) -> None:
     """Invoicing wakes up by it: nothing that is due at the end of a period waits for another one."""

@@ -12,7 +12,8 @@ from google.protobuf import timestamp_pb2
 from google.type import decimal_pb2, postal_address_pb2
 
 from common import wire
-from common.testing import Suite
+from common.ensemble import Spares
+from common.testing import Databases, Suite, handed_on
 from saldo.catalog.v1 import catalog_service_pb2, coupon_pb2, coupon_service_pb2, plan_pb2, price_pb2
 from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from saldo.catalog.v1.coupon_service_pb2_grpc import CouponServiceStub
@@ -208,6 +209,12 @@ def _moment(at: timestamp_pb2.Timestamp) -> str:
     instant = at.ToDatetime(UTC)
     day = instant.strftime("%Y-%m-%d")
     return day if instant.time() == time.min else f"{day}T{instant.time().isoformat()}"
+
+
+@pytest_asyncio.fixture(scope="package")
+async def spares(databases: Databases) -> AsyncIterator[Spares]:
+    async with handed_on(databases) as found:
+        yield found
 
 
 @pytest_asyncio.fixture
