@@ -305,9 +305,9 @@ async def write_by_hand(client: Client, customer_id: str) -> None:
     await quiet(client.operations)
 
 
-async def take_back(client: Client) -> None:
-    """What was billed: a part, with and without a refund, all of it for good, and all of it to be billed anew; and one
-    invoice is given up.
+async def take_back(client: Client) -> invoice_pb2.Invoice:
+    """What was billed: a part, with and without a refund, and all of it to be billed anew; and one invoice is given up.
+    Answers one that is to be void in the end.
     """
     (plan,) = [
         each
@@ -361,13 +361,22 @@ async def take_back(client: Client) -> None:
             id=note.id, amount=Money(currency_code="EUR", units=4), reference="refund"
         )
     )
-    why: Any = {"reason": credit_note_pb2.CreditNote.DUPLICATE}  # Any: fields of several messages
-    await client.invoicing.VoidInvoice(invoicing_service_pb2.VoidInvoiceRequest(id=(await billed("void")).id, **why))
     await client.invoicing.ReissueInvoice(
-        invoicing_service_pb2.ReissueInvoiceRequest(id=(await billed("reissued")).id, **why)
+        invoicing_service_pb2.ReissueInvoiceRequest(
+            id=(await billed("reissued")).id, reason=credit_note_pb2.CreditNote.DUPLICATE
+        )
     )
     await client.invoicing.MarkInvoiceUncollectible(
         invoicing_service_pb2.MarkInvoiceUncollectibleRequest(id=(await billed("given up", token="sim:decline")).id)
+    )
+    await quiet(client.operations)
+    return await billed("void")
+
+
+async def void(client: Client, invoice: invoice_pb2.Invoice) -> None:
+    """So late that nobody has billed anew what it billed."""
+    await client.invoicing.VoidInvoice(
+        invoicing_service_pb2.VoidInvoiceRequest(id=invoice.id, reason=credit_note_pb2.CreditNote.DUPLICATE)
     )
     await quiet(client.operations)
 
@@ -579,13 +588,14 @@ async def world(databases: Databases, keys: Keys, tmp_path_factory: pytest.TempP
                 await reserve_quota(client)
                 await take_more_seats(client, end_of(example.story))
                 await bill_with_taxes(client, end_of(example.story) + timedelta(days=12))
-                await take_back(client)
+                to_void = await take_back(client)
                 await bill_for_nothing(client)
                 await merge_with_credit(client)
                 await begin_early_bills(client, end_of(example.story) + timedelta(days=13))
                 await settle_late_usage(client, end_of(example.story) + timedelta(days=14))
                 await go_on_with_early_bills(client, end_of(example.story) + timedelta(days=20))
                 await leave_what_was_credited(client)
+                await void(client, to_void)
                 await run_bills(client)
         await suite.stop(*SERVICES)
         yield World(dict(suite.urls), os.environ["SALDO_POSTGRES_URL"], journal_path, seller.id)
