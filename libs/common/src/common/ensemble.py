@@ -7,8 +7,10 @@ as a new one for a test that looks at its own sandbox only.
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
@@ -110,6 +112,17 @@ class Spares:
     async def close(self) -> None:
         while self._idle:
             await self._idle.popitem()[1].end(self._drop)
+
+
+@asynccontextmanager
+async def handed_on(drop: Callable[[str], Awaitable[None]]) -> AsyncIterator[Spares]:
+    """Until there is nobody any more who might take anything over."""
+    found = Spares(drop)
+    yield found
+    await found.close()
+    # What is left then stays, and need not be looked through for garbage again and again.
+    gc.collect()
+    gc.freeze()
 
 
 async def live(service: Service, ready: asyncio.Event) -> None:

@@ -38,7 +38,7 @@ from common.bus import MemoryBus, StreamSpec
 from common.bus import Message as BusMessage
 from common.caller import EVERY_SELLER, Caller, Role, service_actor
 from common.due import Scheduled, due_for_batches, due_moments, due_rows, forget_settled
-from common.ensemble import Ensemble, Nearby, Spares, live
+from common.ensemble import Ensemble, Nearby, Spares, handed_on, live
 from common.ids import SellerId
 from common.relay import message_of, source_of
 from common.rpc import error_info
@@ -175,9 +175,8 @@ class Suite:
 
     @asynccontextmanager
     async def own_rows(self, service: str, *, seller: SellerId | None = None) -> AsyncIterator[asyncpg.Connection]:
-        """The tables as this suite's sandbox, or a seller that a test has made, sees and changes them.
-
-        Nobody else's rows show: whoever has taken the service over finds what a new one would have."""
+        """The tables as this suite's sandbox, or a seller that a test has made, sees and changes them: nobody else's
+        rows show, as if the service were new."""
         connection = await asyncpg.connect(self._ensemble.urls[service].replace("+asyncpg", ""))
         try:
             await connection.execute("SELECT set_config('saldo.seller', $1, false)", seller or self.seller)
@@ -472,18 +471,8 @@ def databases() -> Iterator[Databases]:
 @pytest_asyncio.fixture(scope="module")
 async def spares(databases: Databases) -> AsyncIterator[Spares]:
     """What the tests of one module take over from one another; those of a folder whose conftest.py says so."""
-    async with handed_on(databases) as found:
+    async with handed_on(databases.drop) as found:
         yield found
-
-
-@asynccontextmanager
-async def handed_on(databases: Databases) -> AsyncIterator[Spares]:
-    found = Spares(databases.drop)
-    yield found
-    await found.close()
-    # What is left then stays, and need not be looked through with the next module.
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(scope="module")
@@ -502,8 +491,8 @@ async def suite(
     It may be running already. Not so for a test that is marked as one that looks at more than its own sandbox, or that
     patches something: a service may look at it when it starts. Unless it is marked as one that knows better.
     """
-    is_patched = "monkeypatch" in request.fixturenames and not request.node.get_closest_marker("patched_when_used")
-    is_alone = is_patched or request.node.get_closest_marker("own_services")
+    marked = {mark.name for mark in request.node.iter_markers()}
+    is_alone = "own_services" in marked or ("monkeypatch" in request.fixturenames and "patched_when_used" not in marked)
     found = Suite(databases, keys, MemoryBus(), spares=None if is_alone else spares)
     try:
         yield found

@@ -12,9 +12,9 @@ from google.type import decimal_pb2, postal_address_pb2
 
 from common import wire
 from common.caller import Role
-from common.ensemble import Spares
+from common.ensemble import Spares, handed_on
 from common.ids import SellerId
-from common.testing import SANDBOX_START, Databases, Suite, handed_on
+from common.testing import SANDBOX_START, Databases, Suite
 from saldo.catalog.v1 import catalog_service_pb2 as catalog
 from saldo.catalog.v1 import plan_pb2, price_pb2, seller_pb2
 from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
@@ -273,7 +273,7 @@ def utc(*parts: int) -> datetime:
 
 @pytest_asyncio.fixture(scope="package")
 async def spares(databases: Databases) -> AsyncIterator[Spares]:
-    async with handed_on(databases) as found:
+    async with handed_on(databases.drop) as found:
         yield found
 
 

@@ -12,8 +12,8 @@ from google.protobuf import timestamp_pb2
 from google.type import decimal_pb2, postal_address_pb2
 
 from common import wire
-from common.ensemble import Spares
-from common.testing import Databases, Suite, handed_on
+from common.ensemble import Spares, handed_on
+from common.testing import Databases, Suite
 from saldo.catalog.v1 import catalog_service_pb2, coupon_pb2, coupon_service_pb2, plan_pb2, price_pb2
 from saldo.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from saldo.catalog.v1.coupon_service_pb2_grpc import CouponServiceStub
@@ -213,7 +213,7 @@ def _moment(at: timestamp_pb2.Timestamp) -> str:
 
 @pytest_asyncio.fixture(scope="package")
 async def spares(databases: Databases) -> AsyncIterator[Spares]:
-    async with handed_on(databases) as found:
+    async with handed_on(databases.drop) as found:
         yield found
 
 
