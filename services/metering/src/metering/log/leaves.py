@@ -6,7 +6,7 @@ which has it. Every other statement of this service names `usage_log`, but for t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -128,29 +128,19 @@ async def full_leaves(connection: asyncpg.Connection, shard: int) -> list[int]:
     return [row["leaf"] for row in rows]
 
 
-async def seal(
-    connection: asyncpg.Connection,
-    leaf: int,
-    *,
-    generation: int,
-    tally: Tally | None,
-    breathe: Callable[[], Awaitable[None]],
-) -> None:
+async def seal(connection: asyncpg.Connection, leaf: int, *, generation: int, tally: Tally | None) -> None:
     """Give a leaf that is not written any more its indexes. By the one on `key` a repeat is recognised for ever.
-    `tally` as `sum_days` takes it; `breathe` comes between the long statements, each of which takes a processor whole.
+    `tally` as `sum_days` takes it.
     """
     await tell_pages(connection, leaf)
-    for index in (_KEY_INDEX, _STREAM_INDEX):
-        async with connection.transaction():
-            # By one process: the others are for those who wait for an answer.
-            await connection.execute(
-                f"SET LOCAL max_parallel_maintenance_workers = 0; SET LOCAL maintenance_work_mem = '{SORT_MEMORY}';"
-                + index.format(leaf=leaf)
-            )
-        await breathe()
     async with connection.transaction():
+        # By one process: the others are for those who wait for an answer.
         await connection.execute(
-            f"SET LOCAL max_parallel_workers_per_gather = 0; DROP INDEX IF EXISTS leaves.usage_{leaf}_late"
+            "SET LOCAL max_parallel_maintenance_workers = 0; SET LOCAL max_parallel_workers_per_gather = 0;"
+            f"SET LOCAL maintenance_work_mem = '{SORT_MEMORY}';"
+            f"CREATE UNIQUE INDEX IF NOT EXISTS usage_{leaf}_key ON leaves.usage_{leaf} (key);"
+            f"CREATE INDEX IF NOT EXISTS usage_{leaf}_stream ON leaves.usage_{leaf} (stream, time);"
+            f"DROP INDEX IF EXISTS leaves.usage_{leaf}_late"
         )
         is_ours = await connection.fetchval(
             "UPDATE usage_leaves SET state = 'SEALED', generation = $2, (row_count, start_time, end_time) ="
@@ -162,7 +152,6 @@ async def seal(
         # An owner that was replaced meanwhile may have been first.
         if is_ours:
             await sum_days(connection, leaf, at_least=DENSE, tally=tally)
-    await breathe()
     await freeze(connection, leaf)
 
 
@@ -320,8 +309,6 @@ async def _keys_of(connection: asyncpg.Connection, shard: int, leaves: Sequence[
         yield np.frombuffer(b"".join([row["keys"] for row in rows]), dtype=KEY)
 
 
-_KEY_INDEX: Final = "CREATE UNIQUE INDEX IF NOT EXISTS usage_{leaf}_key ON leaves.usage_{leaf} (key)"
-_STREAM_INDEX: Final = "CREATE INDEX IF NOT EXISTS usage_{leaf}_stream ON leaves.usage_{leaf} (stream, time)"
 # What was reverted gives its keys back, unless it was corrected.
 # Once that is so it stays so: what is reverted is neither closed nor corrected any more.
 _GIVEN_BACK: Final = """

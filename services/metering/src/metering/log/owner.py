@@ -45,12 +45,6 @@ SENDERS_SECONDS: Final = 0.05
 """wait longer than this,"""
 CALM_SECONDS: Final = 1
 """and the last did so less than this ago."""
-BREATH_SECONDS: Final = 0.05
-"""Between two long statements of a sealing: so long, and again so long"""
-BREATHS_MAX: Final = 8
-"""at most so many times,"""
-SERVED_SECONDS: Final = 0.02
-"""until senders wait no longer than this."""
 LOOK_SECONDS: Final = 1
 STEP_PLACES: Final = 50_000
 """Of a set of keys: so much of it is looked at in a millisecond or two,"""
@@ -314,19 +308,11 @@ class Owner:
         self._answered = Stopwatch()
         self._wait_seconds = group.senders[0].since.seconds
 
-    def _is_waited_for(self, seconds: float) -> bool:
-        """Whether senders wait longer than that at present, and leaves may be kept for their sake."""
+    @property
+    def _can_put_off(self) -> bool:
+        """Whether leaves should not be given their indexes just now: both want the same processors and disk."""
         is_recent = self._answered.seconds < CALM_SECONDS
-        return is_recent and self._wait_seconds > seconds and len(self.memory.recent) - 1 <= PUT_OFF_MAX
-
-    async def _breathe(self) -> None:
-        """Let senders have both processors for a moment, who have waited while one was taken."""
-        for _ in range(BREATHS_MAX):
-            if self._answered.seconds >= CALM_SECONDS:
-                return
-            await asyncio.sleep(BREATH_SECONDS)
-            if not self._is_waited_for(SERVED_SECONDS):
-                return
+        return is_recent and self._wait_seconds > SENDERS_SECONDS and len(self.memory.recent) - 1 <= PUT_OFF_MAX
 
     async def _known(self, keys: KeyArray) -> Mask:
         """Which stand in an index. What is remembered exactly needs no look there."""
@@ -403,7 +389,7 @@ class Owner:
             if self.memory.spare is None:
                 await self._keep_spare(KeySet(self._leaf_rows))
             for leaf in await leaves.full_leaves(self._sealing, self._shard):
-                if self._is_waited_for(SENDERS_SECONDS):  # both want the same processors and disk
+                if self._can_put_off:
                     break
                 async with self._turns_to_seal:
                     self.is_sealing = True
@@ -412,7 +398,6 @@ class Owner:
                         leaf,
                         generation=self.memory.upcoming_generation(),
                         tally=self._tallies.pop(leaf, None),
-                        breathe=self._breathe,
                     )
                 self.is_sealing = False
                 crashpoint(SEALED)
