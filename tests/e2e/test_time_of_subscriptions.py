@@ -60,7 +60,6 @@ async def test_months_in_zones_of_half_and_three_quarter_hours(sandbox: Sandbox,
     assert counted == dict(zip(midnights[:3], ["1", "11", "11"], strict=True))
 
 
-@pytest.mark.thorough  # conformance tells it as own-monthly-and-yearly, and the next year as own-anchor-year-day-passed
 async def test_yearly_and_monthly_in_one_subscription(sandbox: Sandbox) -> None:
     """The licence once a year, the support every month, each with its own periods, from one anchor."""
     plan = await sandbox.plan("suite", flat("licence", "1200", interval=YEARLY), flat("support", "50"))

@@ -23,8 +23,8 @@ from common.ids import SellerId
 CLAIM_CLASS: Final = 7_203
 """The class of the advisory locks that say what is being worked on."""
 
-
 NEVER_IDLE: Final = -1
+"""Less than any claim: until it has been seen that none is held."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class Clocks:
         self._database = database
         self._on_due = on_due
         self._agenda_sql = _AGENDA.format(moments=due_moments(jobs) if jobs else _NEVER)
-        self._idle_since = NEVER_IDLE  # the claim after which none was held
+        self._idle_since = NEVER_IDLE  # or the claim after which none was held
         self._turn = asyncio.Lock()
         self._session = AsyncExitStack()
         self._connection: asyncpg.Connection | None = None
