@@ -165,7 +165,7 @@ async def test_a_commitment_that_ends_is_no_more_trued_up(suite: Suite, business
 
 async def test_what_somebody_else_paid_counts_however_long_ago(suite: Suite, business: Business) -> None:
     """For a commitment, and for a coupon of some periods: both are the subscription's, whoever got the invoice."""
-    three_months = await coupon(business, "three", duration=REPEATING, duration_periods=3, **percent("50"))
+    five_months = await coupon(business, "five", duration=REPEATING, duration_periods=5, **percent("50"))
     plan = await business.plan(await business.price("Fee", **flat("20")))
     payer, customer = await business.customer(), await business.customer()
     customers: Any = suite.stub(CustomersServiceStub, "subscriptions")  # Any: grpc stubs are generated
@@ -175,18 +175,18 @@ async def test_what_somebody_else_paid_counts_however_long_ago(suite: Suite, bus
             customer_id=customer.id,
             plan_id=plan.id,
             billing_day=1,
-            discounts=[SubscriptionAction.ApplyDiscount(coupon_id=three_months.id)],
-            commitment=subscription_pb2.Commitment(minimum=wire.money(Money(160_00, "GBP")), months=4),
+            discounts=[SubscriptionAction.ApplyDiscount(coupon_id=five_months.id)],
+            commitment=subscription_pb2.Commitment(minimum=wire.money(Money(200_00, "GBP")), months=6),
         )
     )
     await suite.quiet()
     await customers.SetCustomerPayer(SetCustomerPayerRequest(id=customer.id))
-    await suite.travel(utc(2026, 5, 1) + HOUR)
+    await suite.travel(utc(2026, 7, 1) + HOUR)
     [january] = await business.invoices(payer)
-    *months, may = await business.invoices(customer)
+    *months, july = await business.invoices(customer)
     assert (told(january), pence(january)) == ([("Fee", 20_00)], 10_00)
-    assert [pence(each) for each in months] == [10_00, 10_00, 20_00]
-    assert sorted(told(may)) == [("Fee", 20_00), (COMMITTED, 80_00)]
+    assert [pence(each) for each in months] == [10_00, 10_00, 10_00, 10_00, 20_00]
+    assert sorted(told(july)) == [("Fee", 20_00), (COMMITTED, 80_00)]
 
 
 async def test_discounts_do_not_fill_or_lower_a_commitment(suite: Suite, business: Business) -> None:

@@ -38,9 +38,9 @@ async def test_the_first_invoice_is_of_the_end_of_the_trial(business: Business) 
     await business.suite.travel(utc(2026, 2, 15) + HOUR)
     assert told((await business.invoices())[-1]) == [("Seats", 9_50), ("Electricity", 3_00)]
     await business.subscriptions.PauseSubscription(subscriptions.PauseSubscriptionRequest(id=subscription.id))
-    await business.suite.travel(utc(2026, 3, 20))
-    await business.subscriptions.ResumeSubscription(subscriptions.ResumeSubscriptionRequest(id=subscription.id))
     await business.suite.travel(utc(2026, 4, 20))
+    await business.subscriptions.ResumeSubscription(subscriptions.ResumeSubscriptionRequest(id=subscription.id))
+    await business.suite.travel(utc(2026, 6, 20))
     lines = [line for invoice in await business.invoices() for line in told(invoice)]
     assert [line for line in lines if line[0] == "Setup"] == [("Setup", 50_00)]
     assert sum(amount for name, amount in lines if name == "Electricity") == 3_00
