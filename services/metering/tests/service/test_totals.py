@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import itertools
 import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -16,8 +17,11 @@ from common import ids, wire
 from common.period import Period
 from common.testing import SANDBOX_START, Suite
 from metering.log import sums
+from metering.store import settled
 from saldo.metering.v1 import meter_pb2
 from saldo.metering.v1 import metering_service_pb2 as pb
+from saldo.metering.v1.corrections_service_pb2 import VoidEventRequest
+from saldo.metering.v1.corrections_service_pb2_grpc import CorrectionServiceStub
 from saldo.metering.v1.metering_service_pb2_grpc import MeteringServiceStub
 from saldo.metering.v1.usage_event_pb2 import FlatEvent
 
@@ -36,7 +40,7 @@ DAY: Final = timedelta(days=1)
 
 
 async def test_days_and_events_make_the_quantity_of_a_full_count(
-    suite: Suite, sum_open: Callable[[], Awaitable[int]]
+    suite: Suite, sum_open: Callable[[], Awaitable[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Over leaves that are summed, leaves that are not, and the open one; over periods that begin and end anywhere."""
     chance = random.Random(11)
@@ -76,9 +80,11 @@ async def test_days_and_events_make_the_quantity_of_a_full_count(
     short = (await metering.BatchQueryUsage(pb.BatchQueryUsageRequest(queries=queries))).usages
     figures = [(each.quantity.value, each.event_count, each.through_position) for each in short]
     assert figures == [(each.quantity.value, each.event_count, each.through_position) for each in full]
-    # Of few streams it is found in another way.
-    one_by_one = [await metering.QueryUsage(pb.QueryUsageRequest(query=query)) for query in queries[:20]]
-    assert [(each.quantity.value, each.event_count, each.through_position) for each in one_by_one] == figures[:20]
+    # Of few streams it is found in another way, and parts of days are remembered.
+    monkeypatch.setattr(settled, "EVENTS_MIN", 1)
+    for _ in range(2):
+        one_by_one = [await metering.QueryUsage(pb.QueryUsageRequest(query=query)) for query in queries]
+        assert [(each.quantity.value, each.event_count, each.through_position) for each in one_by_one] == figures
     assert len({quantity for quantity, *_ in figures}) > 10
     assert not any(each.digest or each.traceparents for each in short)
     assert all(each.digest for each in full)
@@ -122,6 +128,73 @@ async def test_nothing_is_counted_twice_while_it_is_summed(
     monkeypatch.setattr(counting, "_PLACES", counting._PLACES.replace(marked, "'{}'::integer[]"))
     assert await sum_open() == 0
     assert (await metering.QueryUsage(asked)).event_count == 990
+
+
+async def test_what_is_remembered_of_a_day_is_what_is_counted(
+    suite: Suite, sum_open: Callable[[], Awaitable[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever comes late, is summed, voided or taken back since, and however many hours have gone by."""
+    monkeypatch.setattr(settled, "EVENTS_MIN", 1)
+    monkeypatch.setattr(settled, "REMEMBERED_MAX", 5)
+    await suite.start("metering", leaf_rows=1_000)
+    metering = suite.stub(MeteringServiceStub, "metering")
+    for code, aggregation in METERS.items():
+        await metering.CreateMeter(pb.CreateMeterRequest(code=code, display_name=code, aggregation=aggregation))
+    chance = random.Random(12)
+    count = 0
+
+    async def send() -> None:
+        """To the first day, which is had in part, to the whole one after it, and to the one that is under way."""
+        nonlocal count
+        events = [event(f"{count + n}", chance, sparse=False) for n in range(150)]
+        for each in events:
+            each.time_micros += chance.randrange(2) * DAY // timedelta(microseconds=1)
+        assert (await metering.IngestEvents(pb.IngestEventsRequest(flat_events=events))).accepted_count == 150
+        count += 150
+
+    async def check(hour: int) -> None:
+        """What is asked for the first time and then again is what a full count says."""
+        queries = [
+            pb.UsageQuery(
+                customer_id=ids.mint("cus", SANDBOX_START),
+                external_id="anna",
+                meter=meter,
+                period=wire.interval(Period(FIRST + start, FIRST + 2 * DAY + timedelta(hours=hour, minutes=40))),
+            )
+            for meter, start in itertools.product(("sum", "min"), (timedelta(hours=5), timedelta(hours=9, minutes=7)))
+        ]
+        full = (await metering.BatchQueryUsage(pb.BatchQueryUsageRequest(queries=queries))).usages
+        for query in queries:
+            query.without_proof = True
+        for _ in range(3):
+            short = (await metering.BatchQueryUsage(pb.BatchQueryUsageRequest(queries=queries))).usages
+            assert [each.quantity.value for each in short] == [each.quantity.value for each in full]
+            assert [each.event_count for each in short] == [each.event_count for each in full]
+
+    for part in range(10):
+        await send()
+        await check(min(part, 4))
+        await send()
+        if part < 3:
+            await sum_open()
+        await check(min(part, 4))
+        await check(min(part + 1, 4))
+    assert max(len(each) for each in settled._remembered.values()) == 5
+    # Also what is summed between the look at the leaves and the count.
+    counting = importlib.import_module("metering.store.totals")
+    through = counting._SEEN["through"]
+    assert through in counting._PLACES
+    with monkeypatch.context() as patched:
+        patched.setattr(counting, "_PLACES", counting._PLACES.replace(through, "'{0}'::bigint[]"))
+        for _ in range(4):
+            await send()
+            await sum_open()
+            await check(4)
+    await check(4)
+    corrections = suite.stub(CorrectionServiceStub, "metering")
+    for n in range(20):
+        await corrections.VoidEvent(VoidEventRequest(source="s", id=f"{n}", reason="never happened"))
+    await check(4)
 
 
 async def test_what_comes_first_of_a_customer_is_counted_or_is_not_there_yet(

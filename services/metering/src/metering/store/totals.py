@@ -1,6 +1,6 @@
 """Knows how a usage without proof is put together: whole days that are summed, and the events of all the rest.
 
-    leaves that are summed        ·····[ events )[ day │ day │ events │ day )[ events )·····
+    leaves that are summed        ·····[ events )[ day │ day │ events │ day )[ events )·····     see `settled`
     all other leaves              ·····[ events                                      )·····
     a leaf that is partly summed  as the first through some position, as the others beyond it
 
@@ -20,14 +20,14 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Final
 
-import asyncpg
-
 from common.db import Tx
 from common.period import Period
 from metering.domain.meter import Aggregation, MeterVersion
 from metering.domain.usage import Usage, UsageQuery
-from metering.store.archives import POSITION_MAX, Asked, check_in_log
+from metering.store import archives, settled
+from metering.store.archives import POSITION_MAX, check_in_log
 from metering.store.corrections import valid
+from metering.store.settled import Bounds, Sums
 
 TRIES_MAX: Final = 10
 SEPARATOR: Final = "\x1f"
@@ -49,6 +49,7 @@ async def totals(tx: Tx, queries: Sequence[UsageQuery], versions: Sequence[Meter
     periods = list(dict.fromkeys(query.period for query in queries))
     period_number = {period: n for n, period in enumerate(periods, start=1)}
     whole = [whole_days(period) for period in periods]
+    bounds = [Bounds.of(*each) for each in zip(periods, whole, strict=True)]
     asked = [(nth, name) for nth, query in enumerate(queries) for name in query.customers]
     edges = _edges(periods, whole)
     few = len(asked) <= FEW_STREAMS
@@ -68,6 +69,14 @@ async def totals(tx: Tx, queries: Sequence[UsageQuery], versions: Sequence[Meter
         found = list(zip(asked, places["streams"], strict=True))
         streams = [(nth, stream) for (nth, _), stream in found if stream]
         unknown = [each for each, stream in found if not stream]
+        corrected = places["corrected"] > 0 or places["backfills"][1] > 0
+        summed = tuple(tuple(places[name]) for name in ("edges", "marked", "through"))
+        parts: dict[int, settled.Asked] = {}
+        if few and not corrected:
+            for nth, query in enumerate(queries):
+                own = [stream for each, stream in streams if each == nth]
+                parts[nth] = settled.Asked.of(own, bounds[period_number[query.period] - 1], summed)
+        known = settled.known(tx.driver, parts)
         rows = await tx.driver.fetch(
             _totals_sql(
                 bare=places["bare"],
@@ -77,7 +86,7 @@ async def totals(tx: Tx, queries: Sequence[UsageQuery], versions: Sequence[Meter
                 are_edged=bool(edges),
                 days=places["corrected_days"],
                 backfilled=places["backfills"][0] > 0,
-                corrected=places["corrected"] > 0 or places["backfills"][1] > 0,
+                corrected=corrected,
                 few=few,
             ),
             tx.seller_id,
@@ -92,6 +101,9 @@ async def totals(tx: Tx, queries: Sequence[UsageQuery], versions: Sequence[Meter
             places["position"],
             SEPARATOR.join([queries[nth].meter for nth, _ in unknown]),
             SEPARATOR.join([name for _, name in unknown]),
+            [each.head_end for each in bounds],
+            [each.settled for each in bounds],
+            [nth in known for nth, _ in streams],
         )
         seen = rows[0]
         if not seen["appeared"] and all(seen[name] == places[name] for name in _SAME):
@@ -99,8 +111,11 @@ async def totals(tx: Tx, queries: Sequence[UsageQuery], versions: Sequence[Meter
                 await check_in_log(tx, _looked_at(queries))
             if places["corrected"]:
                 await check_in_log(tx, _all_of(queries))
+            known |= {nth: Sums.of(row, "settled") for nth, row in enumerate(rows) if nth not in known}
+            settled.remember(tx.driver, {asked: known[nth] for nth, asked in parts.items()})
+            sums = [Sums.of(row, "total").with_(known[nth]) for nth, row in enumerate(rows)]
             position = seen["through_position"]
-            return [_usage(*each, position) for each in zip(rows, queries, versions, strict=True)]
+            return [_usage(*each, position) for each in zip(sums, queries, versions, strict=True)]
     return None
 
 
@@ -109,20 +124,20 @@ def _numbers(numbers: Iterable[int]) -> str:
     return "{" + ",".join(map(str, numbers)) + "}"
 
 
-def _looked_at(queries: Sequence[UsageQuery]) -> Iterator[Asked]:
+def _looked_at(queries: Sequence[UsageQuery]) -> Iterator[archives.Asked]:
     """The parts of days. What whole days come to is known of every leaf that is archived."""
     for query in queries:
         first, last = whole_days(query.period)
         for start, end in ((query.period.start, first), (last, query.period.end)):
             for customer in query.customers:
-                yield Asked(query.meter, customer, start, end, POSITION_MAX)
+                yield archives.Asked(query.meter, customer, start, end, POSITION_MAX)
 
 
-def _all_of(queries: Sequence[UsageQuery]) -> Iterator[Asked]:
+def _all_of(queries: Sequence[UsageQuery]) -> Iterator[archives.Asked]:
     """Days in which something was corrected are counted from their events: any of them may be one."""
     for query in queries:
         for customer in query.customers:
-            yield Asked(query.meter, customer, query.period.start, query.period.end, POSITION_MAX)
+            yield archives.Asked(query.meter, customer, query.period.start, query.period.end, POSITION_MAX)
 
 
 def _edges(periods: Sequence[Period], whole: Sequence[tuple[datetime, datetime]]) -> list[tuple[datetime, datetime]]:
@@ -147,12 +162,12 @@ def _midnight(instant: datetime) -> datetime:
     return instant.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def _usage(row: asyncpg.Record, query: UsageQuery, version: MeterVersion, position: int) -> Usage:
-    quantity: Decimal | int | None = row[_COLUMN[version.definition.aggregation]]
+def _usage(sums: Sums, query: UsageQuery, version: MeterVersion, position: int) -> Usage:
+    quantity: Decimal | int = getattr(sums, _COLUMN[version.definition.aggregation])
     return Usage(
         query=query,
-        quantity=Decimal(quantity or 0),
-        event_count=row["event_count"],
+        quantity=Decimal(quantity),
+        event_count=sums.event_count,
         digest="",
         through_position=position,
         meter_version=version.number,
@@ -172,11 +187,12 @@ _COLUMN: Final = {
 # In no other can there be anything of a seller's.
 _OF_SHARD: Final = "l.shard = (SELECT p.shard FROM positions p WHERE p.seller_id = $1)"
 _EVER_CORRECTED: Final = "EXISTS (SELECT FROM usage_corrections c WHERE c.seller_id = $1)"
-_SAME: Final = ("unsummed", "marked", "backfills", "corrected")
+_SAME: Final = ("unsummed", "marked", "through", "backfills", "corrected")
 # What says that another statement saw the same leaves, and the same backfills of the seller.
 _SEEN: Final = {
     "unsummed": f"ARRAY(SELECT l.leaf FROM usage_leaves l WHERE NOT l.is_summed AND {_OF_SHARD} ORDER BY l.leaf)",
     "marked": "ARRAY(SELECT s.leaf FROM usage_summed s WHERE s.seller_id = $1 ORDER BY s.leaf)",
+    "through": "ARRAY(SELECT s.position FROM usage_summed s WHERE s.seller_id = $1 ORDER BY s.leaf)",
     "backfills": """
         (SELECT ARRAY[count(b.leaf), count(b.revert_position)] FROM usage_backfills b WHERE b.seller_id = $1)
     """,
@@ -236,6 +252,15 @@ CASE WHEN {_EVER_CORRECTED} THEN ARRAY(
 set_config('plan_cache_mode', $8, true), set_config('enable_seqscan', $9, true)  -- of what is asked next
 FROM asked a
 """
+_TOTAL: Final = """
+    SELECT nth, sum(event_count)::bigint AS event_count, sum(value_sum) AS value_sum, min(value_min) AS value_min,
+           max(value_max) AS value_max
+    FROM ({parts}) p GROUP BY nth
+"""
+_NONE_SETTLED: Final = """
+    SELECT 0::bigint AS nth, 0::bigint AS event_count, NULL::numeric AS value_sum, NULL::numeric AS value_min,
+           NULL::numeric AS value_max WHERE false
+"""
 _SUMS: Final = (
     "count(*) AS event_count, sum(e.value) AS value_sum, min(e.value) AS value_min, max(e.value) AS value_max"
 )
@@ -246,7 +271,7 @@ _SCANNED: Final = f"""
     GROUP BY s.nth
 """
 _LOOKED_UP: Final = f"""
-    SELECT s.nth, e.* FROM stream s CROSS JOIN LATERAL (
+    SELECT s.nth, e.* FROM {{streams}} s CROSS JOIN LATERAL (
         SELECT {_SUMS} FROM usage_log e WHERE e.stream = s.stream AND e.leaf IN ({{leaves}}) AND {{times}}
     ) e
 """
@@ -278,6 +303,8 @@ _ALL: Final = "e.time >= s.start_time AND e.time < s.end_time"
 # Not to be looked up by time, of which the planner expects little: by position it is next to nothing.
 _ALL_BEYOND: Final = f"coalesce({_ALL}, false)"
 _EDGES: Final = "((e.time >= s.start_time AND e.time < s.first_day) OR (e.time >= s.last_day AND e.time < s.end_time))"
+_SETTLED: Final = "((e.time >= s.start_time AND e.time < s.head_end) OR (e.time >= s.last_day AND e.time < s.settled))"
+_UNSETTLED: Final = "(e.time >= s.settled AND e.time < s.end_time)"
 
 
 def _totals_sql(
@@ -293,14 +320,16 @@ def _totals_sql(
     few: bool,
 ) -> str:
     """Unless `corrected`, of streams in which nothing was, and of a seller who reverted no backfill; unless
-    `backfilled`, of one who never closed any.
+    `backfilled`, of one who never closed any. What is settled of few streams apart, unless it is known.
     """
     summed = ("usage_days", "usage_backfill_days") if backfilled else ("usage_days",)
     parts = [_DAYS.format(table=table, days=_WITHOUT_CORRECTED if corrected else "") for table in summed]
+    apart = [_NONE_SETTLED]
+    of_edges = _UNSETTLED if few and not corrected else _EDGES
     asked: list[tuple[Collection[int], str, str]] = [
         (set(bare) - set(marked), _LOOKED_UP if few else _SCANNED, _ALL),
         (set(indexed) - set(marked), _LOOKED_UP, _ALL),
-        (edges, _LOOKED_UP, _EDGES),
+        (edges, _LOOKED_UP, of_edges),
         (days, _CORRECTED_DAYS, "true"),
     ]
     for leaf in marked:
@@ -308,13 +337,19 @@ def _totals_sql(
         events = _LOOKED_UP if few or leaf in indexed else _SCANNED
         asked.append(({leaf}, events, f"{_ALL_BEYOND} AND e.position > {through}"))
         if are_edged:
-            asked.append(({leaf}, _LOOKED_UP, f"{_EDGES} AND e.position <= {through}"))
+            asked.append(({leaf}, _LOOKED_UP, f"{of_edges} AND e.position <= {through}"))
         if corrected:
             asked.append(({leaf}, _CORRECTED_DAYS, f"e.position <= {through}"))
     for leaves, events, times in asked:
         if leaves:
             only = f"{times} AND {_VALID}" if corrected else times
-            parts.append(events.format(leaves=", ".join(map(str, sorted(leaves))), times=only))
+            parts.append(events.format(streams="stream", leaves=_listed(leaves), times=only))
+    if of_edges is _UNSETTLED:
+        if edges:
+            apart.append(_LOOKED_UP.format(streams="unsettled", leaves=_listed(edges), times=_SETTLED))
+        for leaf in marked:
+            times = f"{_SETTLED} AND e.position <= {_THROUGH.format(leaf=leaf)}"
+            apart.append(_LOOKED_UP.format(streams="unsettled", leaves=_listed({leaf}), times=times))
     seen = {
         "through_position": _POSITION,
         "appeared": _APPEARED,
@@ -326,20 +361,26 @@ WITH stream AS (
     SELECT p.*,
            (p.first_day AT TIME ZONE 'UTC')::date AS first_date, (p.last_day AT TIME ZONE 'UTC')::date AS last_date
     FROM (
-        SELECT n.nth, n.stream,
+        SELECT n.nth, n.stream, n.is_settled,
                ($6::timestamptz[])[n.period] AS start_time, ($7::timestamptz[])[n.period] AS end_time,
-               ($8::timestamptz[])[n.period] AS first_day, ($9::timestamptz[])[n.period] AS last_day
-        FROM unnest($3::text::bigint[], $4::text::bigint[], $5::text::integer[]) AS n (nth, stream, period)
+               ($8::timestamptz[])[n.period] AS first_day, ($9::timestamptz[])[n.period] AS last_day,
+               ($13::timestamptz[])[n.period] AS head_end, ($14::timestamptz[])[n.period] AS settled
+        FROM unnest($3::text::bigint[], $4::text::bigint[], $5::text::integer[], $15::boolean[])
+            AS n (nth, stream, period, is_settled)
     ) p
-), part AS (
-    {" UNION ALL ".join(parts)}
+), unsettled AS (
+    SELECT * FROM stream WHERE NOT is_settled
 ), total AS (
-    SELECT nth, sum(event_count)::bigint AS event_count, sum(value_sum) AS value_sum, min(value_min) AS value_min,
-           max(value_max) AS value_max
-    FROM part GROUP BY nth
+    {_TOTAL.format(parts=" UNION ALL ".join(parts))}
+), settled AS (
+    {_TOTAL.format(parts=" UNION ALL ".join(apart))}
 )
-SELECT coalesce(t.event_count, 0) AS event_count, t.value_sum, t.value_min, t.value_max,
+SELECT {", ".join(f"{part}.{name} AS {part}_{name}" for part in ("total", "settled") for name in Sums._fields)},
        {", ".join(f"CASE WHEN q.nth = 0 THEN {sql} END AS {name}" for name, sql in seen.items())}
-FROM generate_series(0, $2::bigint - 1) AS q (nth) LEFT JOIN total t USING (nth)
+FROM generate_series(0, $2::bigint - 1) AS q (nth) LEFT JOIN total USING (nth) LEFT JOIN settled USING (nth)
 ORDER BY q.nth
 """
+
+
+def _listed(leaves: Collection[int]) -> str:
+    return ", ".join(map(str, sorted(leaves)))
