@@ -192,8 +192,11 @@ async def test_what_comes_back_to_who_had_it_is_taken_off_what_who_has_it_owes(
     assert sum(pence(each) for each in invoices) == 31_00 + 31_00
 
 
-async def test_what_is_to_come_is_shown_to_who_will_pay(suite: Suite, business: Business, family: Family) -> None:
-    """The upcoming invoice, the preview and why it is together are the payer's; a child has nothing of its own."""
+async def test_what_is_to_come_is_shown_to_who_will_pay(
+    suite: Suite, business: Business, family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The upcoming invoice, the preview and why it is together are the payer's; a child has nothing of its own. It
+    takes more questions where more is asked about, or answered, than at once."""
     await business.meter("m3")
     gas = await business.plan(await business.price("Gas", "m³", meter="m3", **per_unit("3.20")))
     contract = await in_arrears(business, "Contract", **flat("25"))
@@ -213,6 +216,13 @@ async def test_what_is_to_come_is_shown_to_who_will_pay(suite: Suite, business: 
     upcoming = await family.upcoming(family.payer)
     assert sorted(told(upcoming)) == [("Contract", 25_00), ("Gas", 9_60)]
     assert sorted(sections(upcoming)) == sorted([(one.id, 9_60), (two.id, 25_00)])
+    for module, limit in (
+        ("invoicing.clients", "CUSTOMERS_PER_CALL"),
+        ("subscriptions.usecases.reads", "PERIODS_PER_ANSWER_MAX"),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(import_module(module), limit, 1)
+            assert await family.upcoming(family.payer) == upcoming
     ahead = await family.preview(family.payer, MARCH)
     assert [(civil(each), pence(each)) for each in ahead] == [
         ("2026-02-01", 34_60),

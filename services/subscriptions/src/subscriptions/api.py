@@ -268,21 +268,23 @@ class SubscriptionsApi(SubscriptionsServiceServicer):
     ) -> pb.ListBillablePeriodsResponse:
         wanted = _customer_ids(request.customer_ids, field="customer_ids", maximum=CUSTOMERS_PER_SCHEDULE_MAX)
         after, through = _bill_times(request)
-        found = await reads.schedules(
+        found, told_through = await reads.schedules(
             tx,
             wanted,
             after=after,
             through=through,
             with_customers=True,
             with_under_way=request.with_under_way,
+            through_next=request.through_next_bill_time,
         )
         return pb.ListBillablePeriodsResponse(
+            through_time=wire.timestamp(told_through),
             schedules=[
                 schedule_to_proto(
                     each.customer_id, each.customer, each.schedule, each.commitments, under_way=each.under_way
                 )
                 for each in found
-            ]
+            ],
         )
 
     @open_to(READERS)
@@ -292,7 +294,7 @@ class SubscriptionsApi(SubscriptionsServiceServicer):
     ) -> pb.BatchListBillablePeriodsResponse:
         wanted = _customer_ids(request.customer_ids, field="customer_ids", maximum=CUSTOMERS_PER_BATCH_MAX)
         after, through = _bill_times(request)
-        found = await reads.schedules(tx, wanted, after=after, through=through, with_customers=False)
+        found, _ = await reads.schedules(tx, wanted, after=after, through=through, with_customers=False)
         return pb.BatchListBillablePeriodsResponse(
             schedules=[
                 schedule_to_proto(each.customer_id, each.customer, each.schedule, each.commitments) for each in found

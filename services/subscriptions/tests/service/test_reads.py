@@ -183,6 +183,36 @@ async def test_windows_of_a_schedule_add_up(suite: Suite, shop: Any) -> None:
     assert len(pieces) == 14
 
 
+async def test_through_the_next_bill_time_of_any_of_them(shop: Any) -> None:
+    """Whoever looks ahead need not ask first when that is; what is trued up comes as well, after the end nothing."""
+    monthly = await shop.plan(shop.price("seats"), shop.metered("calls"))
+    yearly = await shop.plan(shop.price("audit", unit="YEAR"))
+    ada, bob = await shop.customer(), await shop.customer()
+    subscribed = await shop.subscribe(ada, monthly)
+    commitment = subscription_pb2.Commitment(minimum=money(1000), months=2)
+    await shop.subscribe(bob, yearly, commitment=commitment)
+
+    async def looked(*customers: Any, through: datetime, is_next: bool) -> pb.ListBillablePeriodsResponse:
+        request = pb.ListBillablePeriodsRequest(
+            customer_ids=[each.id for each in customers],
+            through_time=wire.timestamp(through),
+            through_next_bill_time=is_next,
+        )
+        answer: pb.ListBillablePeriodsResponse = await shop.api.ListBillablePeriods(request)
+        return answer
+
+    both = await looked(bob, ada, through=day(1, 20), is_next=True)
+    assert both == await looked(bob, ada, through=day(2), is_next=False)
+    assert both.through_time == wire.timestamp(day(2))
+    assert [len(each.periods) for each in both.schedules] == [1, 3]
+    alone = await looked(bob, through=day(1, 20), is_next=True)
+    assert alone.through_time == alone.schedules[0].commitments[0].bill_time == wire.timestamp(day(3))
+    await shop.api.CancelSubscription(Cancel(id=subscribed.id, timing=Cancel.NOW))
+    over = await looked(ada, through=day(1, 20), is_next=True)
+    assert over == await looked(ada, through=day(1, 20), is_next=False)
+    assert over.through_time == wire.timestamp(day(1, 20))
+
+
 async def test_a_schedule_knows_coupons_payers_and_commitments(suite: Suite, shop: Any) -> None:
     """Whatever invoicing needs beside prices, by when it is billed."""
     ada, payer = await shop.customer(), await shop.customer()

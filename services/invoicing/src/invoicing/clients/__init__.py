@@ -129,25 +129,61 @@ async def schedules(
     """The same of many customers, each from a time of its own, in few calls; where that is too much, one by one."""
     found: dict[str, CustomerSchedule] = {}
     for customer_ids in _asked_together(since):
-        request = subscriptions.ListBillablePeriodsRequest(
-            customer_ids=customer_ids,
-            after_time=_after(since[customer_ids[0]]),
-            through_time=wire.timestamp(through),
-            with_under_way=with_under_way,
-        )
-        try:
-            answer = await desk.ask(SubscriptionsServiceStub).ListBillablePeriods(request)
-        except NeighbourRefused as error:
-            if reason_of(error) != "TOO_MANY_PERIODS":
-                raise _unless_customer(error, ", ".join(customer_ids)) from error
-            for each in customer_ids:
-                found[each] = await schedule(
-                    desk, each, after=since[each], through=through, with_under_way=with_under_way
-                )
-            continue
-        for each, told in zip(customer_ids, answer.schedules, strict=True):
-            found[each] = _schedule(told, through, since=since[each])
+        together = {each: since[each] for each in customer_ids}
+        told = await _told_together(desk, together, through=through, with_under_way=with_under_way)
+        found |= told or {
+            each: await schedule(desk, each, after=after, through=through, with_under_way=with_under_way)
+            for each, after in together.items()
+        }
     return found
+
+
+async def schedules_through_next(
+    desk: Desk, since: Mapping[str, datetime | None], *, at: datetime
+) -> dict[str, CustomerSchedule]:
+    """The same, through the first bill time of any of them after an instant; through that, if none is to come."""
+    calls = list(_asked_together(since))
+    if len(calls) == 1:
+        [customer_ids] = calls
+        together = {each: since[each] for each in customer_ids}
+        told = await _told_together(desk, together, through=at, through_next=True)
+        if told is not None:
+            return told
+    now = await schedules(desk, dict.fromkeys(since, at), through=at)
+    to_come = [each.next_bill_time for each in now.values() if each.next_bill_time is not None]
+    return await schedules(desk, since, through=min(to_come, default=at))
+
+
+async def _told_together(
+    desk: Desk,
+    since: Mapping[str, datetime | None],
+    *,
+    through: datetime,
+    with_under_way: bool = False,
+    through_next: bool = False,
+) -> dict[str, CustomerSchedule] | None:
+    """In one call, the first of them looked back to the earliest; None when there is no such answer."""
+    request = subscriptions.ListBillablePeriodsRequest(
+        customer_ids=since,
+        after_time=_after(next(iter(since.values()))),
+        through_time=wire.timestamp(through),
+        with_under_way=with_under_way,
+        through_next_bill_time=through_next,
+    )
+    try:
+        answer = await desk.ask(SubscriptionsServiceStub).ListBillablePeriods(request)
+    except NeighbourRefused as error:
+        if reason_of(error) == "TOO_MANY_PERIODS":
+            return None
+        raise _unless_customer(error, ", ".join(since)) from error
+    if through_next:
+        if not answer.HasField("through_time"):
+            return None  # the release before knows nothing of it
+        through = wire.parse_timestamp(answer.through_time, field="through_time")
+    return {
+        each: _schedule(told, through, since=after)
+        for (each, after), told in zip(since.items(), answer.schedules, strict=True)
+    }
 
 
 def _asked_together(since: Mapping[str, datetime | None]) -> Iterator[list[str]]:

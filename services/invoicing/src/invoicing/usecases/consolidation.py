@@ -76,7 +76,7 @@ async def explain_invoice(tx: Tx, invoice_id: InvoiceId) -> Explanation:
 
 async def explain_upcoming(desk: Desk, customer_id: str) -> Explanation:
     """Of what is due by the next bill time, in all currencies."""
-    ahead = await outlook.next_bill(desk, customer_id)
+    ahead = await outlook.look(desk, await outlook.next_bill(desk, customer_id))
     return Explanation.of([_consolidated(bill) for bill in consolidate(ahead.due(), ahead.arrangement)])
 
 

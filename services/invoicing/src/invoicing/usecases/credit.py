@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
 from common.db import Tx
@@ -88,15 +89,15 @@ async def take_up(tx: Tx, drafts: Sequence[Invoice]) -> list[Invoice]:
     return covered
 
 
-async def look_ahead(tx: Tx, drafts: Sequence[Invoice]) -> list[Invoice]:
-    """The same as they would be covered now. Nothing is stored."""
-    found = await store.look_at_wallets(tx, {draft.customer_id for draft in drafts})
+def look_ahead(wallets: Mapping[HoldingKey, Wallet], drafts: Sequence[Invoice], *, at: datetime) -> list[Invoice]:
+    """The same as they would be covered by what there is, at an instant. Nothing is stored."""
+    found = dict(wallets)
     covered: list[Invoice] = []
     for draft in drafts:
         key = HoldingKey(draft.customer_id, draft.currency)
         applied = Money.zero(draft.currency)
         if key in found:
-            found[key], applied = found[key].apply(draft, at=tx.now)
+            found[key], applied = found[key].apply(draft, at=at)
         covered.append(draft.with_credit(applied))
     return covered
 

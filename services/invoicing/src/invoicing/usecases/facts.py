@@ -49,6 +49,15 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Agreed:
+    """What some customers agreed to pay, and when: all that is needed but what they used."""
+
+    schedules: Mapping[str, clients.CustomerSchedule]
+    prices: dict[str, Price]
+    coupons: Mapping[str, Coupon]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ahead:
     """What of a customer is under way, and how much of it may stay unbilled."""
 
@@ -74,9 +83,23 @@ async def gather(
     be had at once, with usage up to `as_of`. `counted_ahead`: also what is under way, with the usage of some of them.
     """
     schedules = await clients.schedules(desk, since, through=through, with_under_way=counted_ahead is not None)
-    prices = await clients.prices(desk, {each.price_id for found in schedules.values() for each in found.all_periods})
-    schedules, coupons = await discounts.applicable(desk, schedules, prices)
+    agreed = await priced(desk, schedules)
     ahead = {} if counted_ahead is None else await _ahead(desk, schedules, counted_ahead)
+    return await counted(desk, agreed, as_of=as_of, proven=proven, ahead=ahead)
+
+
+async def priced(desk: Desk, schedules: Mapping[str, clients.CustomerSchedule]) -> Agreed:
+    """With what the catalog says of it."""
+    prices = await clients.prices(desk, {each.price_id for found in schedules.values() for each in found.all_periods})
+    applicable, coupons = await discounts.applicable(desk, schedules, prices)
+    return Agreed(schedules=applicable, prices=prices, coupons=coupons)
+
+
+async def counted(
+    desk: Desk, agreed: Agreed, *, as_of: datetime, proven: bool, ahead: Mapping[str, Ahead] | None = None
+) -> dict[str, Facts]:
+    """With what was used of it up to an instant."""
+    schedules, prices, ahead = agreed.schedules, agreed.prices, ahead or {}
     counted_of = [[each for each in found.periods if each.meter] for found in schedules.values()]
     for metered, its in zip(counted_of, ahead.values(), strict=False):
         metered += its.watched(prices, as_of) if its.is_counted else []
@@ -85,13 +108,13 @@ async def gather(
     ]
     asked = [{key: _until(key, as_of) for key in own if key.period.start < as_of} for own in keys]
     questions = [(found.customer, set(own.values())) for found, own in zip(schedules.values(), asked, strict=True)]
-    counted = await counting.usages_of_all(desk, questions, proven=proven)
+    usages = await counting.usages_of_all(desk, questions, proven=proven)
     facts: dict[str, Facts] = {}
-    for (customer_id, schedule), own, clipped, usage in zip(schedules.items(), keys, asked, counted, strict=True):
+    for (customer_id, schedule), own, clipped, usage in zip(schedules.items(), keys, asked, usages, strict=True):
         known = {key: usage[until] for key, until in clipped.items() if until in usage}
         missing = {(key.meter, key.period) for key in clipped.keys() - known.keys()}
         usage_of = {key: _none(key.meter) for key in own - clipped.keys()} | known
-        its_own = _facts(schedule, prices, usage_of, missing, coupons)
+        its_own = _facts(schedule, prices, usage_of, missing, agreed.coupons)
         facts[customer_id] = replace(its_own, ahead=ahead[customer_id]) if ahead else its_own
     return facts
 

@@ -96,14 +96,17 @@ async def list_paid_customers(
     whole, in_part = _paid_as_a_whole(tx), _paid_in_part(tx, subscriptions, subscriptions.c.id)
     # Also who had it until it was transferred: something of it may still come back to them.
     before = _paid_in_part(tx, subscription_terms, subscription_terms.c.subscription_id)
-    found = union(
+    by_payers = (
         whole.where(customer_payers.c.payer_id == payers),
-        whole.where(customer_payers.c.customer_id == paid),
         in_part.where(subscription_payers.c.payer_id == payers),
-        in_part.where(subscriptions.c.customer_id == paid),
         before.where(subscription_payers.c.payer_id == payers),
+    )
+    by_customers = (
+        whole.where(customer_payers.c.customer_id == paid),
+        in_part.where(subscriptions.c.customer_id == paid),
         before.where(subscription_terms.c.customer_id == paid),
-    ).subquery()
+    )
+    found = union(*(by_payers if payer_ids else ()), *(by_customers if customer_ids else ())).subquery()
     query = select(found).order_by(found.c.customer_id, found.c.payer_id).limit(limit)
     if after:
         query = query.where(tuple_(found.c.customer_id, found.c.payer_id) > tuple_(*after))

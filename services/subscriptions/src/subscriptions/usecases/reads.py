@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -51,8 +50,11 @@ async def schedules(
     through: datetime,
     with_customers: bool,
     with_under_way: bool = False,
-) -> list[CustomerSchedule]:
-    """For each of the customers, in the order asked, from one look at all of them."""
+    through_next: bool = False,
+) -> tuple[list[CustomerSchedule], datetime]:
+    """For each of the customers, in the order asked, from one look at all of them; and through when they tell all: as
+    asked or, if wanted, through the first bill time after it of any of them.
+    """
     customers: dict[CustomerId, Customer] = {}
     if with_customers:
         customers = {customer.id: customer for customer in await store.customers_by_id(tx, customer_ids)}
@@ -62,18 +64,19 @@ async def schedules(
     if len(found) > PERIODS_MAX:
         raise TooManyPeriods(f"there are more than {PERIODS_MAX} subscriptions", limit=PERIODS_MAX)
     payers = await store.payer_logs(tx, customer_ids)
-    of_customer: dict[CustomerId, list[Subscription]] = defaultdict(list)
+    of_customer: dict[CustomerId, list[Subscription]] = {customer_id: [] for customer_id in customer_ids}
     for subscription in found:
         for customer_id in subscription.customer_ids:
-            of_customer[customer_id].append(subscription)
+            if customer_id in of_customer:
+                of_customer[customer_id].append(subscription)
+    if through_next:
+        coming = (_next_bill_time(theirs, customer_id, after=through) for customer_id, theirs in of_customer.items())
+        through = min((time for time in coming if time is not None), default=through)
     answer: list[CustomerSchedule] = []
     room = PERIODS_PER_ANSWER_MAX
-    for customer_id in customer_ids:
-        theirs = of_customer[customer_id]
+    for customer_id, theirs in of_customer.items():
         schedule = billable_periods.schedule(theirs, after=after, through=through, customer_id=customer_id)
-        true_up = next_true_up(theirs, customer_id, after=through)
-        coming = [time for time in (schedule.next_bill_time, true_up) if time is not None]
-        schedule = replace(schedule, next_bill_time=min(coming, default=None))
+        schedule = replace(schedule, next_bill_time=_first(schedule, theirs, customer_id, after=through))
         if customer_id in payers:
             schedule = replace(schedule, periods=tuple(addressed(schedule.periods, payers)))
         committed = [
@@ -87,4 +90,17 @@ async def schedules(
         room -= len(schedule.periods) + len(begun)
         if room < 0:
             raise TooManyPeriods(f"there are more than {PERIODS_PER_ANSWER_MAX} periods", limit=PERIODS_PER_ANSWER_MAX)
-    return answer
+    return answer, through
+
+
+def _next_bill_time(theirs: Sequence[Subscription], customer_id: CustomerId, *, after: datetime) -> datetime | None:
+    now = billable_periods.schedule(theirs, after=after, through=after, customer_id=customer_id)
+    return _first(now, theirs, customer_id, after=after)
+
+
+def _first(
+    schedule: Schedule, theirs: Sequence[Subscription], customer_id: CustomerId, *, after: datetime
+) -> datetime | None:
+    """The first bill time after those of a schedule, also of what is trued up."""
+    coming = [schedule.next_bill_time, next_true_up(theirs, customer_id, after=after)]
+    return min((time for time in coming if time is not None), default=None)
