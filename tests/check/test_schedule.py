@@ -78,6 +78,7 @@ def change(recorded: str, *actions: Json, **changed: object) -> Json:
         "recorded_time": day(recorded),
         "effective_time": day(str(changed.pop("effective", recorded))),
         "revoked_time": None,
+        "revoked_after": None,
         "decided_with": None,
         "after_months": None,
         "proration": "BY_DAY",

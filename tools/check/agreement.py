@@ -59,6 +59,8 @@ class Change:
     recorded: datetime
     effective: datetime
     revoked: datetime | None
+    revoked_after: int
+    """How many changes the log had then."""
     decided_with: str | None
     proration: str
     unused: str
@@ -91,33 +93,37 @@ class Agreement:
     changes: Sequence[Change]
 
     def knowledge(self) -> list[Knowledge]:
-        """In order. Of one moment, what was taken back comes before what was decided."""
+        """In order. Of one moment, what was taken back comes before what was decided with it or later."""
         facts = sorted(
-            [(change.recorded, 1, change.position) for change in self.changes if change.decided_with is None]
-            + [(time, 0, together[-1].position) for time, together in self._taken_back().items()]
+            [
+                ((change.recorded, change.position), 1, change.position)
+                for change in self.changes
+                if change.decided_with is None
+            ]
+            + [(when, 0, together[-1].position) for when, together in self._taken_back().items()]
         )
         by_position = {change.position: change for change in self.changes}
         known = {change.id for change in self.changes if change.decided_with == ""}
-        first = facts[0][0] if facts else None
+        first = facts[0][0][0] if facts else None
         found = [Knowledge(since=None, until=first, change_id="", changes=self._in_effect_order(known))]
-        for n, (time, is_decision, position) in enumerate(facts):
-            change = by_position[position]
+        for n, (when, is_decision, position) in enumerate(facts):
+            time, change = when[0], by_position[position]
             if is_decision:
                 both = [each for each in self.changes if each.id == change.id or each.decided_with == change.id]
-                known |= {each.id for each in both if each.revoked != time}
+                known |= {each.id for each in both if each.revoked != time or each.revoked_after > each.position}
             else:
-                known -= {each.id for each in self._taken_back()[time]}
-            until = facts[n + 1][0] if n + 1 < len(facts) else None
+                known -= {each.id for each in self._taken_back()[when]}
+            until = facts[n + 1][0][0] if n + 1 < len(facts) else None
             changes = self._in_effect_order(known)
             found.append(Knowledge(since=time, until=until, change_id=change.id, changes=changes))
         return found
 
-    def _taken_back(self) -> Mapping[datetime, Sequence[Change]]:
-        """What was taken back in one moment was taken back together."""
-        found: dict[datetime, list[Change]] = {}
+    def _taken_back(self) -> Mapping[tuple[datetime, int], Sequence[Change]]:
+        """What was taken back in one moment, and nothing was decided in between, was taken back together."""
+        found: dict[tuple[datetime, int], list[Change]] = {}
         for change in self.changes:
             if change.revoked is not None:
-                found.setdefault(change.revoked, []).append(change)
+                found.setdefault((change.revoked, change.revoked_after), []).append(change)
         return found
 
     def _in_effect_order(self, known: Iterable[str]) -> Sequence[Change]:
@@ -170,6 +176,7 @@ def _change(row: Row) -> Change:
         recorded=row["recorded_time"],
         effective=row["effective_time"],
         revoked=row["revoked_time"],
+        revoked_after=row["revoked_after"] or 0,
         decided_with=row["decided_with"],
         proration=row["proration"],
         unused=row["unused"],

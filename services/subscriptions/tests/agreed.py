@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -106,13 +107,20 @@ def change(
     subscription: Subscription, *actions: Action, on: str | datetime, decision: Decision = CREDIT, name: str = ""
 ) -> Subscription:
     """Changes are called `change-1` and on, in the order in which they are decided."""
-    return subscription.decide(
+    changed = subscription.decide(
         actions,
         change_id=ChangeId(name) if name else next_change(subscription),
         at=_time(on),
         verb=Verb.CHANGE,
         decision=decision,
     )
+    return kept(changed)
+
+
+def kept(subscription: Subscription) -> Subscription:
+    """As it is read again after a call has changed it."""
+    count = len(subscription.changes)
+    return subscription if subscription.kept == count else replace(subscription, kept=count)
 
 
 def paused(
@@ -133,21 +141,22 @@ def paused(
         decision=decision,
     )
     if until is None:
-        return stopped
-    return verbs.resume_at(stopped, at(until), change_id=next_change(stopped), at=_time(on))
+        return kept(stopped)
+    return kept(verbs.resume_at(stopped, at(until), change_id=next_change(stopped), at=_time(on)))
 
 
 def resumed(subscription: Subscription, *, on: str | datetime) -> Subscription:
-    return verbs.resume(subscription, change_id=next_change(subscription), at=_time(on))
+    return kept(verbs.resume(subscription, change_id=next_change(subscription), at=_time(on)))
 
 
 def cancelled(subscription: Subscription, *, on: str | datetime, decision: Decision | None = None) -> Subscription:
     """At once, what is billed already being kept, unless something else is decided."""
-    return verbs.cancel(subscription, change_id=next_change(subscription), at=_time(on), decision=decision or KEEP)
+    ended = verbs.cancel(subscription, change_id=next_change(subscription), at=_time(on), decision=decision or KEEP)
+    return kept(ended)
 
 
 def reactivated(subscription: Subscription, *, on: str) -> Subscription:
-    return verbs.reactivate(subscription, change_id=next_change(subscription), at=at(on))
+    return kept(verbs.reactivate(subscription, change_id=next_change(subscription), at=at(on)))
 
 
 def next_change(subscription: Subscription) -> ChangeId:

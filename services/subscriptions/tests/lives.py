@@ -15,6 +15,7 @@ from hypothesis.vendor.pretty import RepresentationPrinter
 from common.errors import SaldoError
 from common.money import Money
 from common.period import Interval, TimeOutOfRange, Unit
+from services.subscriptions.tests.agreed import kept
 from subscriptions.domain import verbs
 from subscriptions.domain.change import (
     Action,
@@ -182,7 +183,7 @@ def lives(draw: st.DrawFn, style: Style = EVERYTHING) -> Life:
         now = max(now, later)
         step = draw(st.sampled_from(style.steps))
         try:
-            subscription = _taken(draw, style, subscription, step, now, numbers)
+            subscription = kept(_taken(draw, style, subscription, step, now, numbers))
             told.append(f"{now}: {step}")
         except SaldoError as refusal:
             told.append(f"{now}: {step} refused: {type(refusal).__name__}")
@@ -221,7 +222,7 @@ def _agreed_together(draw: st.DrawFn, subscription: Subscription, numbers: Itera
         )
         for effective, action in wanted
     )
-    return replace(subscription, changes=agreed)
+    return kept(replace(subscription, changes=agreed))
 
 
 def _by_itself(
@@ -234,7 +235,7 @@ def _by_itself(
         moment = next_moment(subscription)
         if moment is None or moment.time > until:
             return
-        subscription = announced(subscription, moment)
+        subscription = announced(kept(subscription), moment)
         for happening in moment.happenings:
             now = at = max(now, moment.time + timedelta(seconds=draw(st.sampled_from([0, 10]))))
             change_id = ChangeId(f"change-{next(numbers)}")

@@ -113,3 +113,10 @@ def test_a_billing_day_that_is_set_in_a_trial_counts_from_its_end() -> None:
         ("01-15", "OWED", "seats", 5, "01-15", "02-15", WHOLE),
         ("02-15", "OWED", "seats", 5, "02-15", "03-15", WHOLE),
     ]
+
+
+def test_a_billing_day_that_is_set_in_a_trial_settles_nothing_when_that_ends_earlier() -> None:
+    """The trial of 31 days ends after 19: where it was to end, in the middle of the first month, nothing is billed."""
+    trialing = change(agree(terms("calls", timing=ARREARS), trial_days=31, day=31), SetBillingDay(0), on="01-05")
+    ended = verbs.move_trial_end(trialing, at("01-20"), change_id=next_change(trialing), at=at("01-20"))
+    assert ledger(ended, through="03-01") == [("02-20", "OWED", "calls", 1, "01-20", "02-20", WHOLE)]

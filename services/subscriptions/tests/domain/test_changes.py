@@ -21,6 +21,7 @@ from services.subscriptions.tests.agreed import (
     cancelled,
     change,
     due,
+    kept,
     ledger,
     paused,
     resumed,
@@ -269,6 +270,23 @@ def test_a_scheduled_change_that_is_revoked_has_never_been() -> None:
     revoked = verbs.revoke(decided, decided.changes[-1].id, at=at("03-10"))
     assert ledger(revoked, through="04-01") == ledger(five_seats(), through="04-01")
     assert [each.revoked_time for each in revoked.changes] == [at("03-10")]
+
+
+def test_what_one_call_made_due_stays_due_when_the_next_takes_something_back_in_the_same_moment() -> None:
+    """An end on 20 March makes an upgrade on the 15th one of 5 days, due at once; without it the rest comes as well."""
+    ending = cancelled(five_seats(), on="03-05", decision=scheduled("03-20"))
+    upgraded = change(ending, quantity(10), on="03-15")
+    due_by_then = ledger(upgraded, through="03-15")
+    going_on = kept(verbs.revoke(upgraded, upgraded.changes[0].id, at=at("03-15")))
+    assert due_by_then[1:] == [
+        ("03-15", "CREDIT", "seats", 5, "03-15", "03-20", Fraction(5, 31)),
+        ("03-15", "OWED", "seats", 10, "03-15", "03-20", Fraction(5, 31)),
+    ]
+    assert ledger(going_on, through="03-15")[: len(due_by_then)] == due_by_then
+    assert ledger(going_on, through="03-31")[len(due_by_then) :] == [
+        ("03-20", "CREDIT", "seats", 5, "03-20", "04-01", Fraction(12, 31)),
+        ("03-20", "OWED", "seats", 10, "03-20", "04-01", Fraction(12, 31)),
+    ]
 
 
 def test_a_change_of_the_past_is_billed_when_it_is_decided() -> None:

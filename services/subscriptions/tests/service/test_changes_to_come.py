@@ -198,6 +198,33 @@ async def test_a_scheduled_change_is_taken_back(suite: Suite, shop: Any) -> None
     ]
 
 
+async def test_what_was_due_stays_due_when_an_end_is_taken_back_in_the_same_moment(suite: Suite, shop: Any) -> None:
+    """Time stands still in a sandbox: first more seats until the end, then no end; the rest of the month comes too."""
+    ada, subscription, seats = await five_seats(shop)
+    await shop.api.CancelSubscription(
+        pb.CancelSubscriptionRequest(
+            id=subscription.id,
+            timing=pb.CancelSubscriptionRequest.AT_TIME,
+            cancel_time=wire.timestamp(day(1, 21)),
+            unused=Change.CREDIT,
+        )
+    )
+    await suite.travel(day(1, 11))
+    await shop.change(subscription, set_quantity(seats, 8))
+    by_then = await bills(shop, ada, day(1, 11))
+    assert by_then == [
+        EARLIER,
+        "CREDIT 5 × 2026-01-11..2026-01-21 10/31 on 2026-01-11",
+        "OWED 8 × 2026-01-11..2026-01-21 10/31 on 2026-01-11",
+    ]
+    await shop.api.RevokeCancellation(pb.RevokeCancellationRequest(id=subscription.id))
+    assert await bills(shop, ada, day(1, 31)) == [
+        *by_then,
+        "CREDIT 5 × 2026-01-21..2026-02-01 11/31 on 2026-01-21",
+        "OWED 8 × 2026-01-21..2026-02-01 11/31 on 2026-01-21",
+    ]
+
+
 async def test_what_a_scheduled_change_needs_cannot_be_taken_away(shop: Any) -> None:
     """The refusal names the change that stands in the way; once that is revoked, nothing does."""
     _, subscription, seats = await five_seats(shop)

@@ -209,7 +209,9 @@ Action = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """Actions that take effect together. `revoked_time` is when it was taken back, before it took effect."""
+    """Actions that take effect together. `revoked_time` is when it was taken back, before it took effect, and
+    `revoked_after` how long the log was by then.
+    """
 
     id: ChangeId
     recorded_time: datetime
@@ -218,6 +220,7 @@ class Change:
     proration: Proration
     unused: Unused
     revoked_time: datetime | None = None
+    revoked_after: int = 0
     decided_with: ChangeId | None = None
     """Another change that was decided in the same breath, so that nothing was ever billed by one without the other;
     NO_CHANGE for what was agreed together with the subscription.

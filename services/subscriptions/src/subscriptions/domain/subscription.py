@@ -73,12 +73,14 @@ class Belief:
 
 
 class _Fact(NamedTuple):
-    """In order: what is taken back makes room for what is decided in the same moment."""
+    """In order: what is taken back makes room for what is decided in the same breath."""
 
     time: datetime
+    log_length: int
+    """Before it became known: where time stands still, one decision comes after the other all the same."""
     is_decided: bool
     changes: tuple[int, ...]
-    """What is taken back in one moment is taken back together."""
+    """What is taken back at once is taken back together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +108,8 @@ class Subscription:
     revision: int
     create_time: datetime
     update_time: datetime
+    kept: int = 0
+    """How many of the changes were there before what is being decided."""
 
     @classmethod
     def agree(
@@ -215,23 +219,24 @@ class Subscription:
     def _facts(self) -> list[_Fact]:
         """Every decision and every revocation, in the order in which they became known."""
         decided = [
-            _Fact(change.recorded_time, True, (n,))
+            _Fact(change.recorded_time, n, True, (n,))
             for n, change in enumerate(self.changes)
             if change.decided_with is None
         ]
-        revoked: dict[datetime, list[int]] = {}
+        revoked: dict[tuple[datetime, int], list[int]] = {}
         for n, change in enumerate(self.changes):
             if change.revoked_time is not None:
-                revoked.setdefault(change.revoked_time, []).append(n)
-        return sorted([*decided, *(_Fact(time, False, tuple(together)) for time, together in revoked.items())])
+                revoked.setdefault((change.revoked_time, change.revoked_after), []).append(n)
+        return sorted([*decided, *(_Fact(*when, False, tuple(together)) for when, together in revoked.items())])
 
     def _known_after(self, fact: _Fact, known: set[int]) -> set[int]:
         if not fact.is_decided:
             return known - {*fact.changes}
         decided = self.changes[fact.changes[-1]].id
         together = {n for n, change in enumerate(self.changes) if decided in (change.id, change.decided_with)}
-        # What was taken back in the moment in which it was decided never was.
-        return known | {n for n in together if self.changes[n].revoked_time != fact.time}
+        # What was taken back in the breath in which it was decided never was.
+        log = self.changes
+        return known | {n for n in together if log[n].revoked_time != fact.time or log[n].revoked_after > n}
 
     @cached_property
     def customer_ids(self) -> Sequence[CustomerId]:
@@ -450,12 +455,11 @@ class Subscription:
         if not change_ids:
             return self
         time = self.recorded_time(at)
-        return replace(
-            self,
-            changes=tuple(
-                replace(change, revoked_time=time) if change.id in change_ids else change for change in self.changes
-            ),
+        changes = (
+            replace(change, revoked_time=time, revoked_after=self.kept) if change.id in change_ids else change
+            for change in self.changes
         )
+        return replace(self, changes=tuple(changes))
 
     def with_change(self, change: Change, *, at: datetime) -> Subscription:
         end = self.end

@@ -345,7 +345,9 @@ class Timeline:
     def _shift(self) -> None:
         """Billing begins at another moment than was thought, before any of it has begun."""
         start = self.billed_from
+        self.settlements = []
         for track in self._tracks.values():
+            track.settlements = []
             later = [each for each in track.segments if each.end is None or each.end > start]
             track.segments = [
                 replace(each, start=max(each.start, start) if n else start, anchor=self.anchor)

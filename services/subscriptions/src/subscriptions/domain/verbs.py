@@ -308,6 +308,7 @@ def revoke_cancellation(subscription: Subscription, *, new_id: Callable[[], Chan
             recorded_time=going_on.recorded_time(at),
             effective_time=_when(change, going_on, at),
             revoked_time=None,
+            revoked_after=0,
             decided_with=back[change.decided_with][1] if change.decided_with in back else None,
         )
         for change, anew in back.values()

@@ -272,7 +272,7 @@ async def _save_changes(tx: Tx, subscription: Subscription, *, known: Sequence[C
             await tx.execute(
                 update(subscription_changes)
                 .where(subscription_changes.c.seller_id == tx.seller_id, subscription_changes.c.id == after.id)
-                .values(revoked_time=after.revoked_time)
+                .values(revoked_time=after.revoked_time, revoked_after=after.revoked_after)
             )
 
 
@@ -355,6 +355,7 @@ def _subscription(row: Row[Any], changes: tuple[Change, ...]) -> Subscription:  
         revision=row.revision,
         create_time=row.create_time,
         update_time=row.update_time,
+        kept=len(changes),
     )
 
 
@@ -367,6 +368,7 @@ def _change_row(tx: Tx, subscription_id: SubscriptionId, position: int, change: 
         "recorded_time": change.recorded_time,
         "effective_time": change.effective_time,
         "revoked_time": change.revoked_time,
+        "revoked_after": None if change.revoked_time is None else change.revoked_after,
         "decided_with": change.decided_with,
         "after_months": change.after_months,
         "proration": change.proration.name,
@@ -381,6 +383,7 @@ def _change(row: Row[Any]) -> Change:  # Any: a row of `subscription_changes`
         recorded_time=row.recorded_time,
         effective_time=row.effective_time,
         revoked_time=row.revoked_time,
+        revoked_after=row.revoked_after or 0,
         decided_with=None if row.decided_with is None else ChangeId(row.decided_with),
         after_months=row.after_months,
         proration=Proration[row.proration],

@@ -222,6 +222,7 @@ subscription_changes = Table(
     Column("recorded_time", Instant, nullable=False),
     Column("effective_time", Instant, nullable=False),
     Column("revoked_time", Instant),
+    Column("revoked_after", Integer, comment="how long the log was; null: before all that was decided then"),
     Column("decided_with", Text, comment="a change decided in the same breath; empty for the agreement itself"),
     Column("after_months", Integer, comment="of a step of a ramp: counted from the beginning of billing"),
     Column("proration", Text, nullable=False),
