@@ -351,6 +351,30 @@ async def test_a_stopping_relay_publishes_what_is_committed(
     assert gate.published == ["0", "1", "2", "3", "4", "last"]
 
 
+async def test_what_is_committed_during_the_last_look_is_published(
+    database: Database, seller: SellerId, telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look was before it; whoever says stop afterwards has one more taken."""
+    gate, looked, said = Gate(), asyncio.Event(), asyncio.Event()
+    relay = make_relay(database, gate, telemetry)
+    read = relay._read
+
+    async def slowly(connection: asyncpg.Connection, **asked: int) -> Any:  # Any: what waits
+        found = await read(connection, **asked)
+        looked.set()
+        await said.wait()
+        return found
+
+    monkeypatch.setattr(relay, "_read", slowly)
+    task = asyncio.create_task(relay.run())
+    await looked.wait()
+    await write(database, seller, "last")
+    relay.stop()
+    said.set()
+    await asyncio.wait_for(task, 5)
+    assert gate.published == ["last"]
+
+
 async def test_a_stretch_is_published_again_under_the_old_event_ids(
     database: Database, seller: SellerId, telemetry: Telemetry
 ) -> None:

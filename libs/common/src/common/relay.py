@@ -83,6 +83,8 @@ class Relay:
                 return
             await self._pace.rest(FOLLOWER_WAIT_SECONDS)
         while True:
+            # What is committed before somebody says stop is seen by who reads after that, not by who was reading.
+            is_last = self._pace.stopping
             self._pace.listen()
             try:
                 moved = await self.relay_waiting(connection)
@@ -94,7 +96,7 @@ class Relay:
                 continue
             if moved:
                 continue
-            if self._pace.stopping:
+            if is_last:
                 return
             await self._pace.pause(self._poll_seconds)
 
