@@ -49,10 +49,7 @@ class Asked:
     @property
     def periods(self) -> dict[str, list[BillablePeriod]]:
         """What comes on the payer's invoices, by whose it is."""
-        return {
-            customer_id: [each for each in its.periods if (each.payer_id or each.customer_id) == self.payer_id]
-            for customer_id, its in self.agreed.schedules.items()
-        }
+        return {customer_id: _paid_by(self.payer_id, its.periods) for customer_id, its in self.agreed.schedules.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,11 +85,7 @@ async def next_bill(desk: Desk, payer_id: str) -> Asked:
     schedules = await clients.schedules_through_next(desk, since, at=now)
     for _ in range(LOOKS_MAX):
         # What comes first may be somebody else's: a customer pays for some of its subscriptions, another for the rest.
-        is_found = any(
-            each.bill_time > now and (each.payer_id or each.customer_id) == payer_id
-            for one in schedules.values()
-            for each in one.periods
-        )
+        is_found = any(each.bill_time > now for one in schedules.values() for each in _paid_by(payer_id, one.periods))
         following = _next_bill_time(schedules)
         if is_found or following is None or schedules[payer_id].customer.payer_id:
             break
@@ -170,6 +163,10 @@ async def _since(desk: Desk, payer_id: str) -> tuple[dict[str, datetime | None],
 async def _billings(desk: Desk, customer_ids: Sequence[str]) -> tuple[dict[str, Billing], datetime]:
     async with desk.transaction() as tx:
         return await store.find_billings(tx, customer_ids), tx.now
+
+
+def _paid_by(payer_id: str, periods: Sequence[BillablePeriod]) -> list[BillablePeriod]:
+    return [each for each in periods if (each.payer_id or each.customer_id) == payer_id]
 
 
 def _next_bill_time(schedules: Mapping[str, clients.CustomerSchedule]) -> datetime | None:
